@@ -1,0 +1,2 @@
+//! Character device back ends.
+#![forbid(unsafe_code)]

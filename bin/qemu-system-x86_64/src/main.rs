@@ -1,0 +1,4 @@
+//! The PC emulator and virtualizer.
+#![forbid(unsafe_code)]
+
+fn main() {}

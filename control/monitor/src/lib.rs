@@ -1,0 +1,2 @@
+//! The human monitor.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Assembly and life of a virtual machine.
+#![forbid(unsafe_code)]

@@ -1,0 +1,96 @@
+//! What runs guest code, seen from the machine: the one trait for every accelerator, and what it needs in return.
+#![forbid(unsafe_code)]
+
+use guestmem::AddressSpace;
+use irq::CpuSignals;
+use std::sync::Arc;
+use x86::X86State;
+
+/// The world around one vCPU: ports, registers, its interrupt controller. One object for each vCPU.
+///
+/// Everything here may be called from the vCPU's thread at any instruction; implementations never block for long.
+pub trait CpuIo: Send + Sync {
+    /// Reads registers (or RAM) at a physical address. `size` is 1, 2, 4 or 8 bytes; the access may be misaligned.
+    fn mmio_read(&self, address: u64, size: u8) -> u64;
+    /// Writes registers (or RAM) at a physical address.
+    fn mmio_write(&self, address: u64, size: u8, value: u64);
+    /// IN. `size` is 1, 2 or 4 bytes.
+    fn port_read(&self, port: u16, size: u8) -> u32;
+    /// OUT.
+    fn port_write(&self, port: u16, size: u8, value: u32);
+    /// The interrupt acknowledge cycle: the vector to deliver; `None` when the request went away meanwhile.
+    fn acknowledge_interrupt(&self) -> Option<u8>;
+    /// IA32_APIC_BASE.
+    fn apic_base(&self) -> u64;
+    /// Writes IA32_APIC_BASE; false raises #GP.
+    fn set_apic_base(&self, value: u64) -> bool;
+    /// An x2APIC register or IA32_TSC_DEADLINE; `None` raises #GP.
+    fn apic_msr_read(&self, msr: u32) -> Option<u64>;
+    /// Writes an x2APIC register or IA32_TSC_DEADLINE; false raises #GP.
+    fn apic_msr_write(&self, msr: u32, value: u64) -> bool;
+    /// CR8: bits 7:4 of the task priority.
+    fn tpr(&self) -> u8;
+    /// Writes CR8.
+    fn set_tpr(&self, value: u8);
+    /// The FERR# pin: an unmasked x87 error with CR0.NE = 0 (IRQ 13 on a PC).
+    fn fpu_error(&self);
+    /// The physical address lines that are let through: all ones, or bit 20 clear while A20 is masked.
+    fn a20_mask(&self) -> u64;
+}
+
+/// Why [`Vcpu::run`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// [`irq::Event::Exit`] was posted (it is still posted: the caller takes it).
+    Interrupted,
+    /// HLT, or waiting for a start-up message: call `run` again once [`Vcpu::wake_mask`] shows an event.
+    Halted,
+    /// Triple fault; the machine decides (usually a reset).
+    Shutdown,
+    /// A breakpoint or single step of the debugger.
+    Debug,
+    /// The accelerator cannot go on; it has said why.
+    Failed,
+}
+
+/// One virtual processor. Used by one thread at a time.
+pub trait Vcpu: Send {
+    /// Runs guest code until something needs the caller.
+    fn run(&mut self) -> Exit;
+    /// Which events of the mailbox end the present halt: a mask of [`irq::Event`]s, for [`CpuSignals::wait`].
+    fn wake_mask(&self) -> u32;
+    /// The registers. Exact between calls of `run`.
+    fn state(&mut self) -> &X86State;
+    /// Replaces the registers (reset, debugger, direct kernel boot); drops cached translations.
+    fn set_state(&mut self, state: &X86State);
+    /// Translates a linear address as a data read by the present CPL's supervisor view would, without side effects
+    /// (no accessed bits, no faults): the physical address, or `None` when it is not mapped.
+    fn translate(&mut self, linear: u64) -> Option<u64>;
+}
+
+/// What an accelerator is given for each vCPU.
+pub struct VcpuSetup {
+    /// Number of the vCPU, from 0.
+    pub index: u32,
+    /// Its local APIC ID (CPUID leaves 1 and 0xB, MSRs).
+    pub apic_id: u32,
+    /// Its mailbox.
+    pub signals: Arc<CpuSignals>,
+    /// Its surroundings.
+    pub io: Arc<dyn CpuIo>,
+    /// Guest-physical memory.
+    pub memory: AddressSpace,
+    /// What CPUID and the feature MSRs say.
+    pub model: Arc<x86::cpuid::CpuidTable>,
+}
+
+/// An accelerator, ready to make the vCPUs of one machine.
+pub trait Accelerator: Send + Sync {
+    /// The name on the command line: `tcg`, `kvm`.
+    fn name(&self) -> &'static str;
+    /// Makes a vCPU in its power-up state (vCPU 0 running, the others waiting for a start-up message).
+    ///
+    /// # Errors
+    /// The host refused; the text says what.
+    fn create_vcpu(&self, setup: VcpuSetup) -> Result<Box<dyn Vcpu>, String>;
+}

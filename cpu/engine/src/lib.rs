@@ -1,0 +1,1 @@
+//! The x86 CPU engine behind `-accel tcg`: tier 1, the interpreter.

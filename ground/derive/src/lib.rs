@@ -1,0 +1,2 @@
+//! Derive macros of the house.
+#![forbid(unsafe_code)]

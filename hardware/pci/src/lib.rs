@@ -1,0 +1,2 @@
+//! PCI: configuration space, buses, BARs, MSI.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! SCSI persistent reservations.
+#![forbid(unsafe_code)]

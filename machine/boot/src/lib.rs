@@ -1,0 +1,2 @@
+//! Direct kernel boot.
+#![forbid(unsafe_code)]

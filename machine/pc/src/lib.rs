@@ -1,0 +1,2 @@
+//! The PC boards.
+#![forbid(unsafe_code)]

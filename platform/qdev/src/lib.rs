@@ -1,0 +1,2 @@
+//! Device model.
+#![forbid(unsafe_code)]
