@@ -1,6 +1,21 @@
 //! What the black-box tests share: they start the built programs as a user would and look at them from outside.
+//!
+//! * [`paths`], [`guests`]: where the programs and the guest systems are (`cargo xtask guests` fetches the latter);
+//! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
+//! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
+//! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
 
 #![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod console;
+pub mod cpio;
+pub mod emulator;
+pub mod guests;
+pub mod initramfs;
+pub mod modules;
+pub mod monitor;
+pub mod paths;
 
 /// Ends the calling test early and says so on standard output, as `SKIPPED <test>: <reason>`.
 ///

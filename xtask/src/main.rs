@@ -2,6 +2,43 @@
 
 #![forbid(unsafe_code)]
 
-fn main() -> anyhow::Result<()> {
-    anyhow::bail!("no task yet")
+use std::process::ExitCode;
+
+mod guests;
+mod layers;
+
+const HELP: &str = "\
+usage: cargo xtask TASK [ARGUMENT...]
+
+  guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
+                    userspace, disk, oracle, firmware, all; --refresh asks the mirrors for newer packages
+  layers            check the dependencies between the folders, and that unsafe code is forbidden
+  help              this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = arguments.split_first() else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let result = match task.as_str() {
+        "guests" => guests::main(rest),
+        "layers" => layers::main(rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("xtask: no task is named {task}\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {task}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,261 @@
+//! `cargo xtask guests`: the guest systems that tests and measurements boot, made from Debian packages.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use blackbox::guests as known;
+
+mod apt;
+mod disk;
+mod sources;
+
+use apt::Apt;
+
+/// The parts of a kernel package that no guest of ours can use; they are most of it.
+const WITHOUT: &[&str] = &[
+    "./usr/share",
+    "*/kernel/drivers/gpu",
+    "*/kernel/drivers/media",
+    "*/kernel/drivers/net/wireless",
+    "*/kernel/drivers/net/ethernet",
+    "*/kernel/drivers/infiniband",
+    "*/kernel/drivers/staging",
+    "*/kernel/drivers/iio",
+    "*/kernel/drivers/hwmon",
+    "*/kernel/drivers/hid",
+    "*/kernel/drivers/isdn",
+    "*/kernel/drivers/comedi",
+    "*/kernel/sound",
+    "./boot/System.map-*",
+];
+
+/// What programs the check of user space runs.
+const PROGRAMS: &[&str] = &["python3-minimal", "libpython3-stdlib", "openssl", "perl-base", "coreutils", "bash"];
+
+/// The names of the sets, as given on the command line.
+const SETS: &[&str] = &["basic", "kernels", "userspace", "disk", "oracle", "firmware"];
+
+/// Runs the task: the arguments are names of sets, and `--refresh`.
+pub fn main(arguments: &[String]) -> Result<()> {
+    let mut refresh = false;
+    let mut wanted: Vec<&str> = Vec::new();
+    for argument in arguments {
+        match argument.as_str() {
+            "--refresh" => refresh = true,
+            "all" => wanted.extend(SETS),
+            set if SETS.contains(&set) => wanted.push(set),
+            other => bail!("no set is named {other}; there are {} and all", SETS.join(", ")),
+        }
+    }
+    if wanted.is_empty() {
+        wanted.push("basic");
+    }
+    let mut guests = Guests { folder: known::folder(), refresh, apt: None };
+    std::fs::create_dir_all(&guests.folder)
+        .with_context(|| format!("cannot make {}", guests.folder.display()))?;
+    for set in wanted {
+        match set {
+            "basic" => guests.basic()?,
+            "kernels" => guests.kernels()?,
+            "userspace" => guests.userspace()?,
+            "disk" => guests.disk()?,
+            "oracle" => guests.newer_qemu()?,
+            "firmware" => guests.firmware()?,
+            _ => unreachable!("the names were checked above"),
+        }
+    }
+    if let Some(apt) = &guests.apt {
+        apt.clean()?;
+    }
+    Ok(())
+}
+
+struct Guests {
+    folder: PathBuf,
+    refresh: bool,
+    apt: Option<Apt>,
+}
+
+impl Guests {
+    fn apt(&mut self) -> Result<&Apt> {
+        let apt = match self.apt.take() {
+            Some(apt) => apt,
+            None => Apt::new(&self.folder.join("apt"), self.refresh)?,
+        };
+        Ok(self.apt.insert(apt))
+    }
+
+    /// The kernels and busybox that the ordinary tests use.
+    fn basic(&mut self) -> Result<()> {
+        self.busybox("amd64")?;
+        self.busybox("i386")?;
+        self.kernel("cloud")?;
+        self.kernel("686")
+    }
+
+    fn kernels(&mut self) -> Result<()> {
+        self.basic()?;
+        known::KERNELS.iter().try_for_each(|spec| self.kernel(spec.name))
+    }
+
+    /// Makes `target` by `fill`, which is given a folder that takes the target's name when all went well.
+    fn make(
+        &mut self,
+        target: PathBuf,
+        what: &str,
+        fill: impl FnOnce(&mut Self, &Path) -> Result<Made>,
+    ) -> Result<()> {
+        if target.exists() && !self.refresh {
+            return Ok(());
+        }
+        let start = std::time::Instant::now();
+        let partial = target.with_extension("partial");
+        let note = target.with_extension("unavailable");
+        remove(&partial)?;
+        remove(&note)?;
+        std::fs::create_dir_all(&partial)?;
+        match fill(self, &partial).with_context(|| format!("cannot make {what}"))? {
+            Made::Folder => {
+                remove(&target)?;
+                std::fs::rename(&partial, &target)?;
+                println!("guests: {what} ({:.1} s)", start.elapsed().as_secs_f32());
+            }
+            Made::Nothing(reason) => {
+                remove(&partial)?;
+                std::fs::write(note, &reason)?;
+                println!("guests: {what}: {reason}");
+            }
+        }
+        Ok(())
+    }
+
+    fn busybox(&mut self, architecture: &str) -> Result<()> {
+        let target = self.folder.join("busybox").join(architecture);
+        self.make(target, &format!("busybox for {architecture}"), |guests, folder| {
+            let apt = guests.apt()?;
+            match apt.find("busybox-static", architecture, false)? {
+                Some(package) => {
+                    apt::unpack(&apt.download(&package)?, folder, &["./usr/share"])?;
+                    Ok(Made::Folder)
+                }
+                None => Ok(Made::Nothing(format!("the release has no busybox-static for {architecture}"))),
+            }
+        })
+    }
+
+    fn kernel(&mut self, name: &str) -> Result<()> {
+        let spec = known::KERNELS.iter().find(|spec| spec.name == name).context("a known kernel")?;
+        let target = self.folder.join("kernels").join(name);
+        self.make(target, &format!("kernel {name}"), |guests, folder| {
+            let apt = guests.apt()?;
+            let Some(meta) = apt.find(spec.package, spec.architecture, spec.backports)? else {
+                let suite = if spec.backports { "backports have" } else { "release has" };
+                return Ok(Made::Nothing(format!(
+                    "the {suite} no {} for {}",
+                    spec.package, spec.architecture
+                )));
+            };
+            let package = apt
+                .dependency(&meta, "linux-image-")?
+                .with_context(|| format!("{} names no kernel", meta.name))?;
+            apt::unpack(&apt.download(&package)?, folder, WITHOUT)?;
+            Ok(Made::Folder)
+        })
+    }
+
+    fn userspace(&mut self) -> Result<()> {
+        self.make(self.folder.join("userspace"), "dynamic programs", |guests, folder| {
+            for package in guests.apt()?.download_closure(PROGRAMS, false)? {
+                let documents =
+                    ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
+                apt::unpack(&package, folder, &documents)?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    fn newer_qemu(&mut self) -> Result<()> {
+        self.make(self.folder.join("qemu-backports"), "newer reference emulator", |guests, folder| {
+            let apt = guests.apt()?;
+            if apt.find("qemu-system-x86", "amd64", true)?.is_none() {
+                return Ok(Made::Nothing("the backports have no qemu-system-x86".to_owned()));
+            }
+            // The machine's own C library is used: a second one would need its own loader.
+            for package in apt.download_closure(&["qemu-system-x86", "seabios", "ipxe-qemu"], true)? {
+                let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !name.starts_with("libc6_") {
+                    apt::unpack(
+                        &package,
+                        folder,
+                        &["./usr/share/doc", "./usr/share/man", "./usr/share/locale"],
+                    )?;
+                }
+            }
+            // Libraries of both spellings of the library folder in one place.
+            let (old, new) = (folder.join("lib/x86_64-linux-gnu"), folder.join("usr/lib/x86_64-linux-gnu"));
+            if old.is_dir() && !folder.join("lib").is_symlink() {
+                for entry in old.read_dir()?.flatten() {
+                    let target = new.join(entry.file_name());
+                    if !target.exists() {
+                        std::fs::rename(entry.path(), target)?;
+                    }
+                }
+            }
+            // SeaBIOS and the option ROMs lie in folders of their own; one search path holds them all.
+            let data = folder.join("usr/share/qemu");
+            for other in ["usr/share/seabios", "usr/lib/ipxe/qemu"] {
+                let Ok(entries) = folder.join(other).read_dir() else { continue };
+                for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
+                    let place = data.join(entry.file_name());
+                    if !place.exists() {
+                        // A link to where the package would lie when installed leads nowhere here.
+                        remove(&place)?;
+                        std::fs::copy(entry.path(), place)?;
+                    }
+                }
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    fn firmware(&mut self) -> Result<()> {
+        self.make(self.folder.join("firmware"), "firmware", |guests, folder| {
+            let apt = guests.apt()?;
+            for name in ["seabios", "ovmf"] {
+                let package =
+                    apt.find(name, "amd64", false)?.with_context(|| format!("there is no {name}"))?;
+                apt::unpack(&apt.download(&package)?, folder, &["./usr/share/doc"])?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    fn disk(&mut self) -> Result<()> {
+        self.make(self.folder.join("disk"), "Debian disk", |guests, folder| {
+            let apt = guests.apt()?;
+            disk::build(apt, folder)
+        })
+    }
+}
+
+/// What came of making a guest.
+enum Made {
+    /// The folder was filled.
+    Folder,
+    /// It cannot be had here, for this reason.
+    Nothing(String),
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let result = if path.is_dir() && !path.is_symlink() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

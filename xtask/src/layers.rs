@@ -1,0 +1,4 @@
+//! placeholder
+pub fn main(_: &[String]) -> anyhow::Result<()> {
+    Ok(())
+}
