@@ -30,7 +30,8 @@ const WITHOUT: &[&str] = &[
 ];
 
 /// What programs the check of user space runs.
-const PROGRAMS: &[&str] = &["python3-minimal", "libpython3-stdlib", "openssl", "perl-base", "coreutils", "bash"];
+const PROGRAMS: &[&str] =
+    &["python3-minimal", "libpython3-stdlib", "openssl", "perl-base", "coreutils", "bash"];
 
 /// The names of the sets, as given on the command line.
 const SETS: &[&str] = &["basic", "kernels", "userspace", "disk", "oracle", "firmware"];
