@@ -1,0 +1,8 @@
+//! The host's side of a process: terminals, pseudo-terminals, signals, detaching from the caller, PID files.
+//!
+//! One module per facility; each is usable alone. The few calls that the safe wrappers do not offer live here, each
+//! with its reason.
+
+pub mod inherit;
+pub mod pty;
+pub mod tty;
