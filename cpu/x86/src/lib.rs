@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cpuid;
+pub mod features;
+pub mod models;
 pub mod reg;
 mod segment;
 mod state;
