@@ -24,9 +24,33 @@ pub mod paths;
 #[macro_export]
 macro_rules! skip {
     ($($reason:tt)*) => {{
-        println!("SKIPPED {}: {}", $crate::current_test(), format_args!($($reason)*));
+        $crate::note_skip(format_args!($($reason)*));
         return;
     }};
+}
+
+/// Takes the value of a `Result<_, String>`, or ends the calling test with [`skip!`] and the error as reason.
+#[macro_export]
+macro_rules! or_skip {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}
+
+/// Prints a skipped test's line, and appends it to the file `$TINAMOU_SKIPS`, because the test harness
+/// shows only what failing tests print.
+pub fn note_skip(reason: std::fmt::Arguments<'_>) {
+    let reason = reason.to_string().replace('\n', " ");
+    let line = format!("SKIPPED {}: {reason}\n", current_test());
+    print!("{line}");
+    if let Some(path) = std::env::var_os("TINAMOU_SKIPS")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
+    {
+        let _ = std::io::Write::write_all(&mut file, line.as_bytes());
+    }
 }
 
 /// The name of the running test: the test harness names each test's thread after it.

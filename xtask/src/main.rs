@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod guests;
+mod initramfs;
 mod layers;
 
 const HELP: &str = "\
@@ -12,6 +13,8 @@ usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
                     userspace, disk, oracle, firmware, all; --refresh asks the mirrors for newer packages
+  initramfs PROFILE KERNEL shell|poweroff
+                    build an initial file system; prints the paths of the emulator, the kernel and the file
   layers            check the dependencies between the folders, and that unsafe code is forbidden
   help              this text
 ";
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
     };
     let result = match task.as_str() {
         "guests" => guests::main(rest),
+        "initramfs" => initramfs::main(rest),
         "layers" => layers::main(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
