@@ -1,1 +1,3 @@
 //! The x86 CPU engine behind `-accel tcg`: tier 1, the interpreter.
+
+pub mod vector;
