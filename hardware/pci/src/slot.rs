@@ -1,0 +1,105 @@
+//! What a PCI device is made with, and the properties that all of them have.
+
+use crate::address::Devfn;
+use crate::bus::PciBus;
+use crate::function::{FunctionBuilder, PciFunction};
+use qdev::{Context, DeviceError, Input, Properties, PropertyField};
+use std::any::Any;
+use std::sync::Arc;
+
+/// The place that the bus prepared for a device.
+pub struct PciSlot {
+    bus: Arc<PciBus>,
+    at: Devfn,
+    multifunction: bool,
+    context: Context,
+}
+
+impl PciSlot {
+    /// The place `at` on `bus`.
+    pub fn new(bus: Arc<PciBus>, at: Devfn, multifunction: bool, context: Context) -> Self {
+        Self { bus, at, multifunction, context }
+    }
+
+    /// The slot behind a bus-neutral realize call.
+    ///
+    /// # Errors
+    /// The device is not being plugged into a PCI bus.
+    pub fn from_any(slot: &mut dyn Any) -> Result<&mut Self, DeviceError> {
+        slot.downcast_mut().ok_or_else(|| DeviceError::new("not a PCI slot"))
+    }
+
+    /// The bus.
+    pub fn bus(&self) -> &Arc<PciBus> {
+        &self.bus
+    }
+
+    /// What every device is given.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Puts the device's function on the bus.
+    ///
+    /// # Errors
+    /// As [`PciBus::add`].
+    pub fn add(&self, builder: FunctionBuilder) -> Result<Arc<PciFunction>, DeviceError> {
+        let builder = if self.multifunction { builder.multifunction(true) } else { builder };
+        let function = self.bus.add(self.at, builder)?;
+        function.set_id(self.context.id.as_deref().unwrap_or(""));
+        Ok(function)
+    }
+}
+
+/// `addr=`: a place on the bus, or none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Address(pub Option<Devfn>);
+
+impl PropertyField for Address {
+    fn type_name(&self) -> &'static str {
+        "int32"
+    }
+
+    fn set(&mut self, _owner: &str, name: &str, value: &Input<'_>) -> Result<(), String> {
+        let refused = |text: &str| format!("Property '{_owner}.{name}' doesn't take value '{text}'");
+        self.0 = match value {
+            Input::Text(text) | Input::Str(text) => Some(Devfn::parse(text).ok_or_else(|| refused(text))?),
+            Input::Int(-1) => None,
+            Input::Int(number) => {
+                Some(Devfn(u8::try_from(*number).map_err(|_| refused(&number.to_string()))?))
+            }
+            Input::Bool(_) => return Err(format!("Invalid parameter type for '{name}', expected: int32")),
+        };
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        self.0.map_or_else(|| "-1".to_owned(), |at| at.to_string())
+    }
+}
+
+/// The properties of every PCI device.
+#[derive(Properties)]
+pub struct PciProperties {
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Address,
+    /// on/off
+    #[prop(default = false)]
+    pub multifunction: bool,
+}
+
+/// The properties as the type that the spec made them.
+///
+/// # Errors
+/// They are of another type.
+pub fn take_properties<P: Properties>(properties: Box<dyn Properties>) -> Result<Box<P>, DeviceError> {
+    let any: Box<dyn Any> = properties;
+    any.downcast().map_err(|_| DeviceError::new("properties of another device type"))
+}
+
+/// What the properties say of the device's place.
+pub(crate) fn address_of(properties: &mut dyn Properties) -> (Option<Devfn>, bool) {
+    let addr = qdev::get(properties, "addr").and_then(|text| Devfn::parse(&text));
+    let multifunction = qdev::get(properties, "multifunction").as_deref() == Some("true");
+    (addr, multifunction)
+}
