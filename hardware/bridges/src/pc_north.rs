@@ -1,0 +1,93 @@
+//! The 440FX host bridge.
+
+use crate::{intel, pam::Shadow};
+use guestmem::{RamBlock, Region};
+use parking_lot::Mutex;
+use pci::{Devfn, FunctionBuilder, PciBus, PciFunction, PciHooks};
+use qdev::{Device, DeviceError};
+use std::sync::Arc;
+
+/// First of the seven PAM registers.
+const PAM: u16 = 0x59;
+/// SMRAM control: bit 6 open, bit 3 enabled.
+const SMRAM: u16 = 0x72;
+
+/// 8086:1237 at 00.0.
+pub struct I440fx {
+    function: Arc<PciFunction>,
+    shadow: Mutex<Shadow>,
+    smram: Region,
+}
+
+impl I440fx {
+    /// Puts the bridge on `bus`. `system` is the machine's memory with `ram` from 0 on and `pci` below it.
+    ///
+    /// # Errors
+    /// Slot 0 is taken.
+    pub fn new(
+        bus: &Arc<PciBus>,
+        system: &Region,
+        pci: &Region,
+        ram: &Arc<RamBlock>,
+    ) -> Result<Arc<Self>, DeviceError> {
+        let builder = FunctionBuilder::new("i440FX", intel(0x1237, 2, 0x0600, 0));
+        let function = bus.add(Devfn::new(0, 0), builder)?;
+        let shadow = Shadow::new(system, pci, ram);
+        let smram = shadow.smram().clone();
+        let this = Arc::new(Self { function: function.clone(), shadow: Mutex::new(shadow), smram });
+        function.set_hooks(this.clone());
+        this.reset();
+        Ok(this)
+    }
+
+    /// What system management mode sees over normal memory.
+    pub fn smram(&self) -> &Region {
+        &self.smram
+    }
+
+    /// Does what firmware does: RAM at 0xc0000 to 0xfffff.
+    pub fn firmware_setup(&self) {
+        self.function.config_write(PAM, 1, 0x30);
+        for register in 1..7 {
+            self.function.config_write(PAM + register, 1, 0x33);
+        }
+    }
+
+    fn follow(&self) {
+        let mut shadow = self.shadow.lock();
+        let pam = std::array::from_fn(|i| self.function.config(PAM + i as u16, 1) as u8);
+        shadow.set_pam(&pam);
+        let smram = self.function.config(SMRAM, 1);
+        shadow.set_smram(smram & 0x40 != 0, smram & 0x08 != 0);
+    }
+}
+
+impl PciHooks for I440fx {
+    fn before_read(&self, _function: &PciFunction, _offset: u16, _size: u8) {}
+
+    fn after_write(&self, _function: &PciFunction, offset: u16, size: u8) {
+        let end = offset + u16::from(size);
+        if (offset < PAM + 7 && end > PAM) || (offset <= SMRAM && end > SMRAM) {
+            self.follow();
+        }
+    }
+}
+
+impl Device for I440fx {
+    fn reset(&self) {
+        self.function.reset();
+        self.function.with_config(|c| {
+            for offset in (0x40..0x100).step_by(4) {
+                c.set(offset, 4, 0);
+            }
+            // DRAM row boundaries as QEMU leaves them.
+            c.set(0x57, 1, 0x10);
+            c.set(SMRAM, 1, 0x02);
+        });
+        self.follow();
+    }
+
+    fn describe(&self) -> Vec<String> {
+        self.function.qtree_lines()
+    }
+}
