@@ -125,7 +125,9 @@ impl Initramfs {
                  poweroff -f"
                 .to_owned(),
             Finish::SwitchRoot(device) => format!(
-                "mount -t ext4 {device} /mnt || poweroff -f\n\
+                "tries=0\n\
+                 until [ -b {device} ] || [ $tries = 300 ]; do tries=$((tries + 1)); usleep 100000; done\n\
+                 mount -t ext4 {device} /mnt || poweroff -f\n\
                  mount --move /dev /mnt/dev\n\
                  mount --move /proc /mnt/proc\n\
                  mount --move /sys /mnt/sys\n\

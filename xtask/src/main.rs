@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+mod boot_all;
+mod figures;
 mod guests;
 mod initramfs;
 mod layers;
@@ -13,6 +15,11 @@ usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
                     userspace, disk, oracle, firmware, all; --refresh asks the mirrors for newer packages
+  boot-all [NAME...]
+                    boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;
+                    names choose the cases that contain one of them; --program PATH chooses the emulator
+  figures [--runs N]
+                    measure start, boot, processor time and memory beside the reference emulator
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file
   layers            check the dependencies between the folders, and that unsafe code is forbidden
@@ -27,6 +34,8 @@ fn main() -> ExitCode {
     };
     let result = match task.as_str() {
         "guests" => guests::main(rest),
+        "boot-all" => boot_all::main(rest),
+        "figures" => figures::main(rest),
         "initramfs" => initramfs::main(rest),
         "layers" => layers::main(rest),
         "help" | "-h" | "--help" => {
