@@ -1,0 +1,339 @@
+//! The command line and start-up sequence that QEMU's helpers share.
+
+use crate::{activation, detach, listen, log, os_text, pidfile, privileges};
+use getopt::{Complete, Item, Opt, Parser, Program};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use tracepoint::{Applied, Event, Options, OptionsError};
+
+/// `-h`, `-V`.
+pub const INFO_OPTIONS: &[Opt] = &[
+    Opt {
+        short: 'h',
+        long: "help",
+        arg: None,
+        help: &["display this help and exit"],
+        manual: "Display help and exit.",
+        complete: Complete::Nothing,
+    },
+    Opt {
+        short: 'V',
+        long: "version",
+        arg: None,
+        help: &["output version information and exit"],
+        manual: "Display version information and exit.",
+        complete: Complete::Nothing,
+    },
+];
+
+/// The rows both helpers share after the two paths, as a macro so that each table stays one constant.
+pub const TRACE_OPTION: Opt = Opt {
+    short: 'T',
+    long: "trace",
+    arg: Some("[[enable=]<pattern>][,events=<file>][,file=<file>]"),
+    help: &["specify tracing options"],
+    manual: "Switch on the trace events that match PATTERN (wildcards * and ?), and those matching the patterns in the events FILE, one a line. A leading - switches off. The trace goes to standard error or to the file given by file=. The pattern help lists all events. May be repeated.",
+    complete: Complete::Nothing,
+};
+/// `-u`.
+pub const USER_OPTION: Opt = Opt {
+    short: 'u',
+    long: "user",
+    arg: Some("USER"),
+    help: &["user to drop privileges to"],
+    manual: "User (name or number) to run as once everything is open.",
+    complete: Complete::Users,
+};
+/// `-g`.
+pub const GROUP_OPTION: Opt = Opt {
+    short: 'g',
+    long: "group",
+    arg: Some("GROUP"),
+    help: &["group to drop privileges to"],
+    manual: "Group (name or number) to run as once everything is open.",
+    complete: Complete::Groups,
+};
+/// `-d`.
+pub const DAEMON_OPTION: Opt = Opt {
+    short: 'd',
+    long: "daemon",
+    arg: None,
+    help: &["run in the background"],
+    manual: "Run in the background; the command ends once the daemon is ready. Writes a PID file.",
+    complete: Complete::Nothing,
+};
+/// `-v`, `-q`: understood, but as with the original not part of `--help`.
+pub const VERBOSITY_OPTIONS: &[Opt] = &[
+    Opt {
+        short: 'v',
+        long: "verbose",
+        arg: None,
+        help: &[],
+        manual: "Say more. May be repeated.",
+        complete: Complete::Nothing,
+    },
+    Opt {
+        short: 'q',
+        long: "quiet",
+        arg: None,
+        help: &[],
+        manual: "Say nothing about clients' mistakes.",
+        complete: Complete::Nothing,
+    },
+];
+
+/// What tells one helper from the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Name, options and texts.
+    pub program: &'static Program,
+    /// Trace events.
+    pub events: &'static [&'static Event],
+    /// Socket when `-k` is not given.
+    pub default_socket: &'static str,
+    /// PID file of `-d` without `-f`.
+    pub default_pidfile: &'static str,
+    /// The words for `-k` together with activation (the originals differ in a blank).
+    pub activation_and_socket: &'static str,
+    /// The words after the program's name for more than one passed socket.
+    pub activation_many: &'static str,
+}
+
+/// A command line, taken in.
+#[derive(Debug)]
+pub struct Settings {
+    socket: Option<PathBuf>,
+    pidfile: Option<PathBuf>,
+    background: bool,
+    /// `-u`.
+    pub uid: Option<u32>,
+    /// `-g`.
+    pub gid: Option<u32>,
+    /// 1 unless `-v` (up to 3) or `-q` (0) say otherwise.
+    pub verbosity: u32,
+    activated: u32,
+}
+
+/// Everything that outlives start-up.
+#[derive(Debug)]
+pub struct Started {
+    /// The listening socket.
+    pub listener: OwnedFd,
+    /// Its place in the file system, unless a service manager owns it.
+    pub socket_file: Option<listen::SocketFile>,
+    /// The PID file, if one was asked for.
+    pub pid_file: Option<pidfile::PidFile>,
+    ready: Option<detach::Ready>,
+}
+
+/// The program shall end with this status; everything to be said has been said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exit(pub i32);
+
+fn fail<T>(text: &str) -> Result<T, Exit> {
+    log::error(text);
+    Err(Exit(1))
+}
+
+/// Version text of `-V`.
+fn version(program: &Program, invoked_as: &str) -> String {
+    format!(
+        "{invoked_as} 9.1.0 (Tinamou {})\n{}\n\nLicensed under Apache-2.0 or MIT, at your option. There is NO\n\
+         warranty; not even for MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.\n",
+        env!("CARGO_PKG_VERSION"),
+        program.summary
+    )
+}
+
+impl Settings {
+    /// Takes in the command line, first word included. Trace options take effect at once.
+    ///
+    /// # Errors
+    /// After help, version, or a mistake: the status to end with.
+    pub fn from_command_line(spec: &Spec, words: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        let mut words = words.into_iter();
+        let invoked = words.next().unwrap_or_else(|| spec.program.name.into());
+        let invoked_as = invoked.to_string_lossy().into_owned();
+        let base = invoked_as.rsplit('/').next().unwrap_or(&invoked_as);
+        log::set_name(base);
+        let mut settings = Self {
+            socket: None,
+            pidfile: None,
+            background: false,
+            uid: None,
+            gid: None,
+            verbosity: 1,
+            activated: 0,
+        };
+        let (mut quiet, mut verbosity) = (false, 1);
+        for item in Parser::new(spec.program, words) {
+            let (letter, argument) = match item {
+                Ok(Item::Option(letter, argument)) => (letter, argument.unwrap_or_default()),
+                // Further words are passed over, as the original does.
+                Ok(Item::Operand(_)) => continue,
+                Err(mistake) => {
+                    eprintln!("{invoked_as}: {mistake}");
+                    return fail(&format!("Try `{invoked_as} --help' for more information."));
+                }
+            };
+            let text = argument.to_string_lossy();
+            match letter {
+                'h' => {
+                    print!("{}", spec.program.help(&invoked_as));
+                    return Err(Exit(0));
+                }
+                'V' => {
+                    print!("{}", version(spec.program, &invoked_as));
+                    return Err(Exit(0));
+                }
+                'd' => settings.background = true,
+                'f' => settings.pidfile = Some(argument.into()),
+                'k' if argument.as_bytes().first() != Some(&b'/') => {
+                    return fail("socket path must be absolute");
+                }
+                'k' => settings.socket = Some(argument.into()),
+                'T' => trace(spec, &text)?,
+                'u' => match privileges::user(&text) {
+                    Some(uid) => settings.uid = Some(uid),
+                    None => return fail(&format!("invalid user '{text}'")),
+                },
+                'g' => match privileges::group(&text) {
+                    Some(gid) => settings.gid = Some(gid),
+                    None => return fail(&format!("invalid group '{text}'")),
+                },
+                'v' => verbosity = (verbosity + 1).min(3),
+                'q' => quiet = true,
+                _ => {}
+            }
+        }
+        settings.verbosity = if quiet { 0 } else { verbosity };
+        log::set_quiet(quiet);
+        settings.activated = activation::take().or_else(|text| fail(&text))?;
+        match settings.activated {
+            0 => {}
+            1 if settings.socket.is_some() => return fail(spec.activation_and_socket),
+            1 => {}
+            _ => return fail(&format!("{base} {}", spec.activation_many)),
+        }
+        Ok(settings)
+    }
+
+    /// Listens, goes to the background, writes the PID file: the originals' order. On a mistake nothing is left.
+    ///
+    /// # Errors
+    /// The status to end with.
+    pub fn start(&self, spec: &Spec) -> Result<Started, Exit> {
+        let (listener, socket_file) = if self.activated > 0 {
+            (activation::unix_listener().or_else(|text| fail(&text))?, None)
+        } else {
+            let path = self.socket.clone().unwrap_or_else(|| spec.default_socket.into());
+            match listen::listen(&path, 128) {
+                Ok((socket, file)) => (socket, Some(file)),
+                Err(listen::ListenError::TooLong(path)) => {
+                    log::error(&format!("UNIX socket path '{}' is too long", path.display()));
+                    eprintln!("Path must be less than {} bytes", listen::MAX_PATH);
+                    return Err(Exit(1));
+                }
+                Err(err) => return fail(&err.to_string()),
+            }
+        };
+        let mut started = Started { listener, socket_file, pid_file: None, ready: None };
+        // A relative PID file is meant from where the command was given.
+        let pidfile = self.pidfile.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()));
+        if self.background {
+            match detach::detach() {
+                Ok(ready) => started.ready = Some(ready),
+                Err(err) => {
+                    started.cleanup();
+                    return fail(&format!("Failed to daemonize: {}", os_text(&err)));
+                }
+            }
+        }
+        if self.background || pidfile.is_some() {
+            let path = pidfile.unwrap_or_else(|| spec.default_pidfile.into());
+            match pidfile::PidFile::create(&path) {
+                Ok(file) => started.pid_file = Some(file),
+                Err(text) => {
+                    started.cleanup();
+                    return fail(&text);
+                }
+            }
+        }
+        Ok(started)
+    }
+}
+
+impl Started {
+    /// Lets the waiting parent of a background daemon end, once nothing can fail any more.
+    ///
+    /// # Errors
+    /// When the standard streams cannot be sent to `/dev/null`.
+    pub fn ready(&mut self) -> std::io::Result<()> {
+        self.ready.take().map_or(Ok(()), detach::Ready::done)
+    }
+
+    /// Removes socket and PID file where they still are ours.
+    pub fn cleanup(&self) {
+        if let Some(file) = &self.socket_file {
+            // Under `-u` the right to do so may be gone with root's; the next start replaces what is left.
+            let _ = file.remove();
+        }
+        if let Some(file) = &self.pid_file {
+            file.remove();
+        }
+    }
+
+    /// Drops privileges to `keep`, or cleans up and says why not.
+    ///
+    /// # Errors
+    /// The status to end with.
+    pub fn drop_privileges(&self, settings: &Settings, keep: &[u32]) -> Result<(), Exit> {
+        privileges::drop_to(settings.uid, settings.gid, keep).or_else(|err| {
+            self.cleanup();
+            fail(&format!("Failed to drop privileges: {}", os_text(&err)))
+        })
+    }
+
+    /// The folders in which socket and PID file may have to be removed at the end.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let socket = self.socket_file.as_ref().and_then(|f| f.path().parent());
+        let pid = self.pid_file.as_ref().and_then(|f| f.path().parent());
+        socket.into_iter().chain(pid).map(PathBuf::from).collect()
+    }
+}
+
+/// One `-T`.
+fn trace(spec: &Spec, argument: &str) -> Result<(), Exit> {
+    let applied = Options::parse(argument).and_then(|options| options.apply(spec.events));
+    match applied {
+        Ok(Applied::Help) => {
+            for event in spec.events {
+                println!("{}", event.name());
+            }
+            Err(Exit(0))
+        }
+        Ok(Applied::Done(warnings)) => {
+            for warning in warnings {
+                match warning.place {
+                    Some(place) => eprintln!("{}:{place}: warning: {}", log::name(), warning.what),
+                    None => log::error(&format!("warning: {}", warning.what)),
+                }
+            }
+            Ok(())
+        }
+        Err(err @ OptionsError::InvalidParameter { short_form, .. }) => {
+            if let (true, OptionsError::InvalidParameter { key, .. }) = (short_form, &err) {
+                log::error(&format!("warning: short-form boolean option '{key}' deprecated"));
+                eprintln!("Please use {key}=on instead");
+            }
+            fail(&err.to_string())
+        }
+        Err(err) => {
+            eprintln!("{}:{err}", log::name());
+            Err(Exit(1))
+        }
+    }
+}
