@@ -103,7 +103,7 @@ struct Table {
     clients: Mutex<Vec<Arc<Connection>>>,
     left: Condvar,
     waiting: AtomicBool,
-    wake: Option<OwnedFd>,
+    wake: Option<File>,
 }
 
 impl Table {
@@ -115,9 +115,8 @@ impl Table {
         self.clients().retain(|c| !Arc::ptr_eq(c, connection));
         self.left.notify_all();
         if let Some(wake) = self.wake.as_ref().filter(|_| self.waiting.load(Ordering::Relaxed)) {
-            let one = 1u64;
-            // SAFETY: eight bytes of an integer are written to an eventfd.
-            unsafe { libc::write(wake.as_raw_fd(), (&raw const one).cast(), 8) };
+            let mut wake: &File = wake;
+            let _ = wake.write(&1u64.to_ne_bytes());
         }
     }
 }
@@ -131,7 +130,7 @@ const STACK: usize = 64 << 10;
 /// # Errors
 /// When waiting fails.
 pub fn serve(
-    listener: OwnedFd,
+    listener: &OwnedFd,
     signals: &OwnedFd,
     limits: Limits,
     handler: Arc<dyn Handler>,
@@ -140,12 +139,12 @@ pub fn serve(
     // SAFETY: eventfd takes integers.
     let wake = crate::check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     // SAFETY: the kernel just handed us this descriptor.
-    let wake = unsafe { OwnedFd::from_raw_fd(wake) };
-    let mut wake_reader = File::from(wake.try_clone()?);
+    let wake = File::from(unsafe { OwnedFd::from_raw_fd(wake) });
     let table = Arc::new(Table { wake: Some(wake), ..Table::default() });
     let stopping = Arc::new(AtomicBool::new(false));
     static SERIAL: AtomicUsize = AtomicUsize::new(0);
     let mut paused_until: Option<Instant> = None;
+    let Some(mut wake) = table.wake.as_ref() else { return Err(io::ErrorKind::InvalidInput.into()) };
     loop {
         let full = !make_room(&table, limits);
         table.waiting.store(full || paused_until.is_some(), Ordering::Relaxed);
@@ -156,7 +155,7 @@ pub fn serve(
             events: libc::POLLIN,
             revents: 0,
         };
-        let mut entries = [entry(signals, true), entry(&wake_reader, true), entry(&listener, !paused)];
+        let mut entries = [entry(signals, true), entry(wake, true), entry(listener, !paused)];
         let timeout = if paused_until.is_some() { 100 } else { -1 };
         // SAFETY: three entries are passed, and the count says three.
         let ready = unsafe { libc::poll(entries.as_mut_ptr(), 3, timeout) };
@@ -171,7 +170,7 @@ pub fn serve(
             break;
         }
         if entries[1].revents != 0 {
-            let _ = wake_reader.read(&mut [0; 8]);
+            let _ = wake.read(&mut [0; 8]);
         }
         paused_until = paused_until.filter(|&until| Instant::now() < until);
         if entries[2].revents == 0 {
@@ -196,9 +195,8 @@ pub fn serve(
         }
     }
     stopping.store(true, Ordering::SeqCst);
-    closed();
     socket::shutdown(listener.as_fd(), libc::SHUT_RDWR);
-    drop(listener);
+    closed();
     finish(&table, limits.grace);
     Ok(())
 }

@@ -1,0 +1,88 @@
+//! The option table, the manual page's texts and the trace events.
+
+use daemon::app::{
+    DAEMON_OPTION, GROUP_OPTION, INFO_OPTIONS, Spec, TRACE_OPTION, USER_OPTION, VERBOSITY_OPTIONS,
+};
+use getopt::{Complete, Opt, Program, Section};
+
+tracepoint::events! {
+    /// All trace events of `qemu-pr-helper`.
+    pub static EVENTS;
+    /// A client connected and was let in.
+    CONN_OPEN = "pr_conn_open";
+    /// A client is gone.
+    CONN_CLOSE = "pr_conn_close";
+    /// A request arrived whole.
+    REQUEST = "pr_request";
+    /// A PERSISTENT RESERVE IN is being carried out.
+    PR_IN = "pr_in";
+    /// A PERSISTENT RESERVE OUT is being carried out.
+    PR_OUT = "pr_out";
+    /// A request was answered.
+    OUTCOME = "pr_outcome";
+}
+
+/// The program.
+pub const PROGRAM: Program = Program {
+    name: "qemu-pr-helper",
+    operands: "FILE",
+    summary: "Persistent Reservation helper program for QEMU",
+    groups: &[
+        INFO_OPTIONS,
+        &[
+            DAEMON_OPTION,
+            Opt {
+                short: 'f',
+                long: "pidfile",
+                arg: Some("PATH"),
+                help: &["PID file when running as a daemon", "(default '/var/run/qemu-pr-helper.pid')"],
+                manual: "PID file. Written with this option or with --daemon, and removed at exit. Default: /var/run/qemu-pr-helper.pid",
+                complete: Complete::Files,
+            },
+            Opt {
+                short: 'k',
+                long: "socket",
+                arg: Some("PATH"),
+                help: &["path to the unix socket", "(default '/var/run/qemu-pr-helper.sock')"],
+                manual: "Absolute path of the Unix socket to listen on. A stale socket is replaced; one on which a process listens is refused. Default: /var/run/qemu-pr-helper.sock",
+                complete: Complete::Files,
+            },
+            TRACE_OPTION,
+            USER_OPTION,
+            GROUP_OPTION,
+        ],
+        VERBOSITY_OPTIONS,
+    ],
+    closing: &["Part of Tinamou; messages, socket and protocol are those of QEMU's qemu-pr-helper."],
+    section: 8,
+    description: &[
+        "Linux lets only privileged processes send SCSI persistent reservation commands. This helper sends them for virtual machines: an emulator connects to its socket and passes a command together with the descriptor of the device. The right to a device is the open descriptor, so whoever can connect can reserve only what they can open.",
+        "After start the helper keeps no capability but CAP_SYS_RAWIO and runs in a sandbox: no new privileges, an allow-list of system calls with SG_IO as the only ioctl, and no access to the file system.",
+        "A service manager may pass a listening Unix stream socket (socket activation); --socket cannot be given then.",
+    ],
+    sections: &[
+        Section {
+            title: "EXIT STATUS",
+            paragraphs: &[
+                "0 after SIGTERM, SIGINT or SIGHUP, and after --help or --version; 1 after an error.",
+            ],
+        },
+        Section {
+            title: "LIMITS",
+            paragraphs: &[
+                "A client has 10 seconds to say hello and to complete a request that it began. The number of clients is limited in total (to 1024 or half the open files allowed), to three quarters of that for one user and to half of it for one process.",
+            ],
+        },
+    ],
+    see_also: &["qemu(1)", "sg_persist(8)", "systemd.socket(5)"],
+};
+
+/// What start-up needs to know.
+pub const SPEC: Spec = Spec {
+    program: &PROGRAM,
+    events: EVENTS,
+    default_socket: "/var/run/qemu-pr-helper.sock",
+    default_pidfile: "/var/run/qemu-pr-helper.pid",
+    activation_and_socket: "Unix socket can't be set when using socket activation",
+    activation_many: "does not support socket activation with LISTEN_FDS > 1",
+};
