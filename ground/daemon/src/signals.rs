@@ -4,6 +4,9 @@ use crate::check;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// The signals at which a daemon ends.
+pub const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
 /// Blocks `signals` in this thread (and all it starts later) and answers a descriptor that is readable when one is
 /// pending. `SIGPIPE` is ignored already: the Rust runtime does so at start.
 ///

@@ -35,7 +35,7 @@ const DESCRIPTORS: u64 = 2 * 1024 + 32;
 fn run(words: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
     privileges::one_heap();
     let settings = Settings::from_command_line(&options::SPEC, words)?;
-    let stop = signals::descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).map_err(|err| {
+    let stop = signals::descriptor(&signals::ENDING).map_err(|err| {
         log::error(&format!("Failed to set up signals: {}", daemon::os_text(&err)));
         Exit(1)
     })?;

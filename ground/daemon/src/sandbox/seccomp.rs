@@ -110,6 +110,7 @@ pub fn server_rules() -> Vec<Rule> {
         libc::SYS_ppoll,
         libc::SYS_futex,
         libc::SYS_eventfd2,
+        libc::SYS_pidfd_open,
         libc::SYS_accept4,
         libc::SYS_getsockopt,
         libc::SYS_shutdown,

@@ -1,0 +1,119 @@
+//! A client's conversation, on the client's own thread.
+
+use crate::msr::{Cache, Registers};
+use crate::options::{CONN_CLOSE, CONN_OPEN, REPLY, REQUEST};
+use crate::protocol::{REQUEST_SIZE, Request, Vendor};
+use daemon::server::{Connection, Handler};
+use daemon::{log, os_text, socket};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time for a request that has begun, and for taking a reply.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Serves clients of the RAPL protocol.
+#[derive(Debug)]
+pub struct Service<R> {
+    vendor: Vendor,
+    registers: Cache<R>,
+}
+
+impl<R: Registers> Service<R> {
+    /// A service of `vendor`'s registers.
+    #[must_use]
+    pub fn new(vendor: Vendor, registers: Cache<R>) -> Self {
+        Self { vendor, registers }
+    }
+
+    fn converse(&self, connection: &Connection) -> io::Result<()> {
+        let client = connection.socket();
+        let peer = connection.peer();
+        let process = socket::peer_pidfd(client, peer);
+        connection.greeted();
+        while !connection.stopping() {
+            let mut bytes = [0; REQUEST_SIZE];
+            // For the beginning of a request there is all the time in the world.
+            socket::wait(client, POLLIN, None)?;
+            match socket::read_exact(client, &mut bytes, Instant::now() + DEADLINE) {
+                Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                other => other?,
+            }
+            let request = Request::decode(bytes);
+            tracepoint::trace!(
+                REQUEST,
+                "pid={} msr=0x{:x} cpu={} tid={}",
+                peer.pid,
+                request.msr,
+                request.cpu,
+                request.tid
+            );
+            if !request.is_allowed(self.vendor) {
+                log::client_error(&format!("Requested unallowed msr: {}", request.msr));
+                return Ok(());
+            }
+            let value = self.value(request, peer.pid, process.as_ref());
+            tracepoint::trace!(REPLY, "value=0x{value:x}");
+            socket::write_all(client, &value.to_ne_bytes(), DEADLINE)?;
+        }
+        Ok(())
+    }
+
+    /// The register's value, or 0 with a message where there is none or the client has no such thread.
+    fn value(&self, request: Request, pid: i32, process: Option<&OwnedFd>) -> u64 {
+        if !has_thread(Path::new("/proc"), pid, request.tid, process) {
+            log::client_error(&format!("Failed to find thread {} of process {pid}", request.tid));
+            return 0;
+        }
+        self.registers.read(request.cpu, request.msr).unwrap_or_else(|err| {
+            let why = match err.kind() {
+                io::ErrorKind::NotFound => "CPU was not there at start".to_owned(),
+                _ => os_text(&err),
+            };
+            log::client_error(&format!(
+                "Failed to read MSR 0x{:x} of CPU {}: {why}",
+                request.msr, request.cpu
+            ));
+            0
+        })
+    }
+}
+
+/// `POLLIN`.
+const POLLIN: i16 = 1;
+
+/// Whether `tid` is a thread of `pid`, and `pid` still the process that connected.
+fn has_thread(proc: &Path, pid: i32, tid: u32, process: Option<&OwnedFd>) -> bool {
+    pid > 0
+        && proc.join(format!("{pid}/task/{tid}")).symlink_metadata().is_ok()
+        && process.is_none_or(|pidfd| !socket::has_exited(pidfd.as_fd()))
+}
+
+impl<R: Registers + 'static> Handler for Service<R> {
+    fn serve(&self, connection: &Connection) {
+        let peer = connection.peer();
+        tracepoint::trace!(CONN_OPEN, "pid={} uid={}", peer.pid, peer.uid);
+        if let Err(err) = self.converse(connection)
+            && err.kind() == io::ErrorKind::TimedOut
+        {
+            log::client_error(&format!("process {} took too long over a request, closing socket.", peer.pid));
+        }
+        tracepoint::trace!(CONN_CLOSE, "pid={} uid={}", peer.pid, peer.uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_this_process() {
+        let me = std::process::id();
+        let pid = i32::try_from(me).unwrap();
+        let proc = Path::new("/proc");
+        assert!(has_thread(proc, pid, me, None));
+        assert!(!has_thread(proc, pid, 1, None));
+        assert!(!has_thread(proc, 0, me, None));
+    }
+}
