@@ -2,7 +2,7 @@
 
 use crate::device::{self, Device};
 use crate::options::{CONN_CLOSE, CONN_OPEN, OUTCOME, PR_IN, PR_OUT, REQUEST};
-use crate::protocol::{CDB_SIZE, Command, DATA_MAX, FEATURES, Reply};
+use crate::protocol::{CDB_SIZE, Command, DATA_MAX, FEATURES, Invalid, Reply};
 use crate::sense::{self, Sense, Verdict};
 use crate::sg::{self, Data};
 use daemon::log;
@@ -30,7 +30,7 @@ impl Default for Service {
 
 /// Why a conversation ended.
 enum End {
-    /// The client left between requests, or the server is ending.
+    /// The client left, the server is ending, or the client is to be sent away without a word.
     Quiet,
     /// The client broke the protocol, in these words.
     Broken(&'static str),
@@ -205,20 +205,20 @@ fn receive(connection: &Connection) -> Result<(Command, OwnedFd), End> {
             }
             Err(err) => return Err(err.into()),
         };
+        // Too many descriptors or the end inside a command: without a word, as the original.
         if received.excess || (device.is_some() && received.fd.is_some()) {
-            return Err(NO_DESCRIPTOR);
+            return Err(End::Quiet);
         }
         if received.bytes == 0 {
-            return Err(if have == 0 {
-                End::Quiet
-            } else {
-                io::Error::from(io::ErrorKind::UnexpectedEof).into()
-            });
+            return Err(End::Quiet);
         }
         have += received.bytes;
         device = device.or(received.fd);
     }
     let device = device.ok_or(NO_DESCRIPTOR)?;
-    let command = Command::decode(cdb).map_err(|_| INVALID_CDB)?;
+    let command = Command::decode(cdb).map_err(|invalid| match invalid {
+        Invalid::Opcode(_) => INVALID_CDB,
+        Invalid::Length(_) => End::Quiet,
+    })?;
     Ok((command, device))
 }
