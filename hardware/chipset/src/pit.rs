@@ -98,7 +98,7 @@ impl Channel {
             1 => d < self.count,
             3 => d % self.count < self.count.div_ceil(2),
             4 | 5 => d == self.count,
-            _ => d % self.count == 0 && d != 0,
+            _ => d.is_multiple_of(self.count) && d != 0,
         }
     }
 
@@ -195,7 +195,7 @@ impl Channel {
 }
 
 fn to_bcd(value: u64) -> u64 {
-    (0..4).fold(0, |out, i| out | value / 10_u64.pow(i) % 10 << (4 * i))
+    (0..4).fold(0, |out, i| out | (value / 10_u64.pow(i) % 10) << (4 * i))
 }
 
 fn from_bcd(value: u64) -> u64 {
