@@ -6,10 +6,12 @@
 //! what they see under QEMU.
 #![forbid(unsafe_code)]
 
+pub mod acpi_pm;
 pub mod ioapic;
 pub mod lapic;
 pub mod pic;
 pub mod pit;
+pub mod rtc;
 mod window;
 
 #[cfg(test)]
