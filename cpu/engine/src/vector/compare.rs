@@ -6,12 +6,6 @@ use super::{Exec, Machine, Operands};
 use iced_x86::Code;
 use x86::reg::flags;
 
-/// Replaces the six arithmetic flags.
-pub(super) fn set_flags<M: Machine>(m: &mut M, value: u64) {
-    let rflags = &mut m.x86().rflags;
-    *rflags = *rflags & !flags::ARITH | value;
-}
-
 trait Ordered {
     /// ZF, PF and CF as the host sets them.
     fn run(a: V, b: V) -> u64;
@@ -51,7 +45,7 @@ fn ordered<M: Machine, K: Ordered, const E: u8, const W: usize>(
     let b = narrow_source::<M, W>(m, insn, 1)?;
     let a = lane(m, insn.register(0), 0);
     let value = mxcsr::guarded(m, Fp::Flags, || K::run(a, b), |_| [zero(); 2])?;
-    set_flags(m, value);
+    m.set_flags(value);
     Ok(())
 }
 
@@ -69,7 +63,7 @@ fn test<M: Machine, const E: u8, const MASK: u64>(m: &mut M, insn: &M::Insn) -> 
     let mask = u128::from(MASK) << 64 | u128::from(MASK);
     let zf = if and & mask == 0 { flags::ZF } else { 0 };
     let cf = if and_not & mask == 0 { flags::CF } else { 0 };
-    set_flags(m, zf | cf);
+    m.set_flags(zf | cf);
     Ok(())
 }
 

@@ -33,7 +33,7 @@ fn gather<M: Machine, const N: usize, const W: usize, const I: usize>(
         if *on {
             let mut wide = [if indices[i * I + I - 1] >> 7 != 0 { 0xff } else { 0 }; 8];
             wide[..I].copy_from_slice(&indices[i * I..][..I]);
-            let value = m.load_part::<W>(insn, u64::from_le_bytes(wide).wrapping_mul(scale))?;
+            let value = m.load_gathered::<W>(insn, u64::from_le_bytes(wide).wrapping_mul(scale))?;
             let state = m.x86();
             state.zmm[to][i * W..][..W].copy_from_slice(&value);
             state.zmm[mask][i * W..][..W].fill(0);

@@ -50,6 +50,8 @@ pub trait Machine: Sized {
     fn x86(&mut self) -> &mut X86State;
     /// The exception `vector`, with error code 0 where it has one.
     fn fault(&mut self, vector: u8) -> Self::Fault;
+    /// Replaces the six arithmetic flags by those in `flags` (at their places in RFLAGS).
+    fn set_flags(&mut self, flags: u64);
     /// Reads the memory operand; `aligned` raises #GP(0) unless its address is a multiple of `N`.
     ///
     /// # Errors
@@ -65,12 +67,20 @@ pub trait Machine: Sized {
         value: [u8; N],
         aligned: bool,
     ) -> Result<(), Self::Fault>;
-    /// Reads `N` bytes at the memory operand's offset (of a gather: without its vector index) plus `displacement`,
-    /// wrapped to the address size.
+    /// Reads `N` bytes at the memory operand's offset plus `displacement`, wrapped to the address size.
     ///
     /// # Errors
     /// The fault of the access.
     fn load_part<const N: usize>(
+        &mut self,
+        insn: &Self::Insn,
+        displacement: u64,
+    ) -> Result<[u8; N], Self::Fault>;
+    /// As [`Machine::load_part`] for a gather: its vector index is left out of the offset.
+    ///
+    /// # Errors
+    /// The fault of the access.
+    fn load_gathered<const N: usize>(
         &mut self,
         insn: &Self::Insn,
         displacement: u64,

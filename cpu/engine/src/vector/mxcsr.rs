@@ -50,6 +50,9 @@ fn run<R>(control: u32, kernel: impl Fn() -> R) -> (R, u32) {
 /// Runs `kernel` under the guest's MXCSR, adds the flags, and raises #XM (#UD without CR4.OSXMMEXCPT) for an unmasked
 /// exception. `parts` shows the vectors of a result whose subnormal elements count as underflow.
 ///
+/// Not exact, as the host shows it only by trapping: beside an unmasked overflow or underflow the inexact flag is that
+/// of the masked result, and a dot product with unmasked exceptions is judged as a whole, not step by step.
+///
 /// # Errors
 /// #XM or #UD; the caller has not written its destination yet.
 #[inline(always)]

@@ -1,6 +1,5 @@
 //! The string comparisons of SSE4.2, modelled (SDM vol. 2, 4.1 "Imm8 control byte operation").
 
-use super::compare::set_flags;
 use super::shape::{LEGACY, VEX128, bytes, enter, extend, lane, vector, write, zero};
 use super::{Exec, Machine, Operands};
 use iced_x86::Code;
@@ -96,7 +95,7 @@ fn run<M: Machine, const E: u8, const EXPLICIT: bool, const WIDE: bool, const IN
         };
         write::<M, E>(m, 0, [mask, zero()]);
     }
-    set_flags(m, flags);
+    m.set_flags(flags);
     Ok(())
 }
 

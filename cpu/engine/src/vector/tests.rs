@@ -2,6 +2,7 @@
 
 use super::*;
 use iced_x86::{CpuidFeature, Encoder, Instruction, MemoryOperand, OpCodeOperandKind, OpKind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where the memory operand lies in [`Bench::memory`].
 const MIDDLE: usize = 256;
@@ -92,6 +93,16 @@ impl Machine for Bench {
         let at = self.place(displacement, N)?;
         self.memory.0[at..at + N].copy_from_slice(&value);
         Ok(())
+    }
+    fn set_flags(&mut self, value: u64) {
+        self.state.rflags = self.state.rflags & !flags::ARITH | value;
+    }
+    fn load_gathered<const N: usize>(
+        &mut self,
+        insn: &Instruction,
+        displacement: u64,
+    ) -> Result<[u8; N], u8> {
+        self.load_part(insn, displacement)
     }
     fn check_store_part(&mut self, _: &Instruction, displacement: u64, size: usize) -> Result<(), u8> {
         self.place(displacement, size).map(|_| ())
@@ -306,6 +317,7 @@ impl Page {
         unsafe {
             std::ptr::copy_nonoverlapping(code.as_ptr(), self.0, code.len());
             *self.0.add(code.len()) = 0xc3;
+            RESUME.store(self.0 as usize + code.len(), Ordering::SeqCst);
             macro_rules! registers {
                 ($($text:literal)*) => { concat!($($text, "\n",)*) };
             }
@@ -350,6 +362,34 @@ impl Drop for Page {
     }
 }
 
+/// Where a SIGFPE of [`Page::run`] goes on; 0 after one came.
+static RESUME: AtomicUsize = AtomicUsize::new(0);
+
+/// Masks all exceptions and goes on behind the instruction.
+extern "C" fn resume(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let to = RESUME.swap(0, Ordering::SeqCst);
+    if to == 0 {
+        std::process::abort();
+    }
+    // SAFETY: the kernel gives a valid context with the floating-point state of the interrupted code.
+    unsafe {
+        let context = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext;
+        context.gregs[libc::REG_RIP as usize] = to as i64;
+        (*context.fpregs).mxcsr |= 0x1f80;
+    }
+}
+
+/// Installs [`resume`].
+fn catch_sigfpe() {
+    // SAFETY: a plain sigaction with a handler that touches its context and an atomic only.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = resume as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        assert_eq!(libc::sigaction(libc::SIGFPE, &action, std::ptr::null_mut()), 0);
+    }
+}
+
 /// Whether this machine can run the instruction itself.
 fn host_has(code: Code) -> bool {
     use CpuidFeature as F;
@@ -375,7 +415,7 @@ fn host_has(code: Code) -> bool {
 }
 
 /// One random case on both; what differs, in words.
-fn compare_once(insn: &Instruction, page: &Page, random: &mut Random) -> Option<String> {
+fn compare_once(insn: &Instruction, masked: bool, page: &Page, random: &mut Random) -> Option<String> {
     let code = insn.code();
     let mut encoder = Encoder::new(64);
     encoder.encode(insn, 0).unwrap_or_else(|error| panic!("{code:?}: {error}"));
@@ -403,8 +443,11 @@ fn compare_once(insn: &Instruction, page: &Page, random: &mut Random) -> Option<
     for n in 0..3 {
         ours.state.gpr[n] = u64::from_le_bytes(random.eight());
     }
-    // All masked; flags, rounding, DAZ and FTZ at random.
-    ours.state.mxcsr = 0x1f80 | random.next() as u32 & if random.below(2) == 0 { 0xe07f } else { 0 };
+    // Flags, rounding, DAZ and FTZ at random.
+    ours.state.mxcsr = match masked {
+        true => 0x1f80 | random.next() as u32 & if random.below(2) == 0 { 0xe07f } else { 0 },
+        false => random.next() as u32 & 0xffff & if random.below(2) == 0 { 0xffff } else { 0x1fc0 },
+    };
     ours.state.rflags = flags::FIXED | random.next() & flags::ARITH;
     let mut native = Native {
         ymm: std::array::from_fn(|n| std::array::from_fn(|i| ours.state.zmm[n][i])),
@@ -417,8 +460,15 @@ fn compare_once(insn: &Instruction, page: &Page, random: &mut Random) -> Option<
         format!("{:02x?} {:02x?} mxcsr {:x}", native.ymm, &ours.memory.0[MIDDLE..MIDDLE + 32], native.mxcsr);
     let mut memory = ours.memory.clone();
     page.run(&bytes, &mut native, memory.0[MIDDLE..].as_mut_ptr());
-    ours.run(insn).unwrap_or_else(|fault| panic!("{code:?} {bytes:02x?}: fault {fault}"));
+    let faulted = RESUME.load(Ordering::SeqCst) == 0;
+    if faulted {
+        native.mxcsr = native.mxcsr & !0x1f80 | ours.state.mxcsr & 0x1f80;
+    }
+    let outcome = ours.run(insn);
     let mut wrong = Vec::new();
+    if outcome != if faulted { Err(vector::XM) } else { Ok(()) } {
+        wrong.push(format!("{outcome:?}, host faulted: {faulted}"));
+    }
     for n in 0..16 {
         if ours.state.zmm[n][..32] != native.ymm[n] {
             wrong.push(format!("xmm{n}: {:02x?}, host {:02x?}", &ours.state.zmm[n][..32], native.ymm[n]));
@@ -432,7 +482,14 @@ fn compare_once(insn: &Instruction, page: &Page, random: &mut Random) -> Option<
     if (ours.state.rflags ^ native.rflags) & flags::ARITH != 0 {
         wrong.push(format!("flags: {:x}, host {:x}", ours.state.rflags, native.rflags));
     }
-    if ours.state.mxcsr != native.mxcsr {
+    // Not modelled: inexactness beside an unmasked overflow or underflow (the host judges it with an unbounded
+    // exponent).
+    let unseen = match () {
+        () if !faulted => 0,
+        () if native.mxcsr & !(native.mxcsr >> 7) & 0x18 != 0 => 0x20,
+        () => 0,
+    };
+    if (ours.state.mxcsr ^ native.mxcsr) & !unseen != 0 {
         wrong.push(format!("mxcsr: {:x}, host {:x}", ours.state.mxcsr, native.mxcsr));
     }
     if ours.memory.0 != memory.0 {
@@ -441,11 +498,16 @@ fn compare_once(insn: &Instruction, page: &Page, random: &mut Random) -> Option<
     (!wrong.is_empty()).then(|| format!("{code:?} {bytes:02x?}: {}\n  before {before}", wrong.join("; ")))
 }
 
+fn is_dot_product(code: Code) -> bool {
+    matches!(format!("{:?}", code.mnemonic()).as_str(), "Dpps" | "Dppd" | "Vdpps" | "Vdppd")
+}
+
 #[test]
 fn agrees_with_the_host() {
     if !is_x86_feature_detected!("avx") {
         return;
     }
+    catch_sigfpe();
     let page = Page::new();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut wrong = Vec::new();
@@ -453,17 +515,20 @@ fn agrees_with_the_host() {
     for code in
         codes().filter(|code| host_has(*code) && !matches!(code.cpuid_features(), [CpuidFeature::SSE4A]))
     {
-        let rounds = if format!("{code:?}").contains("imm8") { 300 } else { 60 };
+        let rounds = if format!("{code:?}").contains("imm8") { 400 } else { 120 };
         let mut cases = 0;
         for round in 0..rounds {
             let Some(insn) = make(code, round % 2 == 0, &mut random) else { continue };
             cases += 1;
-            if let Some(difference) = compare_once(&insn, &page, &mut random) {
+            // One in four with exceptions unmasked; LDMXCSR makes its own, and the steps of dot products are not modelled.
+            let masked = round % 8 > 1
+                || matches!(code, Code::Ldmxcsr_m32 | Code::VEX_Vldmxcsr_m32)
+                || is_dot_product(code);
+            if let Some(difference) = compare_once(&insn, masked, &page, &mut random) {
                 wrong.push(difference);
                 break;
             }
         }
-        // VZEROUPPER and relatives have no memory form, moves to memory only that one.
         assert!(cases > 0, "{code:?} was not compared");
     }
     assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
