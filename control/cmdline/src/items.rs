@@ -1,0 +1,281 @@
+//! Board, CPUs, accelerators, devices, objects.
+
+use crate::parse::{Builder, Info, Raw, Stop, refuse};
+use crate::{Accel, Global, Item, PropValue};
+use json::{Dict, Value};
+use keyval::Opts;
+use std::fmt::Write as _;
+
+/// Whether `id` is well-formed: a letter, then letters, digits, `-`, `.`, `_`.
+pub(crate) fn check_id(id: &str) -> Result<(), Stop> {
+    let good = id.starts_with(|c: char| c.is_ascii_alphabetic())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    if good {
+        return Ok(());
+    }
+    refuse(
+        "Parameter 'id' expects an identifier\n\
+         Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+    )
+}
+
+impl Builder<'_> {
+    /// Remembers an id of a group; two of the same are an error.
+    pub(crate) fn claim_id(&mut self, group: &'static str, id: &str) -> Result<(), Stop> {
+        check_id(id)?;
+        if self.ids.insert((group, id.to_owned())) {
+            return Ok(());
+        }
+        match group {
+            "object" => {
+                refuse(format!("attempt to add duplicate property '{id}' to object (type 'container')"))
+            }
+            _ => refuse(format!("Duplicate ID '{id}' for {group}")),
+        }
+    }
+
+    pub(crate) fn finish_accels(&mut self) -> Result<(), Stop> {
+        if !self.machine_accels.is_empty() {
+            if !self.plan.accels.is_empty() {
+                return refuse("The -accel and \"-machine accel=\" options are incompatible");
+            }
+            for name in std::mem::take(&mut self.machine_accels) {
+                if matches!(name.as_str(), "tcg" | "kvm") {
+                    self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None });
+                } else {
+                    report::error_report!("invalid accelerator {name}");
+                }
+            }
+            if self.plan.accels.is_empty() {
+                return Err(Stop::Text(String::new(), 1));
+            }
+        }
+        if self.plan.accels.is_empty() {
+            self.plan.accels.push(Accel { location: None, name: "tcg".to_owned(), kernel_irqchip: None });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn machine(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("type"));
+    if matches!(opts.get("type"), Some("help" | "?")) {
+        builder.infos.push(Info::Machines);
+        return Ok(());
+    }
+    if let Some(flag) = opts.flags.iter().find(|flag| *flag != "help" && *flag != "?") {
+        return refuse(format!("Expected '=' after parameter '{flag}'"));
+    }
+    for (key, value) in opts.iter() {
+        match key {
+            "type" => {
+                if !value.is_empty() {
+                    builder.machine_name = Some(value.to_owned());
+                }
+            }
+            "accel" => builder.machine_accels = value.split(':').map(str::to_owned).collect(),
+            "kernel" => builder.plan.kernel = Some(value.to_owned()),
+            "initrd" => builder.plan.initrd = Some(value.to_owned()),
+            "append" => builder.plan.append = Some(value.to_owned()),
+            "firmware" => builder.plan.bios = Some(value.to_owned()),
+            "memory-backend" => builder.plan.machine.memory_backend = Some(value.to_owned()),
+            "help" | "?" => {
+                builder.infos.push(Info::MachineProps);
+            }
+            _ => builder.plan.machine.props.push((key.to_owned(), value.to_owned())),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn cpu(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    if matches!(raw.value, "help" | "?") {
+        builder.infos.push(Info::Cpus);
+    } else {
+        builder.plan.cpu = Some(raw.value.to_owned());
+    }
+    Ok(())
+}
+
+pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("accel"));
+    let Some(name) = opts.get("accel") else { return refuse("Parameter 'accel' is missing") };
+    if matches!(name, "help" | "?") {
+        builder.infos.push(Info::Accels);
+        return Ok(());
+    }
+    if !matches!(name, "tcg" | "kvm") {
+        return refuse(format!("invalid accelerator {name}"));
+    }
+    let mut kernel_irqchip = None;
+    for (key, value) in opts.iter().filter(|(key, _)| *key != "accel") {
+        match (name, key, value) {
+            ("kvm", "kernel-irqchip", "on" | "off" | "split") => kernel_irqchip = Some(value.to_owned()),
+            ("kvm", "kernel-irqchip", _) => {
+                return refuse(format!("Parameter 'kernel-irqchip' does not accept value '{value}'"));
+            }
+            // Every vCPU of ours has its own thread.
+            ("tcg", "thread", "multi") => {}
+            ("tcg", "thread", "single") | ("tcg", "tb-size" | "split-wx" | "one-insn-per-tb", _) => {
+                return refuse(format!("'{key}={value}' is not supported by this build"));
+            }
+            ("tcg", "thread", _) => return refuse(format!("Invalid 'thread' setting {value}")),
+            ("kvm", "kvm-shadow-mem" | "dirty-ring-size" | "eager-split-size" | "device" | "rapl", _)
+            | ("kvm", "notify-vmexit" | "notify-window" | "rapl-helper-socket", _) => {
+                return refuse(format!("'{key}' is not supported by this build"));
+            }
+            _ => return refuse(format!("Property '{name}-accel.{key}' not found")),
+        }
+    }
+    let location = Some(raw.location.clone());
+    builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip });
+    Ok(())
+}
+
+pub(crate) fn enable_kvm(builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {
+    builder.machine_accels = vec!["kvm".to_owned()];
+    Ok(())
+}
+
+pub(crate) fn smp(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("cpus"));
+    if opts.wants_help() {
+        let mut text = "smp-opts options:\n".to_owned();
+        for key in ["cores", "cpus", "dies", "maxcpus", "sockets", "threads"] {
+            let _ = writeln!(text, "  {key}=<num>");
+        }
+        return Err(Stop::Text(text, 0));
+    }
+    builder.smp.extend(opts.iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+    Ok(())
+}
+
+pub(crate) fn global(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let location = raw.location.clone();
+    if let Some((path, value)) = raw.value.split_once('=')
+        && let Some((driver, property)) = path.split_once('.')
+    {
+        let (driver, property, value) = (driver.to_owned(), property.to_owned(), value.to_owned());
+        builder.plan.globals.push(Global { location, driver, property, value });
+        return Ok(());
+    }
+    let opts = Opts::parse(raw.value, None);
+    opts.check(&["driver", "property", "value"])?;
+    let need = |key: &str| match opts.get(key) {
+        Some(value) => Ok(value.to_owned()),
+        None => refuse(format!("Parameter '{key}' is missing")),
+    };
+    let (driver, property, value) = (need("driver")?, need("property")?, need("value")?);
+    builder.plan.globals.push(Global { location, driver, property, value });
+    Ok(())
+}
+
+/// A JSON object as an item: takes the type and the id out, keeps the rest.
+fn json_item(raw: &Raw<'_>, mut dict: Dict, type_key: &str) -> Result<Item, Stop> {
+    let mut take = |key: &str| match dict.remove(key) {
+        None => Ok(None),
+        Some(Value::Str(text)) => Ok(Some(text)),
+        Some(_) => refuse(format!("Invalid parameter type for '{key}', expected: string")),
+    };
+    let Some(kind) = take(type_key)? else { return refuse(format!("Parameter '{type_key}' is missing")) };
+    let id = take("id")?;
+    let props = dict.iter().map(|(key, value)| (key.to_owned(), PropValue::Json(value.clone()))).collect();
+    Ok(Item { location: raw.location.clone(), kind, id, props })
+}
+
+fn text_item(raw: &Raw<'_>, opts: &Opts, type_key: &str) -> Result<Item, Stop> {
+    let Some(kind) = opts.get(type_key) else { return refuse(format!("Parameter '{type_key}' is missing")) };
+    let props = opts
+        .iter()
+        .filter(|(key, _)| *key != type_key && *key != "id")
+        .map(|(key, value)| (key.to_owned(), PropValue::Text(value.to_owned())))
+        .collect();
+    let id = opts.get("id").map(str::to_owned);
+    Ok(Item { location: raw.location.clone(), kind: kind.to_owned(), id, props })
+}
+
+/// Whether the text is meant as JSON.
+fn as_json(text: &str) -> Result<Option<Dict>, Stop> {
+    if !text.starts_with('{') {
+        return Ok(None);
+    }
+    match json::parse(text.as_bytes()) {
+        Ok(Value::Dict(dict)) => Ok(Some(dict)),
+        Ok(_) => refuse("JSON parse error, expecting value"),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+/// Display adapters: naming one means that the board adds none.
+const VGAS: &[&str] =
+    &["VGA", "secondary-vga", "cirrus-vga", "vmware-svga", "qxl-vga", "virtio-vga", "ati-vga", "isa-vga"];
+
+pub(crate) fn device(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let item = match as_json(raw.value)? {
+        Some(dict) => json_item(raw, dict, "driver")?,
+        None => {
+            let opts = Opts::parse(raw.value, Some("driver"));
+            match opts.get("driver") {
+                Some("help" | "?") => {
+                    builder.infos.push(Info::Devices);
+                    return Ok(());
+                }
+                Some(driver) if opts.flags.iter().any(|flag| flag == "help" || flag == "?") => {
+                    builder.infos.push(Info::Device(driver.to_owned()));
+                    return Ok(());
+                }
+                _ => text_item(raw, &opts, "driver")?,
+            }
+        }
+    };
+    if let Some(id) = &item.id {
+        builder.claim_id("device", id)?;
+    }
+    if VGAS.contains(&item.kind.as_str()) {
+        builder.plan.no_vga = true;
+    }
+    builder.plan.devices.push(item);
+    Ok(())
+}
+
+pub(crate) fn object(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let catalog = builder.catalog;
+    let item = match as_json(raw.value)? {
+        Some(dict) => json_item(raw, dict, "qom-type")?,
+        None => {
+            let opts = Opts::parse(raw.value, Some("qom-type"));
+            let kind = opts.get("qom-type");
+            if matches!(kind, Some("help" | "?")) {
+                let mut text = "List of user creatable objects:\n".to_owned();
+                for (name, _) in &catalog.objects {
+                    let _ = writeln!(text, "  {name}");
+                }
+                return Err(Stop::Text(text, 0));
+            }
+            let found = catalog.objects.iter().find(|(name, _)| Some(*name) == kind);
+            if let Some((name, lines)) = found
+                && opts.flags.iter().any(|flag| flag == "help" || flag == "?")
+            {
+                let text = if lines.is_empty() {
+                    format!("There are no options for {name}.\n")
+                } else {
+                    format!("{name} options:\n{lines}")
+                };
+                return Err(Stop::Text(text, 0));
+            }
+            if let Some(flag) = opts.flags.first() {
+                return refuse(format!("Expected '=' after parameter '{flag}'"));
+            }
+            text_item(raw, &opts, "qom-type")?
+        }
+    };
+    if !catalog.objects.iter().any(|(name, _)| *name == item.kind) {
+        return refuse(format!("Parameter 'qom-type' does not accept value '{}'", item.kind));
+    }
+    match &item.id {
+        Some(id) => builder.claim_id("object", id)?,
+        None => return refuse("Parameter 'id' is missing"),
+    }
+    builder.plan.objects.push(item);
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! The remaining options.
+
+use crate::parse::{Builder, Info, Raw, Stop, refuse};
+use crate::{FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, RtcBase, RtcClock, help};
+use keyval::{Opts, parse_bool, parse_number, parse_size};
+use std::io;
+
+/// The C library's text for an error, without Rust's number.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" (os error").map_or(text.clone(), |at| text[..at].to_owned())
+}
+
+pub(crate) fn help(_builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {
+    Err(Stop::Text(help::usage(), 0))
+}
+
+pub(crate) fn version(_builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {
+    Err(Stop::Text(help::version(), 0))
+}
+
+pub(crate) fn flag(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let plan = &mut builder.plan;
+    match raw.name {
+        "S" => plan.start_stopped = true,
+        "no-reboot" => plan.actions.reboot = OnReboot::Shutdown,
+        "no-shutdown" => plan.actions.shutdown = OnShutdown::Pause,
+        "daemonize" => plan.daemonize = true,
+        "nodefaults" => plan.no_defaults = true,
+        // There are no configuration files, so that there is nothing to skip.
+        "no-user-config" => {}
+        other => return refuse(format!("-{other} has no meaning as a switch")),
+    }
+    Ok(())
+}
+
+pub(crate) fn memory(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("size"));
+    opts.check(&["size", "slots", "maxmem"])?;
+    let mut size = match opts.get("size") {
+        Some("") => return refuse("missing 'size' option value"),
+        Some(text) => parse_size("size", text, 1 << 20)?,
+        None => 0,
+    };
+    // No size is the default size, as for QEMU.
+    if size == 0 {
+        size = 128 << 20;
+    }
+    let Some(rounded) = size.checked_next_multiple_of(8192) else { return refuse("ram size too large") };
+    let max = opts.get("maxmem").map(|text| parse_size("maxmem", text, 1 << 20)).transpose()?;
+    let slots = opts.get("slots").map(|text| parse_number("slots", text)).transpose()?;
+    match (max, slots) {
+        (Some(max), _) if max < rounded => {
+            return refuse(format!(
+                "invalid value of maxmem: maximum memory size (0x{max:x}) must be at least the initial memory size \
+                 (0x{rounded:x})"
+            ));
+        }
+        (None, Some(_)) => return refuse("invalid -m option: missing 'maxmem' option"),
+        (Some(max), slots) if max > rounded || slots.unwrap_or(0) > 0 => {
+            return refuse("memory hotplug (slots=, maxmem=) is not supported by this build");
+        }
+        _ => {}
+    }
+    builder.ram = Some(rounded);
+    Ok(())
+}
+
+pub(crate) fn name(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("guest"));
+    opts.check(&["guest", "process", "debug-threads"])?;
+    let name = &mut builder.plan.name;
+    name.guest = opts.get("guest").map(str::to_owned);
+    name.process = opts.get("process").map(str::to_owned);
+    name.debug_threads = opts.get("debug-threads").map_or(Ok(false), |v| parse_bool("debug-threads", v))?;
+    Ok(())
+}
+
+pub(crate) fn uuid(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    match parse_uuid(raw.value) {
+        Some(uuid) => builder.plan.uuid = Some(uuid),
+        None => return refuse("failed to parse UUID string: wrong format"),
+    }
+    Ok(())
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let bytes = text.as_bytes();
+    let dashes = [8, 13, 18, 23];
+    if bytes.len() != 36 || dashes.iter().any(|&at| bytes[at] != b'-') {
+        return None;
+    }
+    let mut nibbles = Vec::with_capacity(32);
+    for (at, &byte) in bytes.iter().enumerate() {
+        if !dashes.contains(&at) {
+            nibbles.push(u8::try_from(char::from(byte).to_digit(16)?).ok()?);
+        }
+    }
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(nibbles.chunks(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    Some(uuid)
+}
+
+pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("order"));
+    if opts.wants_help() {
+        let text = "boot-opts options:\n  menu=<bool (on/off)>\n  once=<str>\n  order=<str>\n  reboot-timeout=<num>\n  \
+                    splash-time=<num>\n  splash=<str>\n  strict=<bool (on/off)>\n";
+        return Err(Stop::Text(text.to_owned(), 0));
+    }
+    let boot = &mut builder.plan.boot;
+    for (key, value) in opts.iter() {
+        match key {
+            "order" | "once" => {
+                check_boot_order(value)?;
+                let slot = if key == "order" { &mut boot.order } else { &mut boot.once };
+                *slot = Some(value.to_owned());
+            }
+            "menu" => boot.menu = Some(parse_bool(key, value)?),
+            "strict" => boot.strict = parse_bool(key, value)?,
+            "splash" => boot.splash = Some(value.to_owned()),
+            "splash-time" => boot.splash_time = Some(parse_number(key, value)?),
+            "reboot-timeout" => match value.parse() {
+                Ok(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
+                _ => return refuse("reboot timeout is invalid, it should be a value between -1 and 65535"),
+            },
+            _ => return refuse(format!("Parameter 'boot.{key}' is unexpected")),
+        }
+    }
+    Ok(())
+}
+
+fn check_boot_order(order: &str) -> Result<(), Stop> {
+    let mut seen = String::new();
+    for drive in order.chars() {
+        if !('a'..='p').contains(&drive) {
+            return refuse(format!("Invalid boot device '{drive}'"));
+        }
+        if seen.contains(drive) {
+            return refuse(format!("Boot device '{drive}' was given twice"));
+        }
+        seen.push(drive);
+    }
+    Ok(())
+}
+
+pub(crate) fn audiodev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("driver"));
+    match opts.get("driver") {
+        None => refuse("Parameter 'driver' is missing"),
+        Some("help" | "?") => Err(Stop::Text("Available audio drivers:\n".to_owned(), 0)),
+        Some(
+            "none" | "alsa" | "coreaudio" | "dbus" | "dsound" | "jack" | "oss" | "pa" | "pipewire" | "sdl"
+            | "sndio" | "spice" | "wav",
+        ) => refuse("this option is not supported by this build"),
+        Some(other) if !other.starts_with('{') => {
+            refuse(format!("Parameter 'driver' does not accept value '{other}'"))
+        }
+        Some(_) => refuse("this option is not supported by this build"),
+    }
+}
+
+const NETDEVS: &[&str] = &[
+    "af-xdp",
+    "bridge",
+    "dgram",
+    "hubport",
+    "l2tpv3",
+    "netmap",
+    "socket",
+    "stream",
+    "tap",
+    "user",
+    "vde",
+    "vhost-user",
+    "vhost-vdpa",
+    "vmnet-bridged",
+    "vmnet-host",
+    "vmnet-shared",
+];
+
+pub(crate) fn netdev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("type"));
+    match opts.get("type") {
+        None => refuse("Parameter 'type' is missing"),
+        Some("help" | "?") => Err(Stop::Text("Available netdev backend types:\n".to_owned(), 0)),
+        Some(kind) if NETDEVS.contains(&kind) && opts.get("id").is_none() => {
+            refuse("Parameter 'id' is missing")
+        }
+        Some(kind) if NETDEVS.contains(&kind) || kind.starts_with('{') => {
+            refuse("this option is not supported by this build")
+        }
+        Some(kind) => refuse(format!("Parameter 'type' does not accept value '{kind}'")),
+    }
+}
+
+pub(crate) fn nic(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let kind = raw.value.split(',').next().unwrap_or_default();
+    match kind {
+        "none" if raw.value == "none" => {
+            builder.plan.no_nic = true;
+            Ok(())
+        }
+        _ if NETDEVS.contains(&kind) || matches!(kind, "nic" | "none") => {
+            refuse(format!("'{kind}' is not supported by this build"))
+        }
+        _ => refuse(format!("Parameter 'type' does not accept value '{kind}'")),
+    }
+}
+
+pub(crate) fn display(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("type"));
+    builder.display_given = true;
+    match opts.get("type") {
+        Some("help" | "?") => Err(Stop::Text("Available display backend types:\nnone\n".to_owned(), 0)),
+        Some("none") => match opts.iter().find(|(key, _)| *key != "type") {
+            Some((key, _)) => refuse(format!("Parameter '{key}' is unexpected")),
+            None => Ok(()),
+        },
+        Some(
+            kind @ ("sdl" | "gtk" | "vnc" | "curses" | "cocoa" | "egl-headless" | "dbus" | "spice-app"
+            | "default"),
+        ) => refuse(format!("display '{kind}' is not supported by this build")),
+        Some(kind) => refuse(format!("Parameter 'type' does not accept value '{kind}'")),
+        None => refuse("Parameter 'type' is missing"),
+    }
+}
+
+pub(crate) fn nographic(builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {
+    builder.plan.nographic = true;
+    builder.display_given = true;
+    Ok(())
+}
+
+pub(crate) fn vga(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    match raw.value {
+        "none" => {
+            builder.plan.no_vga = true;
+            Ok(())
+        }
+        "help" | "?" => Err(Stop::Text(format!("{:<20} no graphic card\n", "none"), 0)),
+        "std" | "cirrus" | "vmware" | "qxl" | "xenfb" | "tcx" | "cg3" | "virtio" => {
+            refuse(format!("display adapter '{}' is not supported by this build", raw.value))
+        }
+        other => Err(Stop::Refused(format!("unknown vga type: {other}"))),
+    }
+}
+
+pub(crate) fn bios(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    builder.plan.bios = Some(raw.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn kernel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let slot = match raw.name {
+        "kernel" => &mut builder.plan.kernel,
+        "initrd" => &mut builder.plan.initrd,
+        _ => &mut builder.plan.append,
+    };
+    *slot = Some(raw.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn fw_cfg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, Some("name"));
+    opts.check(&["name", "file", "string", "gen_id"])?;
+    let data = match (opts.get("file"), opts.get("string"), opts.get("gen_id")) {
+        (Some(file), None, None) => FwCfgData::File(file.to_owned()),
+        (None, Some(text), None) => FwCfgData::Text(text.to_owned()),
+        (None, None, Some(_)) => return refuse("'gen_id' is not supported by this build"),
+        _ => return refuse("name, plus exactly one of file, string and gen_id, are needed"),
+    };
+    let name = match opts.get("name") {
+        Some(name) if !name.is_empty() => name,
+        _ => return refuse("name, plus exactly one of file, string and gen_id, are needed"),
+    };
+    if name.len() > 55 {
+        return refuse("name too long (max. 55 char)");
+    }
+    if !name.starts_with("opt/") {
+        report::warn_report!(
+            "{}: externally provided fw_cfg item names should be prefixed with \"opt/\"",
+            raw.location
+        );
+    }
+    builder.plan.fw_cfg.push(FwCfg { location: raw.location.clone(), name: name.to_owned(), data });
+    Ok(())
+}
+
+pub(crate) fn pidfile(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    builder.plan.pidfile = Some(raw.value.to_owned());
+    Ok(())
+}
+
+/// Items that QEMU knows and this build does not.
+const UNBUILT_ITEMS: &[&str] = &[
+    "out_asm",
+    "op",
+    "op_opt",
+    "op_ind",
+    "exec",
+    "cpu",
+    "fpu",
+    "mmu",
+    "pcall",
+    "unimp",
+    "page",
+    "nochain",
+    "plugin",
+    "strace",
+    "tid",
+    "vpu",
+    "all",
+    "invalid_mem",
+];
+
+pub(crate) fn log_items(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    if matches!(raw.value, "help" | "?") {
+        return Err(Stop::Text(help::log_items(), 0));
+    }
+    let mut mask = 0;
+    for word in raw.value.split(',') {
+        match report::log::ITEMS.iter().find(|(_, name, _)| *name == word) {
+            Some((item, ..)) => mask |= report::log::bit(*item),
+            None if word == "none" => {}
+            None if UNBUILT_ITEMS.contains(&word) || word.starts_with("trace:") => {
+                return refuse(format!("log item '{word}' is not supported by this build"));
+            }
+            None => {
+                report::error_report!("{}: unknown log item '{word}'", raw.location);
+                return Err(Stop::Text(help::log_items(), 1));
+            }
+        }
+    }
+    builder.log_items = Some(mask);
+    Ok(())
+}
+
+pub(crate) fn log_file(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    builder.log_file = Some(raw.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn data_dir(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    if matches!(raw.value, "help" | "?") {
+        let text: String = builder.plan.data_dirs.iter().map(|dir| format!("{}\n", dir.display())).collect();
+        return Err(Stop::Text(text, 0));
+    }
+    builder.plan.data_dirs.push(raw.value.into());
+    Ok(())
+}
+
+pub(crate) fn action(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, None);
+    opts.check(&["reboot", "shutdown", "panic", "watchdog"])?;
+    let actions = &mut builder.plan.actions;
+    for (key, value) in opts.iter() {
+        match (key, value) {
+            ("reboot", "reset") => actions.reboot = OnReboot::Reset,
+            ("reboot", "shutdown") => actions.reboot = OnReboot::Shutdown,
+            ("shutdown", "poweroff") => actions.shutdown = OnShutdown::Poweroff,
+            ("shutdown", "pause") => actions.shutdown = OnShutdown::Pause,
+            ("panic", "pause") => actions.panic = OnPanic::Pause,
+            ("panic", "shutdown") => actions.panic = OnPanic::Shutdown,
+            ("panic", "exit-failure") => actions.panic = OnPanic::ExitFailure,
+            ("panic", "none") => actions.panic = OnPanic::None,
+            ("watchdog", "reset" | "shutdown" | "poweroff" | "pause" | "debug" | "none" | "inject-nmi") => {
+                return refuse("'watchdog' is not supported by this build");
+            }
+            _ => return refuse(format!("Parameter '{key}' does not accept value '{value}'")),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn rtc(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, None);
+    if opts.wants_help() {
+        return Err(Stop::Text(
+            "rtc options:\n  base=<str>\n  clock=<str>\n  driftfix=<str>\n".to_owned(),
+            1,
+        ));
+    }
+    opts.check(&["base", "clock", "driftfix"])?;
+    let rtc = &mut builder.plan.rtc;
+    match opts.get("base") {
+        None => {}
+        Some("utc") => rtc.base = RtcBase::Utc,
+        Some("localtime") => rtc.base = RtcBase::LocalTime,
+        Some(date) => match parse_date(date) {
+            Some(seconds) => rtc.base = RtcBase::At(seconds),
+            None => {
+                return refuse(
+                    "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
+                );
+            }
+        },
+    }
+    match opts.get("clock") {
+        None => {}
+        Some("host") => rtc.clock = RtcClock::Host,
+        Some("rt") => rtc.clock = RtcClock::Rt,
+        Some("vm") => rtc.clock = RtcClock::Vm,
+        Some(other) => return refuse(format!("invalid option value '{other}'")),
+    }
+    match opts.get("driftfix") {
+        None => {}
+        Some("none") => rtc.slew = false,
+        Some("slew") => rtc.slew = true,
+        Some(other) => return refuse(format!("invalid option value '{other}'")),
+    }
+    Ok(())
+}
+
+/// `2006-06-17T16:01:21` or `2006-06-17` in UTC, as seconds since 1970.
+fn parse_date(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T').unwrap_or((text, "0:0:0"));
+    let numbers = |text: &str, separator: char| -> Option<Vec<i64>> {
+        let parts: Option<Vec<i64>> = text
+            .split(separator)
+            .map(|part| {
+                part.parse().ok().filter(|_| part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit()))
+            })
+            .collect();
+        parts.filter(|parts| parts.len() == 3)
+    };
+    let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
+    let (year, month, day) = (date[0], date[1], date[2]);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || time[0] > 23 || time[1] > 59 || time[2] > 60
+    {
+        return None;
+    }
+    // Days from the civil calendar: years start in March, so that a leap day is a year's last.
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let year_of_era = shifted.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    Some(days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2])
+}
+
+pub(crate) fn echr(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    match parse_number("echr", raw.value).ok().and_then(|code| u8::try_from(code).ok()) {
+        Some(code) => {
+            chardev::Chardevs::set_escape(code);
+            Ok(())
+        }
+        None => refuse("Bad argument to echr"),
+    }
+}
+
+pub(crate) fn msg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let opts = Opts::parse(raw.value, None);
+    opts.check(&["timestamp", "guest-name"])?;
+    if let Some(value) = opts.get("timestamp") {
+        report::set_timestamp(parse_bool("timestamp", value)?);
+    }
+    if let Some(value) = opts.get("guest-name")
+        && parse_bool("guest-name", value)?
+    {
+        builder.infos.push(Info::GuestName);
+    }
+    Ok(())
+}
+
+impl Builder<'_> {
+    /// `-d` and `-D`, and the names that messages carry.
+    pub(crate) fn finish_log(&mut self) -> Result<(), Stop> {
+        if self.infos.iter().any(|info| matches!(info, Info::GuestName)) {
+            report::set_guest_name(self.plan.name.guest.clone());
+            self.infos.retain(|info| !matches!(info, Info::GuestName));
+        }
+        if let Some(path) = &self.log_file
+            && let Err(error) = report::log::set_file(path.as_ref())
+        {
+            return refuse(format!("Error opening logfile {path}: {}", reason(&error)));
+        }
+        if let Some(mask) = self.log_items {
+            report::log::set_mask(mask);
+        }
+        Ok(())
+    }
+}
