@@ -280,15 +280,19 @@ impl Port for MuxPort {
         if present {
             let (mux, index) = (self.mux.clone(), self.index);
             self.mux.handle.defer(move || {
-                if let Some(handler) = mux.handler(index)
-                    && mux.open.load(Ordering::SeqCst)
-                {
-                    handler.event(Event::Open);
-                }
                 // The first front end with a handler starts in the foreground.
                 if first && mux.state.lock().focus.is_none() {
                     mux.set_focus(index);
                     mux.below.accept_input();
+                }
+                let background = mux.state.lock().focus.is_some_and(|focus| focus != index);
+                if background && let Some(handler) = mux.handler(index) {
+                    handler.event(Event::MuxOut);
+                }
+                if let Some(handler) = mux.handler(index)
+                    && mux.open.load(Ordering::SeqCst)
+                {
+                    handler.event(Event::Open);
                 }
                 mux.drain();
             });

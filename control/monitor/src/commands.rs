@@ -1,0 +1,397 @@
+//! The tables of commands.
+
+use crate::expr::Reader;
+use crate::memory::{self, Format};
+use crate::{MachineControl, Topic};
+use std::fmt::Write as _;
+
+/// What a command works on.
+pub(crate) struct Scope<'a> {
+    pub(crate) machine: &'a dyn MachineControl,
+    pub(crate) cpu: &'a mut usize,
+    pub(crate) format: &'a mut Format,
+    pub(crate) out: &'a mut String,
+}
+
+type Run = fn(&mut Scope<'_>, &str) -> Result<(), String>;
+
+struct Command {
+    /// Names, separated by `|`.
+    names: &'static str,
+    params: &'static str,
+    help: &'static str,
+    run: Run,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { names: "help|?", params: "[cmd]", help: "show the help", run: help },
+    Command { names: "cont|c", params: "", help: "resume emulation", run: cont },
+    Command { names: "cpu", params: "index", help: "set the default CPU", run: cpu },
+    Command { names: "i", params: "/fmt addr", help: "I/O port read", run: port_in },
+    Command {
+        names: "info",
+        params: "[subcommand]",
+        help: "show various information about the system state",
+        run: info,
+    },
+    Command { names: "nmi", params: "", help: "inject an NMI", run: nmi },
+    Command { names: "o", params: "/fmt addr value", help: "I/O port write", run: port_out },
+    Command {
+        names: "print|p",
+        params: "/fmt expr",
+        help: "print expression value (use $reg for CPU register access)",
+        run: print,
+    },
+    Command { names: "quit|q", params: "", help: "quit the emulator", run: quit },
+    Command { names: "stop|s", params: "", help: "stop emulation", run: stop },
+    Command { names: "system_powerdown", params: "", help: "send system power down event", run: powerdown },
+    Command { names: "system_reset", params: "", help: "reset the system", run: reset },
+    Command { names: "x", params: "/fmt addr", help: "virtual memory dump starting at 'addr'", run: x },
+    Command { names: "xp", params: "/fmt addr", help: "physical memory dump starting at 'addr'", run: xp },
+];
+
+const INFO: &[Command] = &[
+    Command {
+        names: "block",
+        params: "",
+        help: "show the block devices",
+        run: |s, a| topic(s, a, Topic::Block),
+    },
+    Command { names: "chardev", params: "", help: "show the character devices", run: info_chardev },
+    Command { names: "cpus", params: "", help: "show infos for each CPU", run: info_cpus },
+    Command {
+        names: "irq",
+        params: "",
+        help: "show the interrupts statistics (if available)",
+        run: |s, a| topic(s, a, Topic::Irq),
+    },
+    Command {
+        names: "lapic",
+        params: "",
+        help: "show local apic state",
+        run: |s, a| topic(s, a, Topic::Lapic),
+    },
+    Command {
+        names: "mem",
+        params: "",
+        help: "show the active virtual memory mappings",
+        run: |s, a| topic(s, a, Topic::Mem),
+    },
+    Command { names: "mtree", params: "", help: "show memory tree", run: |s, a| topic(s, a, Topic::Mtree) },
+    Command { names: "name", params: "", help: "show the current VM name", run: info_name },
+    Command { names: "pci", params: "", help: "show PCI info", run: |s, a| topic(s, a, Topic::Pci) },
+    Command { names: "pic", params: "", help: "show PIC state", run: |s, a| topic(s, a, Topic::Pic) },
+    Command { names: "qtree", params: "", help: "show device tree", run: |s, a| topic(s, a, Topic::Qtree) },
+    Command {
+        names: "registers",
+        params: "[-a]",
+        help: "show the cpu registers (-a: all CPUs)",
+        run: info_registers,
+    },
+    Command { names: "roms", params: "", help: "show roms", run: |s, a| topic(s, a, Topic::Roms) },
+    Command {
+        names: "status",
+        params: "",
+        help: "show the current VM status (running|paused)",
+        run: info_status,
+    },
+    Command {
+        names: "tlb",
+        params: "",
+        help: "show virtual to physical memory mappings",
+        run: |s, a| topic(s, a, Topic::Tlb),
+    },
+    Command { names: "uuid", params: "", help: "show the current VM UUID", run: info_uuid },
+    Command { names: "version", params: "", help: "show the version of QEMU", run: info_version },
+];
+
+impl Command {
+    fn is(&self, name: &str) -> bool {
+        self.names.split('|').any(|own| own == name)
+    }
+
+    fn line(&self, prefix: &str) -> String {
+        format!("{prefix}{} {} -- {}\n", self.names, self.params, self.help)
+    }
+}
+
+/// Cuts the command's name off a line; a name ends where a format begins.
+fn split(line: &str) -> (&str, &str) {
+    let line = line.trim_start();
+    let end = line.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(line.len());
+    line.split_at(end)
+}
+
+/// Does what a line says; what the user is to read goes to the scope's output.
+pub(crate) fn execute(scope: &mut Scope<'_>, line: &str) {
+    let line = line.trim();
+    let (name, args) = split(line);
+    if name.is_empty() && args.is_empty() {
+        return;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.is(name)) else {
+        let _ = writeln!(scope.out, "unknown command: '{}'", if name.is_empty() { line } else { name });
+        return;
+    };
+    if let Err(text) = (command.run)(scope, args) {
+        let _ = writeln!(scope.out, "{text}\nTry \"help {name}\" for more information");
+    }
+}
+
+/// The names that complete `text`, the line up to the cursor.
+pub(crate) fn completions(text: &str) -> (String, Vec<&'static str>) {
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    let (table, prefix) = match words.as_slice() {
+        [] => (COMMANDS, ""),
+        [word] if !text.ends_with(' ') => (COMMANDS, *word),
+        ["info" | "help"] => (INFO, ""),
+        ["info", word] if !text.ends_with(' ') => (INFO, *word),
+        _ => return (String::new(), Vec::new()),
+    };
+    let names = table.iter().flat_map(|command| command.names.split('|'));
+    (prefix.to_owned(), names.filter(|name| name.starts_with(prefix)).collect())
+}
+
+fn none(args: &str) -> Result<(), String> {
+    if args.trim().is_empty() { Ok(()) } else { Err("extraneous characters at the end of line".to_owned()) }
+}
+
+fn help(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let args = args.trim();
+    let (name, rest) = split(args);
+    match (name, rest.trim()) {
+        ("", "") => COMMANDS.iter().for_each(|command| scope.out.push_str(&command.line(""))),
+        ("info", "") => INFO.iter().for_each(|command| scope.out.push_str(&command.line("info "))),
+        ("info", topic) => match INFO.iter().find(|command| command.is(topic)) {
+            Some(command) => scope.out.push_str(&command.line("info ")),
+            None => {
+                let _ = writeln!(scope.out, "unknown command: '{args}'");
+            }
+        },
+        (name, _) => match COMMANDS.iter().find(|command| command.is(name)) {
+            Some(command) => scope.out.push_str(&command.line("")),
+            None => {
+                let _ = writeln!(scope.out, "unknown command: '{args}'");
+            }
+        },
+    }
+    Ok(())
+}
+
+fn info(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let args = args.trim();
+    let (name, rest) = split(args);
+    if name.is_empty() {
+        return help(scope, "info");
+    }
+    match INFO.iter().find(|command| command.is(name)) {
+        Some(command) => (command.run)(scope, rest),
+        None => {
+            let _ = writeln!(scope.out, "unknown command: 'info {name}'");
+            Ok(())
+        }
+    }
+}
+
+fn topic(scope: &mut Scope<'_>, args: &str, topic: Topic) -> Result<(), String> {
+    none(args)?;
+    let text = scope.machine.info(topic, *scope.cpu);
+    scope.out.push_str(&text);
+    if !text.is_empty() && !text.ends_with('\n') {
+        scope.out.push('\n');
+    }
+    Ok(())
+}
+
+fn cont(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    if let Err(text) = scope.machine.cont() {
+        let _ = writeln!(scope.out, "Error: {text}");
+    }
+    Ok(())
+}
+
+fn stop(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    scope.machine.stop();
+    Ok(())
+}
+
+fn quit(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    scope.machine.quit();
+    Ok(())
+}
+
+fn reset(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    scope.machine.reset();
+    Ok(())
+}
+
+fn powerdown(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    scope.machine.powerdown();
+    Ok(())
+}
+
+fn nmi(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    if let Err(text) = scope.machine.nmi() {
+        let _ = writeln!(scope.out, "Error: {text}");
+    }
+    Ok(())
+}
+
+/// Reads `count` expressions, separated by white space.
+fn expressions<const N: usize>(scope: &Scope<'_>, args: &str) -> Result<[i64; N], String> {
+    let (machine, cpu) = (scope.machine, *scope.cpu);
+    let registers = |name: &str| machine.register(cpu, name);
+    let mut reader = Reader::new(args, &registers);
+    let mut values = [0; N];
+    for value in &mut values {
+        *value = reader.expression()?;
+    }
+    none(reader.rest)?;
+    Ok(values)
+}
+
+fn cpu(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let [index] = expressions(scope, args)?;
+    match usize::try_from(index) {
+        Ok(index) if index < scope.machine.cpu_count() => *scope.cpu = index,
+        _ => scope.out.push_str("invalid CPU index\n"),
+    }
+    Ok(())
+}
+
+fn print(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let format = Format::read(&mut rest, *scope.format)?;
+    let [value] = expressions(scope, rest)?;
+    scope.format.letter = format.letter;
+    scope.out.push_str(&memory::print(value, format.letter));
+    scope.out.push('\n');
+    Ok(())
+}
+
+fn x(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    dump(scope, args, false)
+}
+
+fn xp(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    dump(scope, args, true)
+}
+
+fn dump(scope: &mut Scope<'_>, args: &str, physical: bool) -> Result<(), String> {
+    let mut rest = args;
+    let format = Format::read(&mut rest, *scope.format)?;
+    let [address] = expressions(scope, rest)?;
+    if format.letter == 'i' {
+        return Err("disassembly is not supported by this build".to_owned());
+    }
+    *scope.format = Format { count: 1, ..format };
+    scope.out.push_str(&memory::dump(scope.machine, *scope.cpu, format, address, physical));
+    Ok(())
+}
+
+/// The port and size of `i` and `o`.
+fn port_size(format: Format) -> (usize, char) {
+    match format.size {
+        1 => (1, 'b'),
+        2 => (2, 'w'),
+        _ => (4, 'l'),
+    }
+}
+
+fn port_in(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let format = Format::read(&mut rest, *scope.format)?;
+    let [port] = expressions(scope, rest)?;
+    scope.format.size = format.size;
+    let (size, suffix) = port_size(format);
+    let port = (port & 0xffff) as u16;
+    let value = scope.machine.port_in(port, size);
+    let _ = writeln!(scope.out, "port{suffix}[0x{port:04x}] = 0x{value:0width$x}", width = size * 2);
+    Ok(())
+}
+
+fn port_out(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let format = Format::read(&mut rest, *scope.format)?;
+    let [port, value] = expressions(scope, rest)?;
+    scope.format.size = format.size;
+    let (size, _) = port_size(format);
+    scope.machine.port_out((port & 0xffff) as u16, size, (value & 0xffff_ffff) as u32);
+    Ok(())
+}
+
+fn info_status(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    let state = scope.machine.run_state();
+    scope.out.push_str(if state.running { "VM status: running" } else { "VM status: paused" });
+    if !state.running && state.name != "paused" {
+        let _ = write!(scope.out, " ({})", state.name);
+    }
+    scope.out.push('\n');
+    Ok(())
+}
+
+fn info_version(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    let _ = writeln!(scope.out, "9.1.0 (Tinamou {})", env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+fn info_name(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    if let Some(name) = scope.machine.name() {
+        let _ = writeln!(scope.out, "{name}");
+    }
+    Ok(())
+}
+
+fn info_uuid(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    for (index, byte) in scope.machine.uuid().unwrap_or_default().iter().enumerate() {
+        let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+        let _ = write!(scope.out, "{dash}{byte:02x}");
+    }
+    scope.out.push('\n');
+    Ok(())
+}
+
+fn info_cpus(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    for index in 0..scope.machine.cpu_count() {
+        let mark = if index == *scope.cpu { '*' } else { ' ' };
+        let thread = scope.machine.cpu_thread(index).unwrap_or(0);
+        let _ = writeln!(scope.out, "{mark} CPU #{index}: thread_id={thread}");
+    }
+    Ok(())
+}
+
+fn info_registers(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    match args.trim() {
+        "" => {
+            let text = scope.machine.registers(*scope.cpu);
+            let _ = writeln!(scope.out, "\nCPU#{}\n{}", *scope.cpu, text.trim_end());
+        }
+        "-a" => {
+            for index in 0..scope.machine.cpu_count() {
+                let text = scope.machine.registers(index);
+                let _ = writeln!(scope.out, "\nCPU#{index}\n{}", text.trim_end());
+            }
+        }
+        _ => return none(args),
+    }
+    Ok(())
+}
+
+fn info_chardev(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    for (id, description) in scope.machine.chardevs() {
+        let _ = writeln!(scope.out, "{id}: filename={description}");
+    }
+    Ok(())
+}
