@@ -1,2 +1,20 @@
-//! Block back ends.
+//! Block back ends: what a disk device reads and writes.
+//!
+//! A [`BlockBackend`] is an image file in raw format: opened with the caching that was asked for, locked against other
+//! users in QEMU's byte layout, and addressed in bytes. Other formats are refused by name.
 #![forbid(unsafe_code)]
+
+mod backend;
+mod lock;
+mod options;
+mod probe;
+
+pub use backend::BlockBackend;
+pub use options::{BlockOptions, Cache, Discard, Interface};
+
+use thiserror::Error;
+
+/// A block back end could not be made; the text is what the user sees after the option's location.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct BlockError(pub String);
