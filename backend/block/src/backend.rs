@@ -200,7 +200,7 @@ impl BlockBackend {
             let (start, skip) = align(at + done as u64);
             let want = (buf.len() - done + skip).min(BOUNCE);
             let mut space = Bounce::new(want.next_multiple_of(DIRECT_ALIGN));
-            if skip != 0 || want % DIRECT_ALIGN != 0 {
+            if skip != 0 || !want.is_multiple_of(DIRECT_ALIGN) {
                 let len = space.bytes().len();
                 let n = self.file.read_at(space.bytes(), start)?;
                 debug_assert!(n <= len);

@@ -1,0 +1,18 @@
+//! Virtio 1.2: split virtqueues, the PCI transport (modern, legacy and transitional), disks and entropy.
+//!
+//! A [`VirtioDevice`] knows its features, its configuration and what to do with a queue; the transport owns rings,
+//! status and interrupts, and a worker thread per device processes queues, so that no vCPU waits for a disk.
+#![forbid(unsafe_code)]
+
+mod blk;
+mod device;
+mod queue;
+mod rng;
+mod transport;
+mod worker;
+
+pub use blk::{BLK_SPECS, CpuCount};
+pub use device::{QueueAccess, VirtioDevice};
+pub use queue::{Chain, Queue, QueueError};
+pub use rng::{RNG_SPECS, RngBuiltin, RngRandom, RngSource};
+pub use transport::{Family, VirtioPci, VirtioProperties};
