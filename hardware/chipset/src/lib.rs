@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi_pm;
+pub mod i8042;
 pub mod ioapic;
 pub mod lapic;
+pub mod misc;
 pub mod pic;
 pub mod pit;
 pub mod rtc;
