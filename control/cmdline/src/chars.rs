@@ -208,7 +208,7 @@ pub(crate) fn parallel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), S
         return Ok(());
     }
     if let Err(error) = parse_legacy("parallel0", raw.value) {
-        report::error_report!("{}: {error}", raw.location);
+        report::error_report!("{error}");
         return refuse(format!("could not connect parallel device to character backend '{}'", raw.value));
     }
     refuse("parallel ports are not supported by this build")

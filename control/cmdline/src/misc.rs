@@ -280,10 +280,7 @@ pub(crate) fn fw_cfg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
         return refuse("name too long (max. 55 char)");
     }
     if !name.starts_with("opt/") {
-        report::warn_report!(
-            "{}: externally provided fw_cfg item names should be prefixed with \"opt/\"",
-            raw.location
-        );
+        report::warn_report!("externally provided fw_cfg item names should be prefixed with \"opt/\"");
     }
     builder.plan.fw_cfg.push(FwCfg { location: raw.location.clone(), name: name.to_owned(), data });
     Ok(())
@@ -329,7 +326,7 @@ pub(crate) fn log_items(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), 
                 return refuse(format!("log item '{word}' is not supported by this build"));
             }
             None => {
-                report::error_report!("{}: unknown log item '{word}'", raw.location);
+                report::error_report!("unknown log item '{word}'");
                 return Err(Stop::Text(help::log_items(), 1));
             }
         }

@@ -144,6 +144,7 @@ impl Builder<'_> {
             };
             let location = if option.arg.is_some() { format!("{arg} {value}") } else { arg.clone() };
             let raw = Raw { location: location.clone(), name: option.name, value };
+            let _place = report::Location::enter(&location);
             let done = match option.apply {
                 Apply::Foreign => refuse("Option not supported for this target"),
                 Apply::Unbuilt => refuse("this option is not supported by this build"),

@@ -36,6 +36,28 @@ pub fn set_guest_name(name: Option<String>) {
     *GUEST_NAME.write() = name;
 }
 
+thread_local! {
+    static LOCATION: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// While it lives, messages of this thread carry a place on the command line: `PROGRAM: -device foo: message`.
+#[must_use = "the location ends with this value"]
+pub struct Location(());
+
+impl Location {
+    /// Messages are about `place` from now on; an empty place is none.
+    pub fn enter(place: &str) -> Self {
+        LOCATION.with_borrow_mut(|places| places.push(place.to_owned()));
+        Self(())
+    }
+}
+
+impl Drop for Location {
+    fn drop(&mut self) {
+        LOCATION.with_borrow_mut(|places| places.pop());
+    }
+}
+
 /// How a message is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -60,6 +82,12 @@ pub fn emit(level: Level, message: fmt::Arguments<'_>) {
     }
     line.push_str(&PROGRAM.read());
     line.push_str(": ");
+    LOCATION.with_borrow(|places| {
+        if let Some(place) = places.last().filter(|place| !place.is_empty()) {
+            line.push_str(place);
+            line.push_str(": ");
+        }
+    });
     line.push_str(match level {
         Level::Error => "",
         Level::Warning => "warning: ",
