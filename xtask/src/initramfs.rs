@@ -1,5 +1,7 @@
 //! `cargo xtask initramfs`: what `./run` boots.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use blackbox::guests;
 use blackbox::initramfs::{DISK_MODULES, Finish, Initramfs};
@@ -17,7 +19,8 @@ pub fn main(arguments: &[String]) -> Result<()> {
     };
     let file = guests::folder().join(format!("{}-{finish}.cpio", kernel.spec.name));
     std::fs::write(&file, initramfs.build()?).with_context(|| format!("cannot write {}", file.display()))?;
-    let program = paths::target_dir().join(profile).join("qemu-system-x86_64");
+    let program = std::env::var_os("TINAMOU_QEMU")
+        .map_or_else(|| paths::target_dir().join(profile).join("qemu-system-x86_64"), PathBuf::from);
     println!("{}\n{}\n{}", program.display(), kernel.image.display(), file.display());
     Ok(())
 }
