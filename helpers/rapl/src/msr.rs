@@ -54,7 +54,7 @@ impl Registers for Devices {
 /// How long a value serves all who ask for it: finer readings would tell what other programs do.
 const AGE: Duration = Duration::from_millis(1);
 
-/// Values by package and register, so that no client can sample faster than once in [`AGE`].
+/// Values by package and register, so that no client can sample faster than once in `AGE`.
 #[derive(Debug)]
 pub struct Cache<R> {
     registers: R,
@@ -68,7 +68,7 @@ impl<R: Registers> Cache<R> {
         Self { registers, values: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The value of `msr` on `cpu`'s package, not older than [`AGE`]. All callers pass only allowed registers, so the
+    /// The value of `msr` on `cpu`'s package, not older than `AGE`. All callers pass only allowed registers, so the
     /// cache has at most a handful of entries for each package.
     ///
     /// # Errors
