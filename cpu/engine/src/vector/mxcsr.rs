@@ -13,6 +13,8 @@ const HOST: u32 = 0x1f80;
 const FLAGS: u32 = 0x3f;
 /// Flags of what is detected before the operation: invalid, denormal, divide by zero.
 const BEFORE: u32 = 0x07;
+/// The six mask bits.
+const MASKS: u32 = FLAGS << 7;
 /// Underflow's flag.
 const UNDERFLOW: u32 = 0x10;
 /// Flush to zero.
@@ -57,6 +59,28 @@ fn run<R>(control: u32, kernel: impl Fn() -> R) -> (R, u32) {
 /// #XM or #UD; the caller has not written its destination yet.
 #[inline(always)]
 pub fn guarded<M: Machine, R: Copy>(
+    m: &mut M,
+    kind: Fp,
+    kernel: impl Fn() -> R,
+    parts: impl Fn(R) -> [V; 2],
+) -> Result<R, M::Fault> {
+    let guest = m.x86().mxcsr;
+    // Most often the host has the guest's control bits, and no flag that the guest has not: then one look behind the
+    // operation is enough, and setting MXCSR, which is slow, is saved.
+    if guest & MASKS == MASKS {
+        let result = kernel();
+        let host = get();
+        if (host ^ guest) & CONTROL | host & FLAGS & !guest == 0 {
+            return Ok(result);
+        }
+    }
+    exactly(m, kind, kernel, parts)
+}
+
+/// [`guarded`] with flags known from the start.
+#[cold]
+#[inline(never)]
+fn exactly<M: Machine, R: Copy>(
     m: &mut M,
     kind: Fp,
     kernel: impl Fn() -> R,

@@ -77,6 +77,19 @@ pub fn bytes(v: V) -> [u8; 16] {
 /// The low `N` bytes set, the others zero.
 #[inline(always)]
 pub fn extend<const N: usize>(low: [u8; N]) -> V {
+    if N <= 8 {
+        // Through a general register: a vector put together from narrow stores stalls the host.
+        let mut all = [0; 8];
+        all[..N].copy_from_slice(&low);
+        let value = u64::from_le_bytes(all);
+        let v: V;
+        // SAFETY: computes on registers only.
+        unsafe {
+            std::arch::asm!("movq {0}, {1}", out(xmm_reg) v, in(reg) value,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        return v;
+    }
     let mut all = [0; 16];
     all[..N].copy_from_slice(&low);
     vector(all)
