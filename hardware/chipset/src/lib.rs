@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi_pm;
+pub mod dma;
+pub mod hpet;
 pub mod i8042;
 pub mod ioapic;
 pub mod lapic;

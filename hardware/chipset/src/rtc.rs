@@ -67,7 +67,7 @@ impl State {
     }
 
     fn to_register(&self, value: u8) -> u8 {
-        if self.ram[REG_B] & B_BINARY != 0 { value } else { value / 10 << 4 | value % 10 }
+        if self.ram[REG_B] & B_BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn register(&self, value: u8) -> u8 {
@@ -78,7 +78,7 @@ impl State {
         if self.ram[REG_B] & B_24H != 0 {
             return self.to_register(hour);
         }
-        let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
+        let twelve = if hour.is_multiple_of(12) { 12 } else { hour % 12 };
         self.to_register(twelve) | if hour >= 12 { 0x80 } else { 0 }
     }
 
