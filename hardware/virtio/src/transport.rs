@@ -394,7 +394,7 @@ impl VirtioPci {
     fn common_read(&self, offset: u64) -> u64 {
         let queue = |f: fn(&Queue) -> u64| self.with_queue(|q| f(q)).unwrap_or(0);
         let state = self.state.lock();
-        let value = match offset {
+        match offset {
             0x00 => state.device_feature_select.into(),
             0x04 => match state.device_feature_select {
                 0 => self.offered(true) & 0xffff_ffff,
@@ -415,7 +415,7 @@ impl VirtioPci {
             0x1e => state.queue_select.into(),
             _ => {
                 drop(state);
-                return match offset {
+                match offset {
                     0x18 => queue(|q| q.size.into()),
                     0x1a => queue(|q| q.vector.into()),
                     0x1c => queue(|q| q.ready.into()),
@@ -426,10 +426,9 @@ impl VirtioPci {
                     0x30 => queue(|q| q.used & 0xffff_ffff),
                     0x34 => queue(|q| q.used >> 32),
                     _ => 0,
-                };
+                }
             }
-        };
-        value
+        }
     }
 
     fn common_write(&self, offset: u64, value: u64) {

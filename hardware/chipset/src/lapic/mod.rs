@@ -105,7 +105,7 @@ pub struct LocalApic {
 }
 
 impl LocalApic {
-    /// A local APIC in its reset state; it becomes reachable by [`ApicBus::attach`], which [`ApicBus::create`] does.
+    /// A local APIC in its reset state; [`ApicBus::create`] makes it reachable.
     fn new(config: ApicConfig, clock: &Clock, signals: Arc<CpuSignals>, bus: Weak<ApicBus>) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let me = weak.clone();
