@@ -34,6 +34,28 @@ impl Builder<'_> {
         }
     }
 
+    /// Refuses device types that do not exist and properties that they do not have or that do not take the value, so
+    /// that the user hears of them before anything is made.
+    pub(crate) fn check_devices(&self) -> Result<(), Stop> {
+        for item in &self.plan.devices {
+            let at = |text: String| Stop::Refused(format!("{}: {text}", item.location));
+            let Some(spec) = self.catalog.device(&item.kind) else {
+                return Err(at(format!("'{}' is not a valid device model name", item.kind)));
+            };
+            if !spec.user_creatable {
+                return Err(at("Parameter 'driver' expects a pluggable device type".to_owned()));
+            }
+            let mut properties = (spec.properties)();
+            for (key, value) in item.props.iter().filter(|(key, _)| key != "bus") {
+                let Some(input) = value.input() else {
+                    return Err(at(format!("Invalid parameter type for '{key}', expected: a single value")));
+                };
+                qdev::set(&mut *properties, spec.name, key, &input).map_err(|error| at(error.0))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn finish_accels(&mut self) -> Result<(), Stop> {
         if !self.machine_accels.is_empty() {
             if !self.plan.accels.is_empty() {

@@ -201,6 +201,7 @@ impl Builder<'_> {
                 return refuse("-initrd only allowed with -kernel option");
             }
         }
+        self.check_devices()?;
         self.finish_chars()?;
         if !self.display_given {
             report::warn_report!("no display is built into this binary; going on as with -display none");

@@ -4,6 +4,24 @@ use crate::{Catalog, DriveInterface, MachineRow, OPTIONS, Outcome, Plan, PropVal
 use chardev::Kind;
 use proptest::prelude::*;
 
+/// Properties of the example.
+#[derive(qdev::Properties)]
+struct Example {
+    /// A number.
+    addr: u32,
+}
+
+static EXAMPLE: qdev::DeviceSpec = qdev::DeviceSpec {
+    name: "example",
+    aliases: &["sample"],
+    desc: "",
+    bus: "ISA",
+    category: qdev::Category::Misc,
+    user_creatable: true,
+    properties: || Box::new(Example::default()),
+    realize: |_, _| Err(qdev::DeviceError::new("never made")),
+};
+
 fn catalog() -> Catalog {
     let row = |name, alias, default, max_cpus| MachineRow {
         name,
@@ -14,7 +32,7 @@ fn catalog() -> Catalog {
     };
     Catalog {
         machines: vec![row("pc-i440fx-9.1", "pc", true, 255), row("pc-q35-9.1", "q35", false, 4096)],
-        devices: Vec::new(),
+        devices: vec![&EXAMPLE],
         objects: vec![("rng-random", "  filename=<string>\n"), ("memory-backend-ram", "")],
         cpu_help: || "Available CPUs:\n".to_owned(),
         machine_help: |name| format!("{name}-machine options:\n"),
@@ -75,6 +93,9 @@ fn errors_are_worded_as_qemu_words_them() {
         ("-drive if=foo", "-drive if=foo: unsupported bus type 'foo'"),
         ("-blockdev driver=foo", "-blockdev driver=foo: Parameter 'driver' does not accept value 'foo'"),
         ("-device {", "-device {: JSON parse error, premature EOI"),
+        ("-device foo", "-device foo: 'foo' is not a valid device model name"),
+        ("-device example,foo=1", "-device example,foo=1: Property 'example.foo' not found"),
+        ("-device example,addr=z", "-device example,addr=z: Parameter 'addr' expects integer"),
         ("-uuid zz", "-uuid zz: failed to parse UUID string: wrong format"),
         (
             "-serial chardev:zz",
@@ -113,8 +134,8 @@ fn default_devices() {
 #[test]
 fn typed_declarations() {
     let plan = plan(
-        "-M q35,accel=tcg,hpet=off -m 1.5G -smp 4 -kernel k -append a -device virtio-blk-pci,drive=d,id=x \
-         -drive file=/dev/null,if=none,id=d,format=raw,cache=none -device {'driver':'a','b':1} -global a.b=c=d \
+        "-M q35,accel=tcg,hpet=off -m 1.5G -smp 4 -kernel k -append a -device sample,addr=3,id=x \
+         -drive file=/dev/null,if=none,id=d,format=raw,cache=none -device {'driver':'example','addr':1} -global a.b=c=d \
          -uuid 00112233-4455-6677-8899-aabbccddeeff -rtc base=1970-01-02T00:00:01 -no-reboot",
     );
     assert_eq!(plan.machine.name, "pc-q35-9.1");
