@@ -57,6 +57,12 @@ impl Machine for Bench {
     fn fault(&mut self, vector: u8) -> u8 {
         vector
     }
+    fn set_flags(&mut self, value: u64) {
+        self.set_arith_flags(value);
+    }
+    fn load_gathered<const N: usize>(&mut self, insn: &Insn, displacement: u64) -> Result<[u8; N], u8> {
+        self.load_part(insn, displacement)
+    }
     fn load<const N: usize>(&mut self, insn: &Insn, _: bool) -> Result<[u8; N], u8> {
         self.load_part(insn, 0)
     }
