@@ -117,13 +117,13 @@ impl Mch {
                 c.set_writable(ESMRAMC, 1, 0);
             }
             match c.get(SMBASE_SMRAM, 1) {
-                0xff => c.set(SMBASE_SMRAM, 1, 0x01),
-                value => {
-                    c.set(SMBASE_SMRAM, 1, value & 0x02);
-                    if value & 0x02 != 0 {
-                        c.set_writable(SMBASE_SMRAM, 1, 0);
-                    }
+                0xff => {
+                    c.set(SMBASE_SMRAM, 1, 0x01);
+                    c.set_writable(SMBASE_SMRAM, 1, 0x02);
                 }
+                value if value & 0x02 != 0 => c.set_writable(SMBASE_SMRAM, 1, 0),
+                0x01 => {}
+                _ => c.set(SMBASE_SMRAM, 1, 0),
             }
             if c.get(EXTENDED_TSEG, 2) == 0xffff {
                 c.set(EXTENDED_TSEG, 2, 16);

@@ -51,6 +51,8 @@ impl IoRules {
 pub(crate) struct IoTarget {
     pub(crate) handler: Arc<dyn IoHandler>,
     pub(crate) rules: IoRules,
+    /// Bytes in the region.
+    pub(crate) size: u64,
 }
 
 /// The low `size` bytes set.
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn wide_accesses_are_split_and_narrow_ones_widened() {
         let log = Arc::new(Log::default());
-        let bytes = IoTarget { handler: log.clone(), rules: IoRules::BYTES };
+        let bytes = IoTarget { handler: log.clone(), rules: IoRules::BYTES, size: 8 };
         assert_eq!(bytes.read(0, 4), Some(0x5566_7788));
         assert!(bytes.write(1, 2, 0xabcd));
         assert_eq!(log.0.lock()[4..], [(1, 1, Some(0xcd)), (2, 1, Some(0xab))]);
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn misaligned_accesses_are_refused_where_the_rules_say_so() {
-        let io = IoTarget { handler: Arc::new(Log::default()), rules: IoRules::DWORD_ONLY };
+        let io = IoTarget { handler: Arc::new(Log::default()), rules: IoRules::DWORD_ONLY, size: 8 };
         assert_eq!(io.read(2, 4), None);
         assert!(!io.write(0, 2, 0));
     }

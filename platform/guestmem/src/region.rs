@@ -82,7 +82,7 @@ impl Region {
 
     /// Registers: `size` bytes handled by `handler` under `rules`.
     pub fn io(name: &str, size: u64, handler: Arc<dyn IoHandler>, rules: IoRules) -> Self {
-        Self::build(name, size.into(), Kind::Io(Arc::new(IoTarget { handler, rules })))
+        Self::build(name, size.into(), Kind::Io(Arc::new(IoTarget { handler, rules, size })))
     }
 
     /// A window of `size` bytes that shows `target` from `offset` on.

@@ -87,7 +87,7 @@ impl AddressSpace {
     pub fn read_int(&self, address: u64, size: u8) -> u64 {
         let view = self.inner.view.load();
         let Some(range) = view.lookup(address) else { return self.inner.empty & mask(size) };
-        if range.last - address < u64::from(size) - 1 {
+        if !range.holds_access(address, size) {
             // Over the end of the range: byte by byte.
             drop(view);
             return (0..size).fold(0, |value, i| {
@@ -109,7 +109,7 @@ impl AddressSpace {
     pub fn write_int(&self, address: u64, size: u8, value: u64) {
         let view = self.inner.view.load();
         let Some(range) = view.lookup(address) else { return };
-        if range.last - address < u64::from(size) - 1 {
+        if !range.holds_access(address, size) {
             drop(view);
             for i in 0..size {
                 self.write_int(address.wrapping_add(i.into()), 1, value >> (8 * u32::from(i)) & 0xff);

@@ -42,6 +42,17 @@ pub struct FlatRange {
 }
 
 impl FlatRange {
+    /// Whether an access of `size` bytes at `address`, which lies in the range, is this range's alone. Registers are
+    /// reached whole wherever the access begins in their region, also where another region overlaps its later bytes
+    /// (port 0xcf9 lies within the 32-bit port 0xcf8).
+    pub(crate) fn holds_access(&self, address: u64, size: u8) -> bool {
+        let behind = u64::from(size) - 1;
+        match &self.target {
+            Target::Ram { .. } => self.last - address >= behind,
+            Target::Io(slot) => (slot.offset + (address - self.start)).saturating_add(behind) < slot.io.size,
+        }
+    }
+
     /// The RAM behind `address..address+len`, as much of it as lies in this range.
     pub fn ram_slice(&self, address: u64, len: u64) -> Option<RamSlice> {
         let Target::Ram { block, offset, .. } = &self.target else { return None };
