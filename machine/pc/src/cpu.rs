@@ -1,21 +1,19 @@
 //! The board as one processor sees it.
 
 use accel::CpuIo;
-use chipset::{LocalApic, Pic};
+use chipset::i8042::A20Gate;
+use chipset::lapic::LocalApic;
+use chipset::misc::FerrLatch;
 use guestmem::AddressSpace;
-use irq::IrqLine;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ports, memory-mapped registers and the interrupt controllers of one processor.
 pub struct PcCpu {
     pub(crate) apic: Arc<LocalApic>,
-    pub(crate) pic: Arc<Pic>,
     pub(crate) memory: AddressSpace,
     pub(crate) ports: AddressSpace,
-    pub(crate) a20: Arc<AtomicU64>,
-    /// FERR#, on interrupt 13.
-    pub(crate) ferr: IrqLine,
+    pub(crate) a20: Arc<A20Gate>,
+    pub(crate) ferr: Arc<FerrLatch>,
 }
 
 impl PcCpu {
@@ -74,18 +72,18 @@ impl CpuIo for PcCpu {
     }
 
     fn tpr(&self) -> u8 {
-        self.apic.tpr() >> 4
+        self.apic.tpr()
     }
 
     fn set_tpr(&self, value: u8) {
-        self.apic.set_tpr(value << 4);
+        self.apic.set_tpr(value);
     }
 
     fn fpu_error(&self) {
-        self.ferr.set(true);
+        self.ferr.raise();
     }
 
     fn a20_mask(&self) -> u64 {
-        self.a20.load(Ordering::Relaxed)
+        self.a20.mask()
     }
 }
