@@ -25,7 +25,7 @@ const BUSES: &[&str] = &["pci", "virtio", "scsi", "usb"];
 const BANS: &[(&str, &str)] = &[("cpu", "backend")];
 
 /// The crates that may hold unsafe code.
-const UNSAFE: &[&str] = &["hostio", "guestmem", "engine", "kvm", "netdev", "scsi_pr", "daemon"];
+const UNSAFE: &[&str] = &["hostio", "guestmem", "engine", "kvm", "netdev", "scsi_pr", "daemon", "difftest"];
 
 /// What is looked at of a workspace member.
 #[derive(Debug, Clone, PartialEq, Eq)]
