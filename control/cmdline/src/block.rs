@@ -71,7 +71,7 @@ pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
                 }
                 return refuse(format!("format '{value}' is not supported by this build"));
             }
-            "readonly" | "read-only" => drive.read_only = parse_bool(key, value)?,
+            "readonly" | "read-only" => drive.read_only = parse_bool("read-only", value)?,
             "cache" => match cache_mode(value) {
                 Some(mode) => drive.cache = mode,
                 None => return refuse("invalid cache option"),
@@ -86,6 +86,7 @@ pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
             },
             "aio" if value == "threads" => {}
             "snapshot" if !parse_bool(key, value)? => {}
+            "aio" if !matches!(value, "native" | "io_uring") => return refuse("invalid aio option"),
             "aio" | "snapshot" | "media" => {
                 return refuse(format!("'{key}={value}' is not supported by this build"));
             }

@@ -220,7 +220,7 @@ pub(crate) fn mon(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
     match opts.get("mode") {
         None | Some("readline") => {}
         Some("control") => return refuse("mode=control (QMP) is not supported by this build"),
-        Some(other) => return refuse(format!("unknown monitor mode \"{other}\"")),
+        Some(other) => return refuse(format!("Parameter 'mode' does not accept value '{other}'")),
     }
     if opts.get("pretty").is_some() {
         return refuse("'pretty' is not compatible with HMP monitors");
@@ -306,6 +306,11 @@ impl Builder<'_> {
             }
             if default_monitor {
                 self.monitors.push((place(), "vc".to_owned()));
+            }
+        }
+        for user in &self.plan.monitors {
+            if !self.plan.chardevs.iter().any(|decl| decl.spec.id == user.chardev) {
+                return refuse(format!("{}: {}", user.location, user.on_missing));
             }
         }
         let serials = std::mem::take(&mut self.serials);

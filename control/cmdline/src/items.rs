@@ -26,12 +26,7 @@ impl Builder<'_> {
         if self.ids.insert((group, id.to_owned())) {
             return Ok(());
         }
-        match group {
-            "object" => {
-                refuse(format!("attempt to add duplicate property '{id}' to object (type 'container')"))
-            }
-            _ => refuse(format!("Duplicate ID '{id}' for {group}")),
-        }
+        refuse(format!("Duplicate ID '{id}' for {group}"))
     }
 
     /// Refuses device types that do not exist and properties that they do not have or that do not take the value, so
@@ -90,6 +85,7 @@ pub(crate) fn machine(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
     }
     for (key, value) in opts.iter() {
         match key {
+            "" => return refuse("Invalid parameter ''"),
             "type" => {
                 if !value.is_empty() {
                     builder.machine_name = Some(value.to_owned());

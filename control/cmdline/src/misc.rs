@@ -1,6 +1,6 @@
 //! The remaining options.
 
-use crate::parse::{Builder, Info, Raw, Stop, refuse};
+use crate::parse::{Builder, Info, Raw, Stop, refuse, refuse_late};
 use crate::{FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, RtcBase, RtcClock, help};
 use keyval::{Opts, parse_bool, parse_number, parse_size};
 use std::io;
@@ -38,7 +38,6 @@ pub(crate) fn memory(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
     let opts = Opts::parse(raw.value, Some("size"));
     opts.check(&["size", "slots", "maxmem"])?;
     let mut size = match opts.get("size") {
-        Some("") => return refuse("missing 'size' option value"),
         Some(text) => parse_size("size", text, 1 << 20)?,
         None => 0,
     };
@@ -51,12 +50,12 @@ pub(crate) fn memory(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
     let slots = opts.get("slots").map(|text| parse_number("slots", text)).transpose()?;
     match (max, slots) {
         (Some(max), _) if max < rounded => {
-            return refuse(format!(
+            return refuse_late(format!(
                 "invalid value of maxmem: maximum memory size (0x{max:x}) must be at least the initial memory size \
                  (0x{rounded:x})"
             ));
         }
-        (None, Some(_)) => return refuse("invalid -m option: missing 'maxmem' option"),
+        (None, Some(_)) => return refuse_late("slots specified but no max-size"),
         (Some(max), slots) if max > rounded || slots.unwrap_or(0) > 0 => {
             return refuse("memory hotplug (slots=, maxmem=) is not supported by this build");
         }
@@ -118,28 +117,34 @@ pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
                 let slot = if key == "order" { &mut boot.order } else { &mut boot.once };
                 *slot = Some(value.to_owned());
             }
-            "menu" => boot.menu = Some(parse_bool(key, value)?),
-            "strict" => boot.strict = parse_bool(key, value)?,
+            "menu" => boot.menu = Some(boot_switch("boot.menu", value)?),
+            "strict" => boot.strict = boot_switch("boot.strict", value)?,
             "splash" => boot.splash = Some(value.to_owned()),
             "splash-time" => boot.splash_time = Some(parse_number(key, value)?),
             "reboot-timeout" => match value.parse() {
                 Ok(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
-                _ => return refuse("reboot timeout is invalid, it should be a value between -1 and 65535"),
+                _ => {
+                    return refuse_late("reboot timeout is invalid,it should be a value between -1 and 65535");
+                }
             },
-            _ => return refuse(format!("Parameter 'boot.{key}' is unexpected")),
+            _ => return refuse_late(format!("Parameter 'boot.{key}' is unexpected")),
         }
     }
     Ok(())
+}
+
+fn boot_switch(key: &str, value: &str) -> Result<bool, Stop> {
+    parse_bool(key, value).map_err(|error| Stop::Late(error.0))
 }
 
 fn check_boot_order(order: &str) -> Result<(), Stop> {
     let mut seen = String::new();
     for drive in order.chars() {
         if !('a'..='p').contains(&drive) {
-            return refuse(format!("Invalid boot device '{drive}'"));
+            return refuse_late(format!("Invalid boot device '{drive}'"));
         }
         if seen.contains(drive) {
-            return refuse(format!("Boot device '{drive}' was given twice"));
+            return refuse_late(format!("Boot device '{drive}' was given twice"));
         }
         seen.push(drive);
     }
@@ -151,6 +156,9 @@ pub(crate) fn audiodev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), 
     match opts.get("driver") {
         None => refuse("Parameter 'driver' is missing"),
         Some("help" | "?") => Err(Stop::Text("Available audio drivers:\n".to_owned(), 0)),
+        Some(kind) if !kind.starts_with('{') && opts.get("id").is_none() => {
+            refuse("Parameter 'id' is missing")
+        }
         Some(
             "none" | "alsa" | "coreaudio" | "dbus" | "dsound" | "jack" | "oss" | "pa" | "pipewire" | "sdl"
             | "sndio" | "spice" | "wav",
@@ -186,7 +194,7 @@ pub(crate) fn netdev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
     match opts.get("type") {
         None => refuse("Parameter 'type' is missing"),
         Some("help" | "?") => Err(Stop::Text("Available netdev backend types:\n".to_owned(), 0)),
-        Some(kind) if NETDEVS.contains(&kind) && opts.get("id").is_none() => {
+        Some(kind) if !kind.starts_with('{') && opts.get("id").is_none() => {
             refuse("Parameter 'id' is missing")
         }
         Some(kind) if NETDEVS.contains(&kind) || kind.starts_with('{') => {
@@ -244,7 +252,7 @@ pub(crate) fn vga(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
         "std" | "cirrus" | "vmware" | "qxl" | "xenfb" | "tcx" | "cg3" | "virtio" => {
             refuse(format!("display adapter '{}' is not supported by this build", raw.value))
         }
-        other => Err(Stop::Refused(format!("unknown vga type: {other}"))),
+        other => refuse_late(format!("unknown vga type: {other}")),
     }
 }
 
@@ -389,7 +397,7 @@ pub(crate) fn rtc(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
         Some(date) => match parse_date(date) {
             Some(seconds) => rtc.base = RtcBase::At(seconds),
             None => {
-                return refuse(
+                return refuse_late(
                     "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
                 );
             }
@@ -400,13 +408,13 @@ pub(crate) fn rtc(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
         Some("host") => rtc.clock = RtcClock::Host,
         Some("rt") => rtc.clock = RtcClock::Rt,
         Some("vm") => rtc.clock = RtcClock::Vm,
-        Some(other) => return refuse(format!("invalid option value '{other}'")),
+        Some(other) => return refuse_late(format!("invalid option value '{other}'")),
     }
     match opts.get("driftfix") {
         None => {}
         Some("none") => rtc.slew = false,
         Some("slew") => rtc.slew = true,
-        Some(other) => return refuse(format!("invalid option value '{other}'")),
+        Some(other) => return refuse_late(format!("invalid option value '{other}'")),
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct Refused(pub String);
 #[derive(Debug)]
 pub(crate) enum Stop {
     Refused(String),
+    /// As [`Stop::Refused`], but QEMU finds it when it makes the machine, and names no place.
+    Late(String),
     Text(String, u8),
 }
 
@@ -35,6 +37,10 @@ impl From<chardev::SpecError> for Stop {
     fn from(error: chardev::SpecError) -> Self {
         Self::Refused(error.0)
     }
+}
+
+pub(crate) fn refuse_late<T>(text: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Late(text.into()))
 }
 
 pub(crate) fn refuse<T>(text: impl Into<String>) -> Result<T, Stop> {
@@ -108,7 +114,7 @@ pub fn parse(args: &[String], catalog: &Catalog) -> Result<Outcome, Refused> {
     match outcome {
         Ok(()) => Ok(Outcome::Run(Box::new(builder.plan))),
         Err(Stop::Text(text, status)) => Ok(Outcome::Text(text, status)),
-        Err(Stop::Refused(text)) => Err(Refused(text)),
+        Err(Stop::Refused(text) | Stop::Late(text)) => Err(Refused(text)),
     }
 }
 

@@ -84,6 +84,10 @@ fn errors_are_worded_as_qemu_words_them() {
         ("-chardev null,id=c,foo=1", "-chardev null,id=c,foo=1: Invalid parameter 'foo'"),
         ("-object foo,id=a", "-object foo,id=a: Parameter 'qom-type' does not accept value 'foo'"),
         ("-object rng-random", "-object rng-random: Parameter 'id' is missing"),
+        ("-boot order=zz", "Invalid boot device 'z'"),
+        ("-rtc clock=foo", "invalid option value 'foo'"),
+        ("-mon chardev=zz", "-mon chardev=zz: chardev \"zz\" not found"),
+        ("-M pc,=on", "-M pc,=on: Invalid parameter ''"),
         ("-netdev foo,id=a", "-netdev foo,id=a: Parameter 'type' does not accept value 'foo'"),
         ("-netdev user", "-netdev user: Parameter 'id' is missing"),
         (
