@@ -15,6 +15,8 @@ pub(crate) struct Core {
     description: RwLock<String>,
     handler: Mutex<Option<Weak<dyn Handler>>>,
     open: AtomicBool,
+    /// What the present front end has been told about `open`.
+    told_open: AtomicBool,
     log: Mutex<Option<File>>,
 }
 
@@ -46,6 +48,7 @@ impl Core {
             description: RwLock::new(description.to_owned()),
             handler: Mutex::new(None),
             open: AtomicBool::new(false),
+            told_open: AtomicBool::new(false),
             log: Mutex::new(log),
         })
     }
@@ -81,7 +84,15 @@ impl Core {
     pub(crate) fn set_open(self: &Arc<Self>, open: bool) {
         if self.open.swap(open, Ordering::SeqCst) != open {
             let core = self.clone();
-            self.handle.defer(move || core.event(if open { Event::Open } else { Event::Close }));
+            self.handle.defer(move || core.tell_open());
+        }
+    }
+
+    /// Tells the front end whether the other side is there, once; loop thread only.
+    fn tell_open(&self) {
+        let open = self.is_open();
+        if self.told_open.swap(open, Ordering::SeqCst) != open {
+            self.event(if open { Event::Open } else { Event::Close });
         }
     }
 
@@ -130,14 +141,9 @@ impl Port for Device {
         let present = handler.is_some();
         *self.core.handler.lock() = handler;
         if present {
-            if self.core.is_open() {
-                let core = self.core.clone();
-                self.core.handle.defer(move || {
-                    if core.is_open() {
-                        core.event(Event::Open);
-                    }
-                });
-            }
+            self.core.told_open.store(false, Ordering::SeqCst);
+            let core = self.core.clone();
+            self.core.handle.defer(move || core.tell_open());
             self.backend.accept_input();
         }
     }

@@ -99,6 +99,11 @@ impl CharFrontend {
         }
     }
 
+    /// Waits a little for room.
+    pub(crate) fn wait_writable(&self) {
+        self.port.wait_writable();
+    }
+
     /// Calls `call` once, on the event loop's thread, when writing is worth another try.
     pub fn on_writable(&self, call: impl FnOnce() + Send + 'static) {
         self.port.on_writable(Box::new(call));

@@ -20,6 +20,10 @@ pub(crate) static ESCAPE: AtomicU8 = AtomicU8::new(1);
 struct Slot {
     handler: Option<Weak<dyn Handler>>,
     buffer: VecDeque<u8>,
+    /// What the handler has been told about the other side.
+    told_open: bool,
+    /// Whether the handler knows its place (foreground or background); nothing is told before.
+    placed: bool,
 }
 
 struct State {
@@ -76,13 +80,27 @@ impl Mux {
         if state.slots.len() == MAX_FRONTENDS {
             return None;
         }
-        state.slots.push(Slot { handler: None, buffer: VecDeque::new() });
+        state.slots.push(Slot { handler: None, buffer: VecDeque::new(), told_open: false, placed: false });
         let index = state.slots.len() - 1;
         Some(CharFrontend::new(Arc::new(MuxPort { mux: self.clone(), index })))
     }
 
     fn handler(&self, index: usize) -> Option<Arc<dyn Handler>> {
         self.state.lock().slots.get(index)?.handler.as_ref()?.upgrade()
+    }
+
+    /// Tells a front end whether the other side is there, once; loop thread only.
+    fn tell_open(&self, index: usize) {
+        let open = self.open.load(Ordering::SeqCst);
+        let Some(handler) = self.handler(index) else { return };
+        let news = {
+            let mut state = self.state.lock();
+            let slot = &mut state.slots[index];
+            slot.placed && std::mem::replace(&mut slot.told_open, open) != open
+        };
+        if news {
+            handler.event(if open { Event::Open } else { Event::Close });
+        }
     }
 
     fn set_focus(&self, index: usize) {
@@ -216,14 +234,14 @@ impl Handler for Mux {
     }
 
     fn event(&self, event: Event) {
-        match event {
-            Event::Open => self.open.store(true, Ordering::SeqCst),
-            Event::Close => self.open.store(false, Ordering::SeqCst),
-            _ => {}
+        if matches!(event, Event::Open | Event::Close) {
+            self.open.store(event == Event::Open, Ordering::SeqCst);
         }
         let count = self.state.lock().slots.len();
         for index in 0..count {
-            if let Some(handler) = self.handler(index) {
+            if matches!(event, Event::Open | Event::Close) {
+                self.tell_open(index);
+            } else if let Some(handler) = self.handler(index) {
                 handler.event(event);
             }
         }
@@ -267,7 +285,7 @@ impl Port for MuxPort {
     }
 
     fn wait_writable(&self) {
-        std::thread::yield_now();
+        self.mux.below.wait_writable();
     }
 
     fn set_handler(&self, handler: Option<Weak<dyn Handler>>) {
@@ -275,6 +293,8 @@ impl Port for MuxPort {
         let first = {
             let mut state = self.mux.state.lock();
             state.slots[self.index].handler = handler;
+            state.slots[self.index].told_open = false;
+            state.slots[self.index].placed = false;
             present && state.focus.is_none()
         };
         if present {
@@ -289,11 +309,8 @@ impl Port for MuxPort {
                 if background && let Some(handler) = mux.handler(index) {
                     handler.event(Event::MuxOut);
                 }
-                if let Some(handler) = mux.handler(index)
-                    && mux.open.load(Ordering::SeqCst)
-                {
-                    handler.event(Event::Open);
-                }
+                mux.state.lock().slots[index].placed = true;
+                mux.tell_open(index);
                 mux.drain();
             });
         }
