@@ -15,10 +15,30 @@ const PAGES: [u64; 4] = [7, 3, 1, 2];
 struct Channel {
     base_address: u16,
     base_count: u16,
-    address: u16,
-    count: u16,
+    /// Where the present transfer began, and how many units it has moved.
+    start: u16,
+    done: u16,
     page: u8,
     mode: u8,
+}
+
+impl Channel {
+    fn downwards(&self) -> bool {
+        self.mode & 0x20 != 0
+    }
+
+    fn address(&self) -> u16 {
+        if self.downwards() { self.start.wrapping_sub(self.done) } else { self.start.wrapping_add(self.done) }
+    }
+
+    fn count(&self) -> u16 {
+        self.base_count.wrapping_sub(self.done)
+    }
+
+    /// A transfer begins anew.
+    fn load(&mut self) {
+        (self.start, self.done) = (self.base_address, 0);
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -34,7 +54,7 @@ struct Controller {
 impl Controller {
     fn clear(&mut self) {
         self.high = false;
-        self.mask = 0xf;
+        self.mask = 0xff;
         self.status = 0;
         self.command = 0;
     }
@@ -43,7 +63,7 @@ impl Controller {
         match register {
             0..=7 => {
                 let channel = &self.channels[usize::try_from(register >> 1).unwrap_or(0)];
-                let value = if register & 1 == 0 { channel.address } else { channel.count };
+                let value = if register & 1 == 0 { channel.address() } else { channel.count() };
                 let high = self.flip();
                 value.to_le_bytes()[usize::from(high)]
             }
@@ -53,7 +73,8 @@ impl Controller {
                 self.status &= 0xf0;
                 status
             }
-            0xf => self.mask | 0xf0,
+            // The mask reads where requests are written, as in QEMU.
+            9 => self.mask,
             _ => 0,
         }
     }
@@ -69,15 +90,14 @@ impl Controller {
             0..=7 => {
                 let high = usize::from(self.flip());
                 let channel = &mut self.channels[usize::try_from(register >> 1).unwrap_or(0)];
-                let (base, current) = if register & 1 == 0 {
-                    (&mut channel.base_address, &mut channel.address)
-                } else {
-                    (&mut channel.base_count, &mut channel.count)
-                };
+                let base =
+                    if register & 1 == 0 { &mut channel.base_address } else { &mut channel.base_count };
                 let mut bytes = base.to_le_bytes();
                 bytes[high] = value;
                 *base = u16::from_le_bytes(bytes);
-                *current = *base;
+                if high == 1 {
+                    channel.load();
+                }
             }
             8 => self.command = value,
             9 => {
@@ -96,7 +116,7 @@ impl Controller {
             0xc => self.high = false,
             0xd => self.clear(),
             0xe => self.mask = 0,
-            _ => self.mask = value & 0xf,
+            _ => self.mask = value,
         }
     }
 }
@@ -193,23 +213,22 @@ impl DmaPair {
                 return 0;
             }
             let unit = if wide { 2 } else { 1 };
-            let left = (usize::from(c.count) + 1) * unit;
+            let left = (usize::from(c.count()) + 1) * unit;
             let count = left.min(buf.len()) / unit * unit;
             let steps = u16::try_from(count / unit % 0x1_0000).unwrap_or(0);
-            let down = c.mode & 0x20 != 0;
+            let down = c.downwards();
             let c = &mut chip.channels[number];
             let start = u64::from(c.page) << 16;
             let address = if wide {
-                (start & !0x1_ffff) + 2 * u64::from(c.address)
+                (start & !0x1_ffff) + 2 * u64::from(c.address())
             } else {
-                start + u64::from(c.address)
+                start + u64::from(c.address())
             };
-            c.address = if down { c.address.wrapping_sub(steps) } else { c.address.wrapping_add(steps) };
-            c.count = c.count.wrapping_sub(steps);
+            c.done = c.done.wrapping_add(steps);
             if count == left {
                 chip.status |= 1 << number;
                 if c.mode & 0x10 != 0 {
-                    (c.address, c.count) = (c.base_address, c.base_count);
+                    c.load();
                 } else {
                     chip.mask |= 1 << number;
                 }
@@ -278,7 +297,7 @@ mod tests {
         io.write_int(0x81, 1, 0x5);
         io.write_int(0x8f, 1, 0x6);
         assert_eq!((io.read_int(0x81, 1), io.read_int(0x8f, 1)), (5, 6));
-        assert_eq!((io.read_int(0x0f, 1), io.read_int(0x08, 1)), (0xff, 0));
+        assert_eq!((io.read_int(0x0f, 1), io.read_int(0x09, 1), io.read_int(0x08, 1)), (0, 0xff, 0));
     }
 
     #[test]

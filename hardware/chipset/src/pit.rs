@@ -18,6 +18,8 @@ const SHORTEST: u64 = 20_000;
 /// Which byte of the counter the next access means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Access {
+    /// Not programmed since power-on: as the low byte.
+    Unset,
     Low,
     High,
     Word,
@@ -36,6 +38,7 @@ impl Access {
 
     fn bits(self) -> u8 {
         match self {
+            Self::Unset => 0,
             Self::Low => 1,
             Self::High => 2,
             Self::Word | Self::WordHigh => 3,
@@ -64,9 +67,9 @@ impl Channel {
             count: 0x1_0000,
             latch: None,
             status: None,
-            access: Access::Word,
-            reading: Access::Word,
-            writing: Access::Word,
+            access: Access::Unset,
+            reading: Access::Unset,
+            writing: Access::Unset,
             low: 0,
             mode: 3,
             bcd: false,
@@ -135,7 +138,7 @@ impl Channel {
     }
 
     fn latch(&mut self, now: u64) {
-        if self.latch.is_none() {
+        if self.latch.is_none() && self.access != Access::Unset {
             self.latch = Some((self.counter(now), self.access));
         }
     }
@@ -147,7 +150,7 @@ impl Channel {
         if let Some((value, part)) = self.latch.take() {
             let [low, high] = value.to_le_bytes();
             return match part {
-                Access::Low => low,
+                Access::Unset | Access::Low => low,
                 Access::High | Access::WordHigh => high,
                 Access::Word => {
                     self.latch = Some((value, Access::WordHigh));
@@ -157,7 +160,7 @@ impl Channel {
         }
         let [low, high] = self.counter(now).to_le_bytes();
         match self.reading {
-            Access::Low => low,
+            Access::Unset | Access::Low => low,
             Access::High => high,
             Access::Word => {
                 self.reading = Access::WordHigh;
@@ -172,7 +175,7 @@ impl Channel {
 
     fn write(&mut self, value: u8, now: u64) {
         match self.writing {
-            Access::Low => self.load(value.into(), now),
+            Access::Unset | Access::Low => self.load(value.into(), now),
             Access::High => self.load(u16::from(value) << 8, now),
             Access::Word => {
                 self.low = value;

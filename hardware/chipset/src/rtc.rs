@@ -367,13 +367,13 @@ impl Rtc {
             state.store_time(seconds);
         }
         let phase = now.saturating_sub(state.base_at) % NANOS;
+        // What the registers mean in the present number format; a change of it applies to later writes.
+        let seconds = state.load_time();
         if index == REG_A {
             state.ram[REG_A] = value & !A_UIP;
         } else {
             // Setting SET ends the update interrupt.
             let value = if value & B_SET != 0 { value & !B_UIE } else { value };
-            // A change of the number format applies to what is written from now on; the time stays.
-            let seconds = state.load_time();
             state.ram[REG_B] = value;
             if was_running && value & B_SET == 0 {
                 state.store_time(seconds);
@@ -385,11 +385,11 @@ impl Rtc {
         }
         if !was_running && state.running() {
             // The first second after the divider was held ends half a second later.
-            state.base = state.load_time();
+            state.base = seconds;
             state.base_at = if was_reset { now.saturating_sub(NANOS / 2) } else { now - phase };
             state.handled = state.base;
         } else if was_running && !state.running() {
-            state.base = state.load_time();
+            state.base = seconds;
             state.base_at = now - phase;
         }
     }

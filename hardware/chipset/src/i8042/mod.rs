@@ -26,13 +26,14 @@ const STATUS_AUX: u8 = 0x20;
 
 const MODE_KBD_INT: u8 = 1;
 const MODE_AUX_INT: u8 = 2;
-const MODE_SYSTEM: u8 = 4;
 const MODE_KBD_OFF: u8 = 0x10;
 const MODE_AUX_OFF: u8 = 0x20;
 const MODE_TRANSLATE: u8 = 0x40;
 
 const OUT_RESET: u8 = 1;
 const OUT_A20: u8 = 2;
+/// Lines of the output port that read high.
+const OUT_ONES: u8 = 0xcc;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct State {
@@ -55,7 +56,7 @@ impl State {
         Self {
             status: STATUS_COMMAND | STATUS_UNLOCKED,
             mode: MODE_KBD_INT | MODE_AUX_INT,
-            output_port: OUT_RESET | OUT_A20,
+            output_port: OUT_RESET | OUT_A20 | OUT_ONES,
             command: 0,
             data: 0,
             replies: VecDeque::new(),
@@ -287,7 +288,6 @@ impl I8042 {
                 0xa9 | 0xab => state.reply(0),
                 0xaa => {
                     state.status |= STATUS_SYSTEM;
-                    state.mode |= MODE_SYSTEM;
                     state.reply(0x55);
                 }
                 0xad => state.mode |= MODE_KBD_OFF,

@@ -153,7 +153,7 @@ impl Default for Mouse {
             wrap: false,
             scaling: false,
             rate: 100,
-            resolution: 2,
+            resolution: 0,
             kind: 0,
             knock: [0; 2],
             delta: [0; 3],
@@ -251,10 +251,11 @@ impl Mouse {
             0xf5 => self.enabled = false,
             0xf6 => {
                 let kind = self.kind;
-                *self = Self { queue: std::mem::take(&mut self.queue), kind, ..Self::default() };
+                *self =
+                    Self { queue: std::mem::take(&mut self.queue), kind, resolution: 2, ..Self::default() };
             }
             0xff => {
-                *self = Self::default();
+                *self = Self { resolution: 2, ..Self::default() };
                 return self.put(&[ACK, 0xaa, 0]);
             }
             _ => return self.put(&[RESEND]),

@@ -49,7 +49,7 @@ fn the_controller_answers_its_commands() {
     for command in [0xaa, 0xab, 0xa9, 0x20, 0xd0] {
         r.command(command);
     }
-    assert_eq!(r.drain(), [0x55, 0, 0, 7, 0x13]);
+    assert_eq!(r.drain(), [0x55, 0, 0, 3, 0xdf]);
     assert_eq!(r.io.read_int(0x64, 1), 0x1c);
 }
 
