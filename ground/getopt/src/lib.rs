@@ -5,6 +5,7 @@
 //! out one at a time in the order given, so that an early `-h` wins over a later mistake, as with the original.
 #![forbid(unsafe_code)]
 
+mod generated;
 mod parser;
 mod render;
 

@@ -86,3 +86,24 @@ pub const SPEC: Spec = Spec {
     activation_and_socket: "Unix socket can't be set when using socket activation",
     activation_many: "does not support socket activation with LISTEN_FDS > 1",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn packaged_files_are_current() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging"));
+        PROGRAM.check_generated(folder, std::env::var_os("UPDATE").is_some()).unwrap();
+    }
+
+    #[test]
+    fn letters_and_names_are_unique() {
+        let options: Vec<_> = PROGRAM.options().collect();
+        for (index, option) in options.iter().enumerate() {
+            assert!(options[..index].iter().all(|o| o.short != option.short && o.long != option.long));
+        }
+        assert_eq!(options.len(), 10);
+    }
+}

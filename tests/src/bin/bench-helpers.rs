@@ -1,6 +1,6 @@
 //! Load on `qemu-pr-helper`, the original and ours by turns in one run: requests a second, latency, CPU time, memory, start.
 //!
-//! `cargo run --profile quick -p blackbox --bin bench-helpers [ROUNDS]`, as root. The requests carry a loop device where there is one (the
+//! `cargo run --release -p blackbox --bin bench-helpers [ROUNDS]`, as root. The requests carry a loop device where there is one (the
 //! ioctl is made and fails at once), else `/dev/null`.
 #![forbid(unsafe_code)]
 
