@@ -66,6 +66,8 @@ pub struct X86State {
     pub gpr: [u64; 16],
     /// Instruction pointer (an offset in CS).
     pub rip: u64,
+    /// Always 0: what an address without a base register adds.
+    pub zero: u64,
     /// RFLAGS, with bit 1 set.
     pub rflags: u64,
     /// ES, CS, SS, DS, FS, GS.
@@ -158,6 +160,7 @@ impl Default for X86State {
         let mut state = Self {
             gpr: [0; 16],
             rip: 0xfff0,
+            zero: 0,
             rflags: flags::FIXED,
             seg: [Segment::real_mode(0, false); 6],
             ldtr: Segment { limit: 0xffff, attributes: Segment::PRESENT | 2, ..Segment::default() },

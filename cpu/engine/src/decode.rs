@@ -1,0 +1,168 @@
+//! From iced's instruction to ours.
+
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::insn::*;
+use iced_x86::{Code, Instruction, OpKind, Register};
+
+/// What decoding depends on besides the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mode {
+    /// 16, 32 or 64.
+    pub bits: u8,
+    /// CS, DS, ES and SS have base 0 and limit 4 GiB (always so in 64-bit mode).
+    pub flat: bool,
+}
+
+/// Raises #UD: what the model does not offer or we do not execute.
+pub(crate) fn undefined(_cpu: &mut Cpu, _insn: &Insn) -> Result<(), Fault> {
+    Err(Fault::ud())
+}
+
+/// Number of a register as [`Insn::regs`] holds it.
+fn number(register: Register) -> u8 {
+    match register {
+        Register::None => NONE,
+        Register::AH => HIGH,
+        Register::CH => HIGH | 1,
+        Register::DH => HIGH | 2,
+        Register::BH => HIGH | 3,
+        Register::RIP | Register::EIP => RIP,
+        r if r.is_gpr8() => {
+            let n = r as u32 - Register::AL as u32;
+            // AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L...
+            if n < 4 { n as u8 } else { (n - 4) as u8 }
+        }
+        r => r.number() as u8,
+    }
+}
+
+/// Turns `from` into an [`Insn`] whose executor is `exec`.
+pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> Insn {
+    let mut insn = Insn {
+        exec,
+        imm: 0,
+        disp: 0,
+        code: from.code() as u16,
+        next,
+        regs: [NONE; 5],
+        base: NONE,
+        index: NONE,
+        scale: 0,
+        seg: 3,
+        address_size: mode.bits / 8,
+        len: from.len() as u8,
+        flags: 0,
+        op_size: 0,
+        vector_len: 16,
+        imm2: 0,
+        mask: 0,
+        mem_op: 0,
+    };
+    let mut have_imm = false;
+    let mut memory = false;
+    for n in 0..from.op_count().min(5) {
+        match from.op_kind(n) {
+            OpKind::Register => insn.regs[n as usize] = number(from.op_register(n)),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+                insn.imm = from.near_branch_target().wrapping_sub(from.next_ip());
+            }
+            OpKind::FarBranch16 => insn.imm = u64::from(from.far_branch16()) | u64::from(from.far_branch_selector()) << 32,
+            OpKind::FarBranch32 => insn.imm = u64::from(from.far_branch32()) | u64::from(from.far_branch_selector()) << 32,
+            OpKind::Memory => {
+                insn.flags |= F_MEM;
+                insn.mem_op = n as u8;
+                memory = true;
+            }
+            OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => insn.address_size = 2,
+            OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => insn.address_size = 4,
+            OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => insn.address_size = 8,
+            OpKind::Immediate8_2nd => insn.imm2 = from.immediate8_2nd(),
+            _ if !have_imm => {
+                insn.imm = from.immediate(n);
+                have_imm = true;
+            }
+            _ => {}
+        }
+        if let OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemorySegRSI | OpKind::MemorySegRDI = from.op_kind(n) {
+            insn.seg = from.memory_segment().number() as u8;
+        }
+    }
+    if memory {
+        let (base, index) = (from.memory_base(), from.memory_index());
+        insn.seg = from.memory_segment().number() as u8;
+        insn.base = number(base);
+        insn.index = number(index);
+        insn.scale = from.memory_index_scale().trailing_zeros() as u8;
+        insn.disp = from.memory_displacement64();
+        insn.address_size = [base, index]
+            .into_iter()
+            .find(|&r| r != Register::None && !r.is_vector_register())
+            .map_or(from.memory_displ_size().clamp(2, 8) as u8, |r| r.size() as u8);
+        if base == Register::None && (index == Register::None || index.is_vector_register()) {
+            insn.address_size = match from.memory_displ_size() {
+                2 => 2,
+                8 => 8,
+                _ if mode.bits == 64 && from.memory_displacement64() >> 32 != 0 => 8,
+                4 => 4,
+                _ => mode.bits / 8,
+            };
+        }
+        if insn.base == RIP {
+            insn.disp = insn.disp.wrapping_sub(from.next_ip());
+        }
+        let plain = if mode.bits == 64 { insn.seg < 4 && insn.address_size == 8 } else { false };
+        if plain && !index.is_vector_register() {
+            insn.flags |= F_FLAT;
+        }
+    }
+    if from.has_lock_prefix() {
+        insn.flags |= F_LOCK;
+    }
+    if from.has_rep_prefix() {
+        insn.flags |= F_REP;
+    }
+    if from.has_repne_prefix() {
+        insn.flags |= F_REPNE;
+    }
+    for n in 0..from.op_count().min(5) {
+        if from.op_kind(n) == OpKind::Register {
+            let r = from.op_register(n);
+            if r.is_vector_register() {
+                insn.vector_len = insn.vector_len.max(r.size() as u8);
+            }
+        }
+    }
+    insn.op_size = op_size(from, mode);
+    insn
+}
+
+/// The operand size of stack and control instructions, by their code's suffix; of others, that of operand 0.
+fn op_size(from: &Instruction, mode: Mode) -> u8 {
+    let increment = from.stack_pointer_increment().unsigned_abs();
+    match from.code() {
+        Code::Enterw_imm16_imm8 | Code::Leavew | Code::Pushaw | Code::Popaw => return 2,
+        Code::Enterd_imm16_imm8 | Code::Leaved | Code::Pushad | Code::Popad => return 4,
+        Code::Enterq_imm16_imm8 | Code::Leaveq => return 8,
+        Code::Retnw_imm16 | Code::Retfw | Code::Retfw_imm16 | Code::Iretw => return 2,
+        Code::Retnd_imm16 | Code::Retfd | Code::Retfd_imm16 | Code::Iretd => return 4,
+        Code::Retnq_imm16 | Code::Retfq | Code::Retfq_imm16 | Code::Iretq => return 8,
+        _ => {}
+    }
+    if matches!(increment, 2 | 4 | 8) {
+        return increment as u8;
+    }
+    if from.op_count() > 0 {
+        match from.op_kind(0) {
+            OpKind::Register if from.op0_register().is_gpr() => return from.op0_register().size() as u8,
+            OpKind::Memory | OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI => {
+                return (from.memory_size().size() as u8).min(8);
+            }
+            OpKind::NearBranch16 => return 2,
+            OpKind::NearBranch32 => return 4,
+            OpKind::NearBranch64 => return 8,
+            _ => {}
+        }
+    }
+    mode.bits / 8
+}

@@ -1,0 +1,234 @@
+//! The page-table walk (SDM vol. 3, chapter 4).
+
+use super::{Access, INVALID, PAGE_MASK, Tlb, TlbEntry};
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use guestmem::PAGE_SIZE;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use x86::reg::{cr0, cr4, efer, vector};
+
+const P: u64 = 1;
+const RW: u64 = 2;
+const US: u64 = 4;
+const A: u64 = 0x20;
+const D: u64 = 0x40;
+const PS: u64 = 0x80;
+const G: u64 = 0x100;
+const NX: u64 = 1 << 63;
+/// Physical address width.
+const PHYS_BITS: u32 = 40;
+const PHYS: u64 = (1 << PHYS_BITS) - 1;
+const RESERVED: u64 = !PHYS & 0x000f_ffff_ffff_f000;
+
+/// What a walk found.
+struct Leaf {
+    physical: u64,
+    /// RW and US of all levels, and NX of any.
+    rights: u64,
+    global: bool,
+    dirty: bool,
+}
+
+impl Cpu {
+    pub(crate) fn canonical(&self, linear: u64) -> bool {
+        let shift = if self.state.cr4 & cr4::LA57 != 0 { 7 } else { 16 };
+        ((linear << shift) as i64 >> shift) as u64 == linear
+    }
+
+    /// A page fault at `linear`.
+    fn page_fault(&mut self, linear: u64, code: u16, quiet: bool) -> Fault {
+        if !quiet {
+            self.state.cr2 = linear;
+        }
+        Fault::new(vector::PF, code)
+    }
+
+    fn entry(&self, at: u64, wide: bool) -> u64 {
+        let at = at & self.a20;
+        match self.ram.find(at) {
+            Some(r) => r.block.read_int(r.offset + (at - r.start), if wide { 8 } else { 4 }),
+            None => self.io.mmio_read(at, if wide { 8 } else { 4 }),
+        }
+    }
+
+    /// Sets bits in a page-table entry that still reads `old`; false when it changed meanwhile.
+    fn set_bits(&self, at: u64, wide: bool, old: u64, bits: u64) -> bool {
+        let at = at & self.a20;
+        let Some(r) = self.ram.find(at).filter(|r| !r.readonly) else { return true };
+        let host = r.host + (at - r.start);
+        let done = if wide {
+            // SAFETY: an aligned u64 within a live RAM block; concurrent access is atomic.
+            unsafe { AtomicU64::from_ptr(host as *mut u64) }
+                .compare_exchange(old, old | bits, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        } else {
+            // SAFETY: as above, with a u32.
+            unsafe { AtomicU32::from_ptr(host as *mut u32) }
+                .compare_exchange(old as u32, (old | bits) as u32, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        };
+        r.block.note_write(r.offset + (at - r.start), 8);
+        done
+    }
+
+    /// Walks the tables. `quiet`: change nothing (no A/D bits, no CR2).
+    fn walk(&mut self, linear: u64, access: Access, set: u8, quiet: bool) -> Result<Leaf, Fault> {
+        loop {
+            if let Some(leaf) = self.walk_once(linear, access, set, quiet)? {
+                return Ok(leaf);
+            }
+        }
+    }
+
+    fn walk_once(&mut self, linear: u64, access: Access, set: u8, quiet: bool) -> Result<Option<Leaf>, Fault> {
+        let s = &self.state;
+        let (control0, control4, features) = (s.cr0, s.cr4, s.efer);
+        if control0 & cr0::PG == 0 {
+            return Ok(Some(Leaf { physical: linear, rights: RW | US, global: false, dirty: true }));
+        }
+        let nxe = features & efer::NXE != 0;
+        let pae = control4 & cr4::PAE != 0;
+        let user = set == 0;
+        let mut code = u16::from(access == Access::Write) << 1 | u16::from(user) << 2;
+        if access == Access::Exec && (nxe && pae || control4 & cr4::SMEP != 0) {
+            code |= 16;
+        }
+        let long = features & efer::LMA != 0;
+        let (mut table, mut level, bits) = match (long, pae) {
+            (true, _) => (s.cr3 & PHYS & PAGE_MASK, if control4 & cr4::LA57 != 0 { 5 } else { 4 }, 9),
+            (_, true) => {
+                let pdpte = s.pdptr[(linear >> 30 & 3) as usize];
+                if pdpte & P == 0 {
+                    return Err(self.page_fault(linear, code, quiet));
+                }
+                (pdpte & PHYS & PAGE_MASK, 2, 9)
+            }
+            _ => (s.cr3 & 0xffff_f000, 2, 10),
+        };
+        let wide = pae || long;
+        let mut rights = RW | US;
+        loop {
+            let shift = 12 + bits * (level - 1);
+            let index = linear >> shift & ((1 << bits) - 1);
+            let at = table + index * if wide { 8 } else { 4 };
+            let entry = self.entry(at, wide);
+            if entry & P == 0 {
+                return Err(self.page_fault(linear, code, quiet));
+            }
+            let large = level > 1
+                && entry & PS != 0
+                && (if wide { level <= 3 } else { control4 & cr4::PSE != 0 });
+            let mut bad = false;
+            if wide {
+                bad |= entry & RESERVED != 0 || entry & NX != 0 && !nxe;
+                bad |= entry & PS != 0 && level >= 4;
+                bad |= large && entry & ((1 << shift) - 1) & !0x1fff != 0;
+                bad |= !long && entry & 0x7ff0_0000_0000_0000 != 0;
+            } else if large {
+                bad = entry & (1 << 21) != 0;
+            }
+            if bad {
+                return Err(self.page_fault(linear, code | 9, quiet));
+            }
+            rights = rights & (entry | !(RW | US)) | entry & NX;
+            if level > 1 && !large {
+                if !quiet && entry & A == 0 && !self.set_bits(at, wide, entry, A) {
+                    return Ok(None);
+                }
+                table = entry & if wide { PHYS & PAGE_MASK } else { 0xffff_f000 };
+                level -= 1;
+                continue;
+            }
+            if !self.allowed(rights, access, set) {
+                return Err(self.page_fault(linear, code | 1, quiet));
+            }
+            let need = A | if access == Access::Write { D } else { 0 };
+            if !quiet && entry & need != need && !self.set_bits(at, wide, entry, need) {
+                return Ok(None);
+            }
+            let low = (1u64 << shift) - 1;
+            let mut frame = entry & if wide { PHYS & PAGE_MASK } else { 0xffff_f000 } & !low;
+            if !wide && large {
+                frame |= (entry >> 13 & 0xff) << 32;
+            }
+            return Ok(Some(Leaf {
+                physical: (frame | linear & low) & PHYS,
+                rights,
+                global: entry & G != 0 && control4 & cr4::PGE != 0,
+                dirty: entry & D != 0 || need & D != 0,
+            }));
+        }
+    }
+
+    /// Whether `rights` of a page allow `access` in TLB set `set`.
+    fn allowed(&self, rights: u64, access: Access, set: u8) -> bool {
+        let user_page = rights & US != 0;
+        let (c0, c4) = (self.state.cr0, self.state.cr4);
+        if set == 0 && !user_page {
+            return false;
+        }
+        match access {
+            Access::Exec => rights & NX == 0 && !(set != 0 && user_page && c4 & cr4::SMEP != 0),
+            _ if set == 1 && user_page && c4 & cr4::SMAP != 0 => false,
+            Access::Read => true,
+            Access::Write => rights & RW != 0 || set != 0 && c0 & cr0::WP == 0,
+        }
+    }
+
+    /// Translates and fills the TLB: the physical address (A20 applied).
+    pub(crate) fn fill(&mut self, linear: u64, access: Access, set: u8) -> Result<u64, Fault> {
+        if self.lma() && !self.canonical(linear) {
+            return Err(Fault::gp(0));
+        }
+        let leaf = self.walk(linear, access, set, false)?;
+        let physical = leaf.physical & self.a20;
+        let page = linear & PAGE_MASK;
+        let slot = Tlb::slot(set, linear);
+        let mut e = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, addend: 0 };
+        let frame = physical & PAGE_MASK;
+        if let Some(r) = self.ram.find(frame)
+            && r.start <= frame
+            && r.last - frame >= PAGE_SIZE - 1
+            && (r.host + (frame - r.start)) % PAGE_SIZE == 0
+        {
+            e.addend = (r.host + (frame - r.start)).wrapping_sub(page);
+            if self.allowed(leaf.rights, Access::Read, set) {
+                e.read = page;
+            }
+            if self.allowed(leaf.rights, Access::Exec, set) {
+                e.exec = page;
+            }
+            if leaf.dirty
+                && !r.readonly
+                && self.allowed(leaf.rights, Access::Write, set)
+                && !r.block.holds_code((r.offset + (frame - r.start)) / PAGE_SIZE)
+            {
+                e.write = page;
+            }
+        }
+        self.tlb.entries[slot] = e;
+        self.tlb.global[slot] = leaf.global;
+        Ok(physical)
+    }
+
+    /// Translates without side effects.
+    pub(crate) fn translate_quietly(&mut self, linear: u64) -> Option<u64> {
+        if self.lma() && !self.canonical(linear) {
+            return None;
+        }
+        self.walk(linear, Access::Read, 2, true).ok().map(|leaf| leaf.physical & self.a20)
+    }
+
+    /// Loads the four PAE pointers; #GP(0) for reserved bits.
+    pub(crate) fn load_pdptrs(&mut self, cr3: u64) -> Result<(), Fault> {
+        let mut pdptr = [0; 4];
+        for (n, p) in pdptr.iter_mut().enumerate() {
+            *p = self.entry((cr3 & 0xffff_ffe0) + 8 * n as u64, true);
+            if *p & P != 0 && *p & (!PHYS | 0x1e6) != 0 {
+                return Err(Fault::gp(0));
+            }
+        }
+        self.state.pdptr = pdptr;
+        Ok(())
+    }
+}
