@@ -48,6 +48,7 @@ pub struct Cpu {
     pub(crate) signals: Arc<CpuSignals>,
     pub(crate) memory: AddressSpace,
     pub(crate) model: Arc<CpuidTable>,
+    pub(crate) peers: Arc<crate::shared::Peers>,
     pub(crate) index: u32,
     pub(crate) apic_id: u32,
     pub(crate) a20: u64,

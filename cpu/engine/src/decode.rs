@@ -10,8 +10,6 @@ use iced_x86::{Code, Instruction, OpKind, Register};
 pub struct Mode {
     /// 16, 32 or 64.
     pub bits: u8,
-    /// CS, DS, ES and SS have base 0 and limit 4 GiB (always so in 64-bit mode).
-    pub flat: bool,
 }
 
 /// Raises #UD: what the model does not offer or we do not execute.

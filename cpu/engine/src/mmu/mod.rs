@@ -1,8 +1,10 @@
 //! Linear to physical to host: the TLB, the page-table walk and physical accesses.
 
 mod access;
+
 mod walk;
 
+pub(crate) use access::{Word, get, put};
 use guestmem::{FlatView, RamBlock, Target};
 use std::sync::Arc;
 

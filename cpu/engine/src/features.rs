@@ -1,0 +1,98 @@
+//! Which instructions a CPU model offers, and which features the engine executes.
+
+use iced_x86::{Code, CpuidFeature as F};
+use x86::cpuid::CpuidTable;
+
+/// Whether `model` offers the instruction `code`.
+pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
+    let bit = |leaf: u32, register: u32, bit: u32| {
+        let l = model.read(leaf, 0);
+        [l.eax, l.ebx, l.ecx, l.edx][register as usize] >> bit & 1 != 0
+    };
+    let lahf = matches!(code, Code::Lahf | Code::Sahf);
+    if lahf {
+        return true;
+    }
+    code.cpuid_features().iter().all(|f| match f {
+        F::INTEL8086 | F::INTEL8086_ONLY | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::CPUID
+        | F::FPU | F::FPU287 | F::FPU387 | F::X64 | F::MULTIBYTENOP | F::PAUSE | F::RDPMC | F::FENTRY_IS_NOP => true,
+        F::TSC => bit(1, 3, 4),
+        F::MSR => bit(1, 3, 5),
+        F::CX8 => bit(1, 3, 8),
+        F::SEP => bit(1, 3, 11),
+        F::CMOV => bit(1, 3, 15),
+        F::CLFSH => bit(1, 3, 19),
+        F::MMX => bit(1, 3, 23),
+        F::FXSR => bit(1, 3, 24),
+        F::SSE => bit(1, 3, 25),
+        F::SSE2 => bit(1, 3, 26),
+        F::SSE3 => bit(1, 2, 0),
+        F::PCLMULQDQ => bit(1, 2, 1),
+        F::MONITOR => bit(1, 2, 3),
+        F::SSSE3 => bit(1, 2, 9),
+        F::FMA => bit(1, 2, 12),
+        F::CMPXCHG16B => bit(1, 2, 13),
+        F::SSE4_1 => bit(1, 2, 19),
+        F::SSE4_2 => bit(1, 2, 20),
+        F::MOVBE => bit(1, 2, 22),
+        F::POPCNT => bit(1, 2, 23),
+        F::AES => bit(1, 2, 25),
+        F::XSAVE => bit(1, 2, 26),
+        F::AVX => bit(1, 2, 28),
+        F::F16C => bit(1, 2, 29),
+        F::RDRAND => bit(1, 2, 30),
+        F::FSGSBASE => bit(7, 1, 0),
+        F::BMI1 => bit(7, 1, 3),
+        F::AVX2 => bit(7, 1, 5),
+        F::BMI2 => bit(7, 1, 8),
+        F::INVPCID => bit(7, 1, 10),
+        F::RDSEED => bit(7, 1, 18),
+        F::ADX => bit(7, 1, 19),
+        F::SMAP => bit(7, 1, 20),
+        F::CLFLUSHOPT => bit(7, 1, 23),
+        F::CLWB => bit(7, 1, 24),
+        F::SHA => bit(7, 1, 29),
+        F::RDPID => bit(7, 2, 22),
+        F::GFNI => bit(7, 2, 8),
+        F::VAES => bit(7, 2, 9),
+        F::VPCLMULQDQ => bit(7, 2, 10),
+        F::SYSCALL => bit(0x8000_0001, 3, 11),
+        F::RDTSCP => bit(0x8000_0001, 3, 27),
+        F::LZCNT => bit(0x8000_0001, 2, 5),
+        F::SSE4A => bit(0x8000_0001, 2, 6),
+        F::PREFETCHW => true,
+        _ => false,
+    })
+}
+
+/// The names of the CPUID features that the engine executes on this host; models are cut down to them.
+pub fn supported_names() -> String {
+    use crate::vector::{Feature as V, host_supports};
+    let mut names = String::from(
+        "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
+         hypervisor cx16 x2apic movbe popcnt tsc-deadline lahf-lm cr8legacy syscall nx pdpe1gb rdtscp lm smep smap \
+         fsgsbase abm 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust xsave rdpid mmxext",
+    );
+    let vectors = [
+        (V::Sse3, "pni"),
+        (V::Ssse3, "ssse3"),
+        (V::Sse41, "sse4.1"),
+        (V::Sse42, "sse4.2"),
+        (V::Sse4a, "sse4a"),
+        (V::Aes, "aes"),
+        (V::Pclmulqdq, "pclmulqdq"),
+        (V::Sha, "sha-ni"),
+        (V::Avx, "avx"),
+        (V::Avx2, "avx2"),
+        (V::Fma, "fma"),
+        (V::F16c, "f16c"),
+        (V::Gfni, "gfni"),
+    ];
+    for (feature, name) in vectors {
+        if host_supports(feature) {
+            names.push(' ');
+            names.push_str(name);
+        }
+    }
+    names
+}

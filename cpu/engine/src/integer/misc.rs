@@ -1,0 +1,49 @@
+//! Flag instructions and XLAT.
+
+use crate::cpu::{Cpu, FL_CF};
+use crate::fault::Fault;
+use crate::insn::Insn;
+use x86::reg::flags;
+
+type R = Result<(), Fault>;
+
+pub(crate) fn clc(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.fl &= !FL_CF;
+    Ok(())
+}
+pub(crate) fn stc(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.fl |= FL_CF;
+    Ok(())
+}
+pub(crate) fn cmc(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.fl ^= FL_CF;
+    Ok(())
+}
+pub(crate) fn cld(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.state.rflags &= !flags::DF;
+    Ok(())
+}
+pub(crate) fn std(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.state.rflags |= flags::DF;
+    Ok(())
+}
+pub(crate) fn lahf(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.set_r8(crate::insn::HIGH, (cpu.fl >> 8) as u8 & 0xd5 | 2);
+    Ok(())
+}
+pub(crate) fn sahf(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.fl = cpu.fl & 1 | u16::from(cpu.r8(crate::insn::HIGH) & 0xd5) << 8;
+    Ok(())
+}
+pub(crate) fn xlat(cpu: &mut Cpu, i: &Insn) -> R {
+    let at = cpu.r64(3).wrapping_add(cpu.r8(0).into());
+    let at = match i.address_size {
+        8 => at,
+        4 => at & 0xffff_ffff,
+        _ => at & 0xffff,
+    };
+    let at = cpu.linear(i.seg, at, 1, false)?;
+    let v = cpu.read(at)?;
+    cpu.set_r8(0, v);
+    Ok(())
+}
