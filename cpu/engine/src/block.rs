@@ -134,7 +134,13 @@ impl Cpu {
     }
 
     #[inline(never)]
-    fn find_block_slow(&mut self, linear: u64, context: u64, slot: usize, user: bool) -> Result<*const [Insn], Fault> {
+    fn find_block_slow(
+        &mut self,
+        linear: u64,
+        context: u64,
+        slot: usize,
+        user: bool,
+    ) -> Result<*const [Insn], Fault> {
         let set = u8::from(!user);
         let host = match self.exec_host(linear, set)? {
             Ok(host) => host,
@@ -272,10 +278,15 @@ impl Cpu {
         if !allowed || code == Code::INVALID {
             return decode::undefined;
         }
-        crate::integer::lookup(code, from.op0_kind() == iced_x86::OpKind::Memory, from.op1_kind() == iced_x86::OpKind::Memory, from.has_lock_prefix())
-            .or_else(|| crate::system::lookup(code))
-            .or_else(|| crate::vector::lookup::<Cpu>(code))
-            .or_else(|| crate::fpu::lookup(code))
-            .unwrap_or(decode::undefined)
+        crate::integer::lookup(
+            code,
+            from.op0_kind() == iced_x86::OpKind::Memory,
+            from.op1_kind() == iced_x86::OpKind::Memory,
+            from.has_lock_prefix(),
+        )
+        .or_else(|| crate::system::lookup(code))
+        .or_else(|| crate::vector::lookup::<Cpu>(code))
+        .or_else(|| crate::fpu::lookup::<Cpu>(code))
+        .unwrap_or(decode::undefined)
     }
 }

@@ -50,7 +50,6 @@ pub struct Cpu {
     pub(crate) model: Arc<CpuidTable>,
     pub(crate) peers: Arc<crate::shared::Peers>,
     pub(crate) index: u32,
-    pub(crate) apic_id: u32,
     pub(crate) a20: u64,
     /// An exception is being delivered (its vector): the next one may become a double fault.
     pub(crate) delivering: Option<u8>,

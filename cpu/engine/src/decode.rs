@@ -65,8 +65,12 @@ pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> 
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
                 insn.imm = from.near_branch_target().wrapping_sub(from.next_ip());
             }
-            OpKind::FarBranch16 => insn.imm = u64::from(from.far_branch16()) | u64::from(from.far_branch_selector()) << 32,
-            OpKind::FarBranch32 => insn.imm = u64::from(from.far_branch32()) | u64::from(from.far_branch_selector()) << 32,
+            OpKind::FarBranch16 => {
+                insn.imm = u64::from(from.far_branch16()) | u64::from(from.far_branch_selector()) << 32
+            }
+            OpKind::FarBranch32 => {
+                insn.imm = u64::from(from.far_branch32()) | u64::from(from.far_branch_selector()) << 32
+            }
             OpKind::Memory => {
                 insn.flags |= F_MEM;
                 insn.mem_op = n as u8;
@@ -82,7 +86,13 @@ pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> 
             }
             _ => {}
         }
-        if let OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemorySegRSI | OpKind::MemorySegRDI = from.op_kind(n) {
+        if let OpKind::MemorySegSI
+        | OpKind::MemorySegDI
+        | OpKind::MemorySegESI
+        | OpKind::MemorySegEDI
+        | OpKind::MemorySegRSI
+        | OpKind::MemorySegRDI = from.op_kind(n)
+        {
             insn.seg = from.memory_segment().number() as u8;
         }
     }

@@ -251,12 +251,17 @@ impl Cpu {
             sp = sp.wrapping_sub(8);
             self.write::<u64>(sp, value)
         };
-        let result = frame.into_iter().try_for_each(&mut push).and_then(|()| code.map_or(Ok(()), |c| push(c.into())));
+        let result =
+            frame.into_iter().try_for_each(&mut push).and_then(|()| code.map_or(Ok(()), |c| push(c.into())));
         self.set = set;
         result?;
         if new_cpl != cpl {
-            self.state.seg[2] =
-                Segment { selector: new_cpl.into(), attributes: Segment::PRESENT | 3 | 16 | u16::from(new_cpl) << 5, base: 0, limit: u32::MAX };
+            self.state.seg[2] = Segment {
+                selector: new_cpl.into(),
+                attributes: Segment::PRESENT | 3 | 16 | u16::from(new_cpl) << 5,
+                base: 0,
+                limit: u32::MAX,
+            };
         }
         self.state.gpr[4] = sp;
         self.state.rflags &= !(flags::TF | flags::VM | flags::RF | flags::NT);

@@ -9,13 +9,26 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         let l = model.read(leaf, 0);
         [l.eax, l.ebx, l.ecx, l.edx][register as usize] >> bit & 1 != 0
     };
-    let lahf = matches!(code, Code::Lahf | Code::Sahf);
+    let lahf =
+        matches!(code, Code::Lahf | Code::Sahf | Code::Endbr64 | Code::Endbr32 | Code::Xgetbv | Code::Xsetbv);
     if lahf {
         return true;
     }
     code.cpuid_features().iter().all(|f| match f {
-        F::INTEL8086 | F::INTEL8086_ONLY | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::CPUID
-        | F::FPU | F::FPU287 | F::FPU387 | F::X64 | F::MULTIBYTENOP | F::PAUSE | F::RDPMC | F::FENTRY_IS_NOP => true,
+        F::INTEL8086
+        | F::INTEL8086_ONLY
+        | F::INTEL186
+        | F::INTEL286
+        | F::INTEL386
+        | F::INTEL486
+        | F::CPUID
+        | F::FPU
+        | F::FPU287
+        | F::FPU387
+        | F::X64
+        | F::MULTIBYTENOP
+        | F::PAUSE
+        | F::RDPMC => true,
         F::TSC => bit(1, 3, 4),
         F::MSR => bit(1, 3, 5),
         F::CX8 => bit(1, 3, 8),

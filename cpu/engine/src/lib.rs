@@ -1,4 +1,25 @@
 //! The x86 CPU engine behind `-accel tcg`: tier 1, the interpreter.
 
+mod block;
+mod cpu;
+mod decode;
+mod exceptions;
+mod fault;
+mod features;
 pub mod fpu;
+mod insn;
+mod integer;
+mod machine;
+mod mmu;
+mod run;
+mod shared;
+mod system;
+#[cfg(test)]
+mod tests;
 pub mod vector;
+
+pub use cpu::Cpu;
+pub use fault::Fault;
+pub use features::supported_names;
+pub use insn::Insn;
+pub use machine::Tcg;

@@ -300,12 +300,15 @@ fn bit<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn, n: u64, far: bool) -> R 
     let f = |a: T, fl: u16| {
         let v = a.to_u64();
         let fl = fl & !FL_CF | if v & mask != 0 { FL_CF } else { 0 };
-        (T::from_u64(match KIND {
-            0 => v,
-            1 => v | mask,
-            2 => v & !mask,
-            _ => v ^ mask,
-        }), fl)
+        (
+            T::from_u64(match KIND {
+                0 => v,
+                1 => v | mask,
+                2 => v & !mask,
+                _ => v ^ mask,
+            }),
+            fl,
+        )
     };
     if !i.is_mem() {
         let (v, fl) = f(T::reg(cpu, i.regs[0]), cpu.fl);

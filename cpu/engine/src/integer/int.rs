@@ -69,7 +69,7 @@ macro_rules! host {
 }
 
 macro_rules! int {
-    ($t:ty, $class:ident, $m:literal, $reg:ident, $set:ident, $cas:literal, $acc:literal) => {
+    ($t:ty, $class:ident, $m:literal, $reg:ident, $set:ident, $acc:tt) => {
         impl Int for $t {
             #[inline(always)]
             fn reg(cpu: &Cpu, n: u8) -> Self {
@@ -118,10 +118,10 @@ macro_rules! int {
         }
     };
 }
-int!(u8, reg_byte, "", r8, set_r8, "", "al");
-int!(u16, reg, ":x", r16, set_r16, "", "ax");
-int!(u32, reg, ":e", r32, set_r32, "", "eax");
-int!(u64, reg, ":r", r64, set_r64, "", "rax");
+int!(u8, reg_byte, "", r8, set_r8, "al");
+int!(u16, reg, ":x", r16, set_r16, "ax");
+int!(u32, reg, ":e", r32, set_r32, "eax");
+int!(u64, reg, ":r", r64, set_r64, "rax");
 
 impl Cpu {
     /// Reads, changes and writes the memory operand, atomically when `locked`.
@@ -138,7 +138,12 @@ impl Cpu {
 
     /// As [`Cpu::modify`] at a linear address.
     #[inline(always)]
-    pub(crate) fn modify_at<T: Int>(&mut self, at: u64, locked: bool, f: impl Fn(T, u16) -> (T, u16)) -> Result<(), Fault> {
+    pub(crate) fn modify_at<T: Int>(
+        &mut self,
+        at: u64,
+        locked: bool,
+        f: impl Fn(T, u16) -> (T, u16),
+    ) -> Result<(), Fault> {
         if let Some(p) = self.tlb.write(self.set, at, T::SIZE) {
             if !locked {
                 let (v, fl) = f(get(p), self.fl);

@@ -19,141 +19,747 @@ fn nop(_: &mut Cpu, _: &Insn) -> Result<(), Fault> {
 /// The executor of `code`; `m0` and `m1`: operand 0, 1 is in memory.
 pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec> {
     let exec: Exec = match code {
-        Code::Add_rm8_r8 => if m0 { if lock { alu::mr::<u8, 0, true> } else { alu::mr::<u8, 0, false> } } else { alu::rr::<u8, 0> },
-        Code::Add_r8_rm8 => if m1 { alu::rm::<u8, 0> } else { alu::rr::<u8, 0> },
-        Code::Add_rm8_imm8 | Code::Add_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 0, true> } else { alu::mi::<u8, 0, false> } } else { alu::ri::<u8, 0> },
+        Code::Add_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 0, true> } else { alu::mr::<u8, 0, false> }
+            } else {
+                alu::rr::<u8, 0>
+            }
+        }
+        Code::Add_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 0>
+            } else {
+                alu::rr::<u8, 0>
+            }
+        }
+        Code::Add_rm8_imm8 | Code::Add_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 0, true> } else { alu::mi::<u8, 0, false> }
+            } else {
+                alu::ri::<u8, 0>
+            }
+        }
         Code::Add_AL_imm8 => alu::ri::<u8, 0>,
-        Code::Add_rm16_r16 => if m0 { if lock { alu::mr::<u16, 0, true> } else { alu::mr::<u16, 0, false> } } else { alu::rr::<u16, 0> },
-        Code::Add_r16_rm16 => if m1 { alu::rm::<u16, 0> } else { alu::rr::<u16, 0> },
-        Code::Add_rm16_imm16 | Code::Add_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 0, true> } else { alu::mi::<u16, 0, false> } } else { alu::ri::<u16, 0> },
+        Code::Add_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 0, true> } else { alu::mr::<u16, 0, false> }
+            } else {
+                alu::rr::<u16, 0>
+            }
+        }
+        Code::Add_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 0>
+            } else {
+                alu::rr::<u16, 0>
+            }
+        }
+        Code::Add_rm16_imm16 | Code::Add_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 0, true> } else { alu::mi::<u16, 0, false> }
+            } else {
+                alu::ri::<u16, 0>
+            }
+        }
         Code::Add_AX_imm16 => alu::ri::<u16, 0>,
-        Code::Add_rm32_r32 => if m0 { if lock { alu::mr::<u32, 0, true> } else { alu::mr::<u32, 0, false> } } else { alu::rr::<u32, 0> },
-        Code::Add_r32_rm32 => if m1 { alu::rm::<u32, 0> } else { alu::rr::<u32, 0> },
-        Code::Add_rm32_imm32 | Code::Add_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 0, true> } else { alu::mi::<u32, 0, false> } } else { alu::ri::<u32, 0> },
+        Code::Add_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 0, true> } else { alu::mr::<u32, 0, false> }
+            } else {
+                alu::rr::<u32, 0>
+            }
+        }
+        Code::Add_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 0>
+            } else {
+                alu::rr::<u32, 0>
+            }
+        }
+        Code::Add_rm32_imm32 | Code::Add_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 0, true> } else { alu::mi::<u32, 0, false> }
+            } else {
+                alu::ri::<u32, 0>
+            }
+        }
         Code::Add_EAX_imm32 => alu::ri::<u32, 0>,
-        Code::Add_rm64_r64 => if m0 { if lock { alu::mr::<u64, 0, true> } else { alu::mr::<u64, 0, false> } } else { alu::rr::<u64, 0> },
-        Code::Add_r64_rm64 => if m1 { alu::rm::<u64, 0> } else { alu::rr::<u64, 0> },
-        Code::Add_rm64_imm32 | Code::Add_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 0, true> } else { alu::mi::<u64, 0, false> } } else { alu::ri::<u64, 0> },
+        Code::Add_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 0, true> } else { alu::mr::<u64, 0, false> }
+            } else {
+                alu::rr::<u64, 0>
+            }
+        }
+        Code::Add_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 0>
+            } else {
+                alu::rr::<u64, 0>
+            }
+        }
+        Code::Add_rm64_imm32 | Code::Add_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 0, true> } else { alu::mi::<u64, 0, false> }
+            } else {
+                alu::ri::<u64, 0>
+            }
+        }
         Code::Add_RAX_imm32 => alu::ri::<u64, 0>,
-        Code::Or_rm8_r8 => if m0 { if lock { alu::mr::<u8, 1, true> } else { alu::mr::<u8, 1, false> } } else { alu::rr::<u8, 1> },
-        Code::Or_r8_rm8 => if m1 { alu::rm::<u8, 1> } else { alu::rr::<u8, 1> },
-        Code::Or_rm8_imm8 | Code::Or_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 1, true> } else { alu::mi::<u8, 1, false> } } else { alu::ri::<u8, 1> },
+        Code::Or_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 1, true> } else { alu::mr::<u8, 1, false> }
+            } else {
+                alu::rr::<u8, 1>
+            }
+        }
+        Code::Or_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 1>
+            } else {
+                alu::rr::<u8, 1>
+            }
+        }
+        Code::Or_rm8_imm8 | Code::Or_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 1, true> } else { alu::mi::<u8, 1, false> }
+            } else {
+                alu::ri::<u8, 1>
+            }
+        }
         Code::Or_AL_imm8 => alu::ri::<u8, 1>,
-        Code::Or_rm16_r16 => if m0 { if lock { alu::mr::<u16, 1, true> } else { alu::mr::<u16, 1, false> } } else { alu::rr::<u16, 1> },
-        Code::Or_r16_rm16 => if m1 { alu::rm::<u16, 1> } else { alu::rr::<u16, 1> },
-        Code::Or_rm16_imm16 | Code::Or_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 1, true> } else { alu::mi::<u16, 1, false> } } else { alu::ri::<u16, 1> },
+        Code::Or_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 1, true> } else { alu::mr::<u16, 1, false> }
+            } else {
+                alu::rr::<u16, 1>
+            }
+        }
+        Code::Or_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 1>
+            } else {
+                alu::rr::<u16, 1>
+            }
+        }
+        Code::Or_rm16_imm16 | Code::Or_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 1, true> } else { alu::mi::<u16, 1, false> }
+            } else {
+                alu::ri::<u16, 1>
+            }
+        }
         Code::Or_AX_imm16 => alu::ri::<u16, 1>,
-        Code::Or_rm32_r32 => if m0 { if lock { alu::mr::<u32, 1, true> } else { alu::mr::<u32, 1, false> } } else { alu::rr::<u32, 1> },
-        Code::Or_r32_rm32 => if m1 { alu::rm::<u32, 1> } else { alu::rr::<u32, 1> },
-        Code::Or_rm32_imm32 | Code::Or_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 1, true> } else { alu::mi::<u32, 1, false> } } else { alu::ri::<u32, 1> },
+        Code::Or_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 1, true> } else { alu::mr::<u32, 1, false> }
+            } else {
+                alu::rr::<u32, 1>
+            }
+        }
+        Code::Or_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 1>
+            } else {
+                alu::rr::<u32, 1>
+            }
+        }
+        Code::Or_rm32_imm32 | Code::Or_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 1, true> } else { alu::mi::<u32, 1, false> }
+            } else {
+                alu::ri::<u32, 1>
+            }
+        }
         Code::Or_EAX_imm32 => alu::ri::<u32, 1>,
-        Code::Or_rm64_r64 => if m0 { if lock { alu::mr::<u64, 1, true> } else { alu::mr::<u64, 1, false> } } else { alu::rr::<u64, 1> },
-        Code::Or_r64_rm64 => if m1 { alu::rm::<u64, 1> } else { alu::rr::<u64, 1> },
-        Code::Or_rm64_imm32 | Code::Or_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 1, true> } else { alu::mi::<u64, 1, false> } } else { alu::ri::<u64, 1> },
+        Code::Or_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 1, true> } else { alu::mr::<u64, 1, false> }
+            } else {
+                alu::rr::<u64, 1>
+            }
+        }
+        Code::Or_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 1>
+            } else {
+                alu::rr::<u64, 1>
+            }
+        }
+        Code::Or_rm64_imm32 | Code::Or_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 1, true> } else { alu::mi::<u64, 1, false> }
+            } else {
+                alu::ri::<u64, 1>
+            }
+        }
         Code::Or_RAX_imm32 => alu::ri::<u64, 1>,
-        Code::Adc_rm8_r8 => if m0 { if lock { alu::mr::<u8, 2, true> } else { alu::mr::<u8, 2, false> } } else { alu::rr::<u8, 2> },
-        Code::Adc_r8_rm8 => if m1 { alu::rm::<u8, 2> } else { alu::rr::<u8, 2> },
-        Code::Adc_rm8_imm8 | Code::Adc_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 2, true> } else { alu::mi::<u8, 2, false> } } else { alu::ri::<u8, 2> },
+        Code::Adc_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 2, true> } else { alu::mr::<u8, 2, false> }
+            } else {
+                alu::rr::<u8, 2>
+            }
+        }
+        Code::Adc_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 2>
+            } else {
+                alu::rr::<u8, 2>
+            }
+        }
+        Code::Adc_rm8_imm8 | Code::Adc_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 2, true> } else { alu::mi::<u8, 2, false> }
+            } else {
+                alu::ri::<u8, 2>
+            }
+        }
         Code::Adc_AL_imm8 => alu::ri::<u8, 2>,
-        Code::Adc_rm16_r16 => if m0 { if lock { alu::mr::<u16, 2, true> } else { alu::mr::<u16, 2, false> } } else { alu::rr::<u16, 2> },
-        Code::Adc_r16_rm16 => if m1 { alu::rm::<u16, 2> } else { alu::rr::<u16, 2> },
-        Code::Adc_rm16_imm16 | Code::Adc_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 2, true> } else { alu::mi::<u16, 2, false> } } else { alu::ri::<u16, 2> },
+        Code::Adc_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 2, true> } else { alu::mr::<u16, 2, false> }
+            } else {
+                alu::rr::<u16, 2>
+            }
+        }
+        Code::Adc_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 2>
+            } else {
+                alu::rr::<u16, 2>
+            }
+        }
+        Code::Adc_rm16_imm16 | Code::Adc_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 2, true> } else { alu::mi::<u16, 2, false> }
+            } else {
+                alu::ri::<u16, 2>
+            }
+        }
         Code::Adc_AX_imm16 => alu::ri::<u16, 2>,
-        Code::Adc_rm32_r32 => if m0 { if lock { alu::mr::<u32, 2, true> } else { alu::mr::<u32, 2, false> } } else { alu::rr::<u32, 2> },
-        Code::Adc_r32_rm32 => if m1 { alu::rm::<u32, 2> } else { alu::rr::<u32, 2> },
-        Code::Adc_rm32_imm32 | Code::Adc_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 2, true> } else { alu::mi::<u32, 2, false> } } else { alu::ri::<u32, 2> },
+        Code::Adc_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 2, true> } else { alu::mr::<u32, 2, false> }
+            } else {
+                alu::rr::<u32, 2>
+            }
+        }
+        Code::Adc_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 2>
+            } else {
+                alu::rr::<u32, 2>
+            }
+        }
+        Code::Adc_rm32_imm32 | Code::Adc_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 2, true> } else { alu::mi::<u32, 2, false> }
+            } else {
+                alu::ri::<u32, 2>
+            }
+        }
         Code::Adc_EAX_imm32 => alu::ri::<u32, 2>,
-        Code::Adc_rm64_r64 => if m0 { if lock { alu::mr::<u64, 2, true> } else { alu::mr::<u64, 2, false> } } else { alu::rr::<u64, 2> },
-        Code::Adc_r64_rm64 => if m1 { alu::rm::<u64, 2> } else { alu::rr::<u64, 2> },
-        Code::Adc_rm64_imm32 | Code::Adc_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 2, true> } else { alu::mi::<u64, 2, false> } } else { alu::ri::<u64, 2> },
+        Code::Adc_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 2, true> } else { alu::mr::<u64, 2, false> }
+            } else {
+                alu::rr::<u64, 2>
+            }
+        }
+        Code::Adc_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 2>
+            } else {
+                alu::rr::<u64, 2>
+            }
+        }
+        Code::Adc_rm64_imm32 | Code::Adc_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 2, true> } else { alu::mi::<u64, 2, false> }
+            } else {
+                alu::ri::<u64, 2>
+            }
+        }
         Code::Adc_RAX_imm32 => alu::ri::<u64, 2>,
-        Code::Sbb_rm8_r8 => if m0 { if lock { alu::mr::<u8, 3, true> } else { alu::mr::<u8, 3, false> } } else { alu::rr::<u8, 3> },
-        Code::Sbb_r8_rm8 => if m1 { alu::rm::<u8, 3> } else { alu::rr::<u8, 3> },
-        Code::Sbb_rm8_imm8 | Code::Sbb_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 3, true> } else { alu::mi::<u8, 3, false> } } else { alu::ri::<u8, 3> },
+        Code::Sbb_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 3, true> } else { alu::mr::<u8, 3, false> }
+            } else {
+                alu::rr::<u8, 3>
+            }
+        }
+        Code::Sbb_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 3>
+            } else {
+                alu::rr::<u8, 3>
+            }
+        }
+        Code::Sbb_rm8_imm8 | Code::Sbb_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 3, true> } else { alu::mi::<u8, 3, false> }
+            } else {
+                alu::ri::<u8, 3>
+            }
+        }
         Code::Sbb_AL_imm8 => alu::ri::<u8, 3>,
-        Code::Sbb_rm16_r16 => if m0 { if lock { alu::mr::<u16, 3, true> } else { alu::mr::<u16, 3, false> } } else { alu::rr::<u16, 3> },
-        Code::Sbb_r16_rm16 => if m1 { alu::rm::<u16, 3> } else { alu::rr::<u16, 3> },
-        Code::Sbb_rm16_imm16 | Code::Sbb_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 3, true> } else { alu::mi::<u16, 3, false> } } else { alu::ri::<u16, 3> },
+        Code::Sbb_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 3, true> } else { alu::mr::<u16, 3, false> }
+            } else {
+                alu::rr::<u16, 3>
+            }
+        }
+        Code::Sbb_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 3>
+            } else {
+                alu::rr::<u16, 3>
+            }
+        }
+        Code::Sbb_rm16_imm16 | Code::Sbb_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 3, true> } else { alu::mi::<u16, 3, false> }
+            } else {
+                alu::ri::<u16, 3>
+            }
+        }
         Code::Sbb_AX_imm16 => alu::ri::<u16, 3>,
-        Code::Sbb_rm32_r32 => if m0 { if lock { alu::mr::<u32, 3, true> } else { alu::mr::<u32, 3, false> } } else { alu::rr::<u32, 3> },
-        Code::Sbb_r32_rm32 => if m1 { alu::rm::<u32, 3> } else { alu::rr::<u32, 3> },
-        Code::Sbb_rm32_imm32 | Code::Sbb_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 3, true> } else { alu::mi::<u32, 3, false> } } else { alu::ri::<u32, 3> },
+        Code::Sbb_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 3, true> } else { alu::mr::<u32, 3, false> }
+            } else {
+                alu::rr::<u32, 3>
+            }
+        }
+        Code::Sbb_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 3>
+            } else {
+                alu::rr::<u32, 3>
+            }
+        }
+        Code::Sbb_rm32_imm32 | Code::Sbb_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 3, true> } else { alu::mi::<u32, 3, false> }
+            } else {
+                alu::ri::<u32, 3>
+            }
+        }
         Code::Sbb_EAX_imm32 => alu::ri::<u32, 3>,
-        Code::Sbb_rm64_r64 => if m0 { if lock { alu::mr::<u64, 3, true> } else { alu::mr::<u64, 3, false> } } else { alu::rr::<u64, 3> },
-        Code::Sbb_r64_rm64 => if m1 { alu::rm::<u64, 3> } else { alu::rr::<u64, 3> },
-        Code::Sbb_rm64_imm32 | Code::Sbb_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 3, true> } else { alu::mi::<u64, 3, false> } } else { alu::ri::<u64, 3> },
+        Code::Sbb_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 3, true> } else { alu::mr::<u64, 3, false> }
+            } else {
+                alu::rr::<u64, 3>
+            }
+        }
+        Code::Sbb_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 3>
+            } else {
+                alu::rr::<u64, 3>
+            }
+        }
+        Code::Sbb_rm64_imm32 | Code::Sbb_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 3, true> } else { alu::mi::<u64, 3, false> }
+            } else {
+                alu::ri::<u64, 3>
+            }
+        }
         Code::Sbb_RAX_imm32 => alu::ri::<u64, 3>,
-        Code::And_rm8_r8 => if m0 { if lock { alu::mr::<u8, 4, true> } else { alu::mr::<u8, 4, false> } } else { alu::rr::<u8, 4> },
-        Code::And_r8_rm8 => if m1 { alu::rm::<u8, 4> } else { alu::rr::<u8, 4> },
-        Code::And_rm8_imm8 | Code::And_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 4, true> } else { alu::mi::<u8, 4, false> } } else { alu::ri::<u8, 4> },
+        Code::And_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 4, true> } else { alu::mr::<u8, 4, false> }
+            } else {
+                alu::rr::<u8, 4>
+            }
+        }
+        Code::And_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 4>
+            } else {
+                alu::rr::<u8, 4>
+            }
+        }
+        Code::And_rm8_imm8 | Code::And_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 4, true> } else { alu::mi::<u8, 4, false> }
+            } else {
+                alu::ri::<u8, 4>
+            }
+        }
         Code::And_AL_imm8 => alu::ri::<u8, 4>,
-        Code::And_rm16_r16 => if m0 { if lock { alu::mr::<u16, 4, true> } else { alu::mr::<u16, 4, false> } } else { alu::rr::<u16, 4> },
-        Code::And_r16_rm16 => if m1 { alu::rm::<u16, 4> } else { alu::rr::<u16, 4> },
-        Code::And_rm16_imm16 | Code::And_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 4, true> } else { alu::mi::<u16, 4, false> } } else { alu::ri::<u16, 4> },
+        Code::And_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 4, true> } else { alu::mr::<u16, 4, false> }
+            } else {
+                alu::rr::<u16, 4>
+            }
+        }
+        Code::And_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 4>
+            } else {
+                alu::rr::<u16, 4>
+            }
+        }
+        Code::And_rm16_imm16 | Code::And_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 4, true> } else { alu::mi::<u16, 4, false> }
+            } else {
+                alu::ri::<u16, 4>
+            }
+        }
         Code::And_AX_imm16 => alu::ri::<u16, 4>,
-        Code::And_rm32_r32 => if m0 { if lock { alu::mr::<u32, 4, true> } else { alu::mr::<u32, 4, false> } } else { alu::rr::<u32, 4> },
-        Code::And_r32_rm32 => if m1 { alu::rm::<u32, 4> } else { alu::rr::<u32, 4> },
-        Code::And_rm32_imm32 | Code::And_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 4, true> } else { alu::mi::<u32, 4, false> } } else { alu::ri::<u32, 4> },
+        Code::And_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 4, true> } else { alu::mr::<u32, 4, false> }
+            } else {
+                alu::rr::<u32, 4>
+            }
+        }
+        Code::And_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 4>
+            } else {
+                alu::rr::<u32, 4>
+            }
+        }
+        Code::And_rm32_imm32 | Code::And_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 4, true> } else { alu::mi::<u32, 4, false> }
+            } else {
+                alu::ri::<u32, 4>
+            }
+        }
         Code::And_EAX_imm32 => alu::ri::<u32, 4>,
-        Code::And_rm64_r64 => if m0 { if lock { alu::mr::<u64, 4, true> } else { alu::mr::<u64, 4, false> } } else { alu::rr::<u64, 4> },
-        Code::And_r64_rm64 => if m1 { alu::rm::<u64, 4> } else { alu::rr::<u64, 4> },
-        Code::And_rm64_imm32 | Code::And_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 4, true> } else { alu::mi::<u64, 4, false> } } else { alu::ri::<u64, 4> },
+        Code::And_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 4, true> } else { alu::mr::<u64, 4, false> }
+            } else {
+                alu::rr::<u64, 4>
+            }
+        }
+        Code::And_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 4>
+            } else {
+                alu::rr::<u64, 4>
+            }
+        }
+        Code::And_rm64_imm32 | Code::And_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 4, true> } else { alu::mi::<u64, 4, false> }
+            } else {
+                alu::ri::<u64, 4>
+            }
+        }
         Code::And_RAX_imm32 => alu::ri::<u64, 4>,
-        Code::Sub_rm8_r8 => if m0 { if lock { alu::mr::<u8, 5, true> } else { alu::mr::<u8, 5, false> } } else { alu::rr::<u8, 5> },
-        Code::Sub_r8_rm8 => if m1 { alu::rm::<u8, 5> } else { alu::rr::<u8, 5> },
-        Code::Sub_rm8_imm8 | Code::Sub_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 5, true> } else { alu::mi::<u8, 5, false> } } else { alu::ri::<u8, 5> },
+        Code::Sub_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 5, true> } else { alu::mr::<u8, 5, false> }
+            } else {
+                alu::rr::<u8, 5>
+            }
+        }
+        Code::Sub_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 5>
+            } else {
+                alu::rr::<u8, 5>
+            }
+        }
+        Code::Sub_rm8_imm8 | Code::Sub_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 5, true> } else { alu::mi::<u8, 5, false> }
+            } else {
+                alu::ri::<u8, 5>
+            }
+        }
         Code::Sub_AL_imm8 => alu::ri::<u8, 5>,
-        Code::Sub_rm16_r16 => if m0 { if lock { alu::mr::<u16, 5, true> } else { alu::mr::<u16, 5, false> } } else { alu::rr::<u16, 5> },
-        Code::Sub_r16_rm16 => if m1 { alu::rm::<u16, 5> } else { alu::rr::<u16, 5> },
-        Code::Sub_rm16_imm16 | Code::Sub_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 5, true> } else { alu::mi::<u16, 5, false> } } else { alu::ri::<u16, 5> },
+        Code::Sub_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 5, true> } else { alu::mr::<u16, 5, false> }
+            } else {
+                alu::rr::<u16, 5>
+            }
+        }
+        Code::Sub_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 5>
+            } else {
+                alu::rr::<u16, 5>
+            }
+        }
+        Code::Sub_rm16_imm16 | Code::Sub_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 5, true> } else { alu::mi::<u16, 5, false> }
+            } else {
+                alu::ri::<u16, 5>
+            }
+        }
         Code::Sub_AX_imm16 => alu::ri::<u16, 5>,
-        Code::Sub_rm32_r32 => if m0 { if lock { alu::mr::<u32, 5, true> } else { alu::mr::<u32, 5, false> } } else { alu::rr::<u32, 5> },
-        Code::Sub_r32_rm32 => if m1 { alu::rm::<u32, 5> } else { alu::rr::<u32, 5> },
-        Code::Sub_rm32_imm32 | Code::Sub_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 5, true> } else { alu::mi::<u32, 5, false> } } else { alu::ri::<u32, 5> },
+        Code::Sub_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 5, true> } else { alu::mr::<u32, 5, false> }
+            } else {
+                alu::rr::<u32, 5>
+            }
+        }
+        Code::Sub_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 5>
+            } else {
+                alu::rr::<u32, 5>
+            }
+        }
+        Code::Sub_rm32_imm32 | Code::Sub_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 5, true> } else { alu::mi::<u32, 5, false> }
+            } else {
+                alu::ri::<u32, 5>
+            }
+        }
         Code::Sub_EAX_imm32 => alu::ri::<u32, 5>,
-        Code::Sub_rm64_r64 => if m0 { if lock { alu::mr::<u64, 5, true> } else { alu::mr::<u64, 5, false> } } else { alu::rr::<u64, 5> },
-        Code::Sub_r64_rm64 => if m1 { alu::rm::<u64, 5> } else { alu::rr::<u64, 5> },
-        Code::Sub_rm64_imm32 | Code::Sub_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 5, true> } else { alu::mi::<u64, 5, false> } } else { alu::ri::<u64, 5> },
+        Code::Sub_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 5, true> } else { alu::mr::<u64, 5, false> }
+            } else {
+                alu::rr::<u64, 5>
+            }
+        }
+        Code::Sub_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 5>
+            } else {
+                alu::rr::<u64, 5>
+            }
+        }
+        Code::Sub_rm64_imm32 | Code::Sub_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 5, true> } else { alu::mi::<u64, 5, false> }
+            } else {
+                alu::ri::<u64, 5>
+            }
+        }
         Code::Sub_RAX_imm32 => alu::ri::<u64, 5>,
-        Code::Xor_rm8_r8 => if m0 { if lock { alu::mr::<u8, 6, true> } else { alu::mr::<u8, 6, false> } } else { alu::rr::<u8, 6> },
-        Code::Xor_r8_rm8 => if m1 { alu::rm::<u8, 6> } else { alu::rr::<u8, 6> },
-        Code::Xor_rm8_imm8 | Code::Xor_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 6, true> } else { alu::mi::<u8, 6, false> } } else { alu::ri::<u8, 6> },
+        Code::Xor_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 6, true> } else { alu::mr::<u8, 6, false> }
+            } else {
+                alu::rr::<u8, 6>
+            }
+        }
+        Code::Xor_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 6>
+            } else {
+                alu::rr::<u8, 6>
+            }
+        }
+        Code::Xor_rm8_imm8 | Code::Xor_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 6, true> } else { alu::mi::<u8, 6, false> }
+            } else {
+                alu::ri::<u8, 6>
+            }
+        }
         Code::Xor_AL_imm8 => alu::ri::<u8, 6>,
-        Code::Xor_rm16_r16 => if m0 { if lock { alu::mr::<u16, 6, true> } else { alu::mr::<u16, 6, false> } } else { alu::rr::<u16, 6> },
-        Code::Xor_r16_rm16 => if m1 { alu::rm::<u16, 6> } else { alu::rr::<u16, 6> },
-        Code::Xor_rm16_imm16 | Code::Xor_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 6, true> } else { alu::mi::<u16, 6, false> } } else { alu::ri::<u16, 6> },
+        Code::Xor_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 6, true> } else { alu::mr::<u16, 6, false> }
+            } else {
+                alu::rr::<u16, 6>
+            }
+        }
+        Code::Xor_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 6>
+            } else {
+                alu::rr::<u16, 6>
+            }
+        }
+        Code::Xor_rm16_imm16 | Code::Xor_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 6, true> } else { alu::mi::<u16, 6, false> }
+            } else {
+                alu::ri::<u16, 6>
+            }
+        }
         Code::Xor_AX_imm16 => alu::ri::<u16, 6>,
-        Code::Xor_rm32_r32 => if m0 { if lock { alu::mr::<u32, 6, true> } else { alu::mr::<u32, 6, false> } } else { alu::rr::<u32, 6> },
-        Code::Xor_r32_rm32 => if m1 { alu::rm::<u32, 6> } else { alu::rr::<u32, 6> },
-        Code::Xor_rm32_imm32 | Code::Xor_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 6, true> } else { alu::mi::<u32, 6, false> } } else { alu::ri::<u32, 6> },
+        Code::Xor_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 6, true> } else { alu::mr::<u32, 6, false> }
+            } else {
+                alu::rr::<u32, 6>
+            }
+        }
+        Code::Xor_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 6>
+            } else {
+                alu::rr::<u32, 6>
+            }
+        }
+        Code::Xor_rm32_imm32 | Code::Xor_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 6, true> } else { alu::mi::<u32, 6, false> }
+            } else {
+                alu::ri::<u32, 6>
+            }
+        }
         Code::Xor_EAX_imm32 => alu::ri::<u32, 6>,
-        Code::Xor_rm64_r64 => if m0 { if lock { alu::mr::<u64, 6, true> } else { alu::mr::<u64, 6, false> } } else { alu::rr::<u64, 6> },
-        Code::Xor_r64_rm64 => if m1 { alu::rm::<u64, 6> } else { alu::rr::<u64, 6> },
-        Code::Xor_rm64_imm32 | Code::Xor_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 6, true> } else { alu::mi::<u64, 6, false> } } else { alu::ri::<u64, 6> },
+        Code::Xor_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 6, true> } else { alu::mr::<u64, 6, false> }
+            } else {
+                alu::rr::<u64, 6>
+            }
+        }
+        Code::Xor_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 6>
+            } else {
+                alu::rr::<u64, 6>
+            }
+        }
+        Code::Xor_rm64_imm32 | Code::Xor_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 6, true> } else { alu::mi::<u64, 6, false> }
+            } else {
+                alu::ri::<u64, 6>
+            }
+        }
         Code::Xor_RAX_imm32 => alu::ri::<u64, 6>,
-        Code::Cmp_rm8_r8 => if m0 { if lock { alu::mr::<u8, 7, true> } else { alu::mr::<u8, 7, false> } } else { alu::rr::<u8, 7> },
-        Code::Cmp_r8_rm8 => if m1 { alu::rm::<u8, 7> } else { alu::rr::<u8, 7> },
-        Code::Cmp_rm8_imm8 | Code::Cmp_rm8_imm8_82 => if m0 { if lock { alu::mi::<u8, 7, true> } else { alu::mi::<u8, 7, false> } } else { alu::ri::<u8, 7> },
+        Code::Cmp_rm8_r8 => {
+            if m0 {
+                if lock { alu::mr::<u8, 7, true> } else { alu::mr::<u8, 7, false> }
+            } else {
+                alu::rr::<u8, 7>
+            }
+        }
+        Code::Cmp_r8_rm8 => {
+            if m1 {
+                alu::rm::<u8, 7>
+            } else {
+                alu::rr::<u8, 7>
+            }
+        }
+        Code::Cmp_rm8_imm8 | Code::Cmp_rm8_imm8_82 => {
+            if m0 {
+                if lock { alu::mi::<u8, 7, true> } else { alu::mi::<u8, 7, false> }
+            } else {
+                alu::ri::<u8, 7>
+            }
+        }
         Code::Cmp_AL_imm8 => alu::ri::<u8, 7>,
-        Code::Cmp_rm16_r16 => if m0 { if lock { alu::mr::<u16, 7, true> } else { alu::mr::<u16, 7, false> } } else { alu::rr::<u16, 7> },
-        Code::Cmp_r16_rm16 => if m1 { alu::rm::<u16, 7> } else { alu::rr::<u16, 7> },
-        Code::Cmp_rm16_imm16 | Code::Cmp_rm16_imm8 => if m0 { if lock { alu::mi::<u16, 7, true> } else { alu::mi::<u16, 7, false> } } else { alu::ri::<u16, 7> },
+        Code::Cmp_rm16_r16 => {
+            if m0 {
+                if lock { alu::mr::<u16, 7, true> } else { alu::mr::<u16, 7, false> }
+            } else {
+                alu::rr::<u16, 7>
+            }
+        }
+        Code::Cmp_r16_rm16 => {
+            if m1 {
+                alu::rm::<u16, 7>
+            } else {
+                alu::rr::<u16, 7>
+            }
+        }
+        Code::Cmp_rm16_imm16 | Code::Cmp_rm16_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u16, 7, true> } else { alu::mi::<u16, 7, false> }
+            } else {
+                alu::ri::<u16, 7>
+            }
+        }
         Code::Cmp_AX_imm16 => alu::ri::<u16, 7>,
-        Code::Cmp_rm32_r32 => if m0 { if lock { alu::mr::<u32, 7, true> } else { alu::mr::<u32, 7, false> } } else { alu::rr::<u32, 7> },
-        Code::Cmp_r32_rm32 => if m1 { alu::rm::<u32, 7> } else { alu::rr::<u32, 7> },
-        Code::Cmp_rm32_imm32 | Code::Cmp_rm32_imm8 => if m0 { if lock { alu::mi::<u32, 7, true> } else { alu::mi::<u32, 7, false> } } else { alu::ri::<u32, 7> },
+        Code::Cmp_rm32_r32 => {
+            if m0 {
+                if lock { alu::mr::<u32, 7, true> } else { alu::mr::<u32, 7, false> }
+            } else {
+                alu::rr::<u32, 7>
+            }
+        }
+        Code::Cmp_r32_rm32 => {
+            if m1 {
+                alu::rm::<u32, 7>
+            } else {
+                alu::rr::<u32, 7>
+            }
+        }
+        Code::Cmp_rm32_imm32 | Code::Cmp_rm32_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u32, 7, true> } else { alu::mi::<u32, 7, false> }
+            } else {
+                alu::ri::<u32, 7>
+            }
+        }
         Code::Cmp_EAX_imm32 => alu::ri::<u32, 7>,
-        Code::Cmp_rm64_r64 => if m0 { if lock { alu::mr::<u64, 7, true> } else { alu::mr::<u64, 7, false> } } else { alu::rr::<u64, 7> },
-        Code::Cmp_r64_rm64 => if m1 { alu::rm::<u64, 7> } else { alu::rr::<u64, 7> },
-        Code::Cmp_rm64_imm32 | Code::Cmp_rm64_imm8 => if m0 { if lock { alu::mi::<u64, 7, true> } else { alu::mi::<u64, 7, false> } } else { alu::ri::<u64, 7> },
+        Code::Cmp_rm64_r64 => {
+            if m0 {
+                if lock { alu::mr::<u64, 7, true> } else { alu::mr::<u64, 7, false> }
+            } else {
+                alu::rr::<u64, 7>
+            }
+        }
+        Code::Cmp_r64_rm64 => {
+            if m1 {
+                alu::rm::<u64, 7>
+            } else {
+                alu::rr::<u64, 7>
+            }
+        }
+        Code::Cmp_rm64_imm32 | Code::Cmp_rm64_imm8 => {
+            if m0 {
+                if lock { alu::mi::<u64, 7, true> } else { alu::mi::<u64, 7, false> }
+            } else {
+                alu::ri::<u64, 7>
+            }
+        }
         Code::Cmp_RAX_imm32 => alu::ri::<u64, 7>,
-        Code::Test_rm8_r8 => if m0 { alu::mr::<u8, 8, false> } else { alu::rr::<u8, 8> },
-        Code::Test_rm8_imm8 | Code::Test_rm8_imm8_F6r1 => if m0 { alu::mi::<u8, 8, false> } else { alu::ri::<u8, 8> },
+        Code::Test_rm8_r8 => {
+            if m0 {
+                alu::mr::<u8, 8, false>
+            } else {
+                alu::rr::<u8, 8>
+            }
+        }
+        Code::Test_rm8_imm8 | Code::Test_rm8_imm8_F6r1 => {
+            if m0 {
+                alu::mi::<u8, 8, false>
+            } else {
+                alu::ri::<u8, 8>
+            }
+        }
         Code::Test_AL_imm8 => alu::ri::<u8, 8>,
-        Code::Mov_rm8_r8 => if m0 { alu::mov_mr::<u8> } else { alu::mov_rr::<u8> },
-        Code::Mov_r8_rm8 => if m1 { alu::mov_rm::<u8> } else { alu::mov_rr::<u8> },
+        Code::Mov_rm8_r8 => {
+            if m0 {
+                alu::mov_mr::<u8>
+            } else {
+                alu::mov_rr::<u8>
+            }
+        }
+        Code::Mov_r8_rm8 => {
+            if m1 {
+                alu::mov_rm::<u8>
+            } else {
+                alu::mov_rr::<u8>
+            }
+        }
         Code::Mov_r8_imm8 => alu::mov_ri::<u8>,
-        Code::Mov_rm8_imm8 => if m0 { alu::mov_mi::<u8> } else { alu::mov_ri::<u8> },
+        Code::Mov_rm8_imm8 => {
+            if m0 {
+                alu::mov_mi::<u8>
+            } else {
+                alu::mov_ri::<u8>
+            }
+        }
         Code::Mov_AL_moffs8 => alu::mov_rm::<u8>,
         Code::Mov_moffs8_AL => alu::mov_mr::<u8>,
         Code::Inc_rm8 => alu::inc::<u8>,
@@ -188,13 +794,43 @@ pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec>
         Code::Imul_rm8 => alu::mul::<u8, true>,
         Code::Div_rm8 => alu::div::<u8, false>,
         Code::Idiv_rm8 => alu::div::<u8, true>,
-        Code::Test_rm16_r16 => if m0 { alu::mr::<u16, 8, false> } else { alu::rr::<u16, 8> },
-        Code::Test_rm16_imm16 | Code::Test_rm16_imm16_F7r1 => if m0 { alu::mi::<u16, 8, false> } else { alu::ri::<u16, 8> },
+        Code::Test_rm16_r16 => {
+            if m0 {
+                alu::mr::<u16, 8, false>
+            } else {
+                alu::rr::<u16, 8>
+            }
+        }
+        Code::Test_rm16_imm16 | Code::Test_rm16_imm16_F7r1 => {
+            if m0 {
+                alu::mi::<u16, 8, false>
+            } else {
+                alu::ri::<u16, 8>
+            }
+        }
         Code::Test_AX_imm16 => alu::ri::<u16, 8>,
-        Code::Mov_rm16_r16 => if m0 { alu::mov_mr::<u16> } else { alu::mov_rr::<u16> },
-        Code::Mov_r16_rm16 => if m1 { alu::mov_rm::<u16> } else { alu::mov_rr::<u16> },
+        Code::Mov_rm16_r16 => {
+            if m0 {
+                alu::mov_mr::<u16>
+            } else {
+                alu::mov_rr::<u16>
+            }
+        }
+        Code::Mov_r16_rm16 => {
+            if m1 {
+                alu::mov_rm::<u16>
+            } else {
+                alu::mov_rr::<u16>
+            }
+        }
         Code::Mov_r16_imm16 => alu::mov_ri::<u16>,
-        Code::Mov_rm16_imm16 => if m0 { alu::mov_mi::<u16> } else { alu::mov_ri::<u16> },
+        Code::Mov_rm16_imm16 => {
+            if m0 {
+                alu::mov_mi::<u16>
+            } else {
+                alu::mov_ri::<u16>
+            }
+        }
         Code::Mov_AX_moffs16 => alu::mov_rm::<u16>,
         Code::Mov_moffs16_AX => alu::mov_mr::<u16>,
         Code::Inc_rm16 | Code::Inc_r16 => alu::inc::<u16>,
@@ -286,13 +922,43 @@ pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec>
         Code::Loope_rel8_16_CX | Code::Loope_rel8_32_CX => control::looping::<u16, 1>,
         Code::Loop_rel8_16_CX | Code::Loop_rel8_32_CX => control::looping::<u16, 2>,
         Code::Jcxz_rel8_16 | Code::Jcxz_rel8_32 => control::looping::<u16, 3>,
-        Code::Test_rm32_r32 => if m0 { alu::mr::<u32, 8, false> } else { alu::rr::<u32, 8> },
-        Code::Test_rm32_imm32 | Code::Test_rm32_imm32_F7r1 => if m0 { alu::mi::<u32, 8, false> } else { alu::ri::<u32, 8> },
+        Code::Test_rm32_r32 => {
+            if m0 {
+                alu::mr::<u32, 8, false>
+            } else {
+                alu::rr::<u32, 8>
+            }
+        }
+        Code::Test_rm32_imm32 | Code::Test_rm32_imm32_F7r1 => {
+            if m0 {
+                alu::mi::<u32, 8, false>
+            } else {
+                alu::ri::<u32, 8>
+            }
+        }
         Code::Test_EAX_imm32 => alu::ri::<u32, 8>,
-        Code::Mov_rm32_r32 => if m0 { alu::mov_mr::<u32> } else { alu::mov_rr::<u32> },
-        Code::Mov_r32_rm32 => if m1 { alu::mov_rm::<u32> } else { alu::mov_rr::<u32> },
+        Code::Mov_rm32_r32 => {
+            if m0 {
+                alu::mov_mr::<u32>
+            } else {
+                alu::mov_rr::<u32>
+            }
+        }
+        Code::Mov_r32_rm32 => {
+            if m1 {
+                alu::mov_rm::<u32>
+            } else {
+                alu::mov_rr::<u32>
+            }
+        }
         Code::Mov_r32_imm32 => alu::mov_ri::<u32>,
-        Code::Mov_rm32_imm32 => if m0 { alu::mov_mi::<u32> } else { alu::mov_ri::<u32> },
+        Code::Mov_rm32_imm32 => {
+            if m0 {
+                alu::mov_mi::<u32>
+            } else {
+                alu::mov_ri::<u32>
+            }
+        }
         Code::Mov_EAX_moffs32 => alu::mov_rm::<u32>,
         Code::Mov_moffs32_EAX => alu::mov_mr::<u32>,
         Code::Inc_rm32 | Code::Inc_r32 => alu::inc::<u32>,
@@ -380,17 +1046,53 @@ pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec>
         Code::Pushfd => control::pushf::<4>,
         Code::Popfd => control::popf::<4>,
         Code::Nop_rm32 => nop,
-        Code::Loopne_rel8_16_ECX | Code::Loopne_rel8_32_ECX | Code::Loopne_rel8_64_ECX => control::looping::<u32, 0>,
-        Code::Loope_rel8_16_ECX | Code::Loope_rel8_32_ECX | Code::Loope_rel8_64_ECX => control::looping::<u32, 1>,
-        Code::Loop_rel8_16_ECX | Code::Loop_rel8_32_ECX | Code::Loop_rel8_64_ECX => control::looping::<u32, 2>,
+        Code::Loopne_rel8_16_ECX | Code::Loopne_rel8_32_ECX | Code::Loopne_rel8_64_ECX => {
+            control::looping::<u32, 0>
+        }
+        Code::Loope_rel8_16_ECX | Code::Loope_rel8_32_ECX | Code::Loope_rel8_64_ECX => {
+            control::looping::<u32, 1>
+        }
+        Code::Loop_rel8_16_ECX | Code::Loop_rel8_32_ECX | Code::Loop_rel8_64_ECX => {
+            control::looping::<u32, 2>
+        }
         Code::Jecxz_rel8_16 | Code::Jecxz_rel8_32 | Code::Jecxz_rel8_64 => control::looping::<u32, 3>,
-        Code::Test_rm64_r64 => if m0 { alu::mr::<u64, 8, false> } else { alu::rr::<u64, 8> },
-        Code::Test_rm64_imm32 | Code::Test_rm64_imm32_F7r1 => if m0 { alu::mi::<u64, 8, false> } else { alu::ri::<u64, 8> },
+        Code::Test_rm64_r64 => {
+            if m0 {
+                alu::mr::<u64, 8, false>
+            } else {
+                alu::rr::<u64, 8>
+            }
+        }
+        Code::Test_rm64_imm32 | Code::Test_rm64_imm32_F7r1 => {
+            if m0 {
+                alu::mi::<u64, 8, false>
+            } else {
+                alu::ri::<u64, 8>
+            }
+        }
         Code::Test_RAX_imm32 => alu::ri::<u64, 8>,
-        Code::Mov_rm64_r64 => if m0 { alu::mov_mr::<u64> } else { alu::mov_rr::<u64> },
-        Code::Mov_r64_rm64 => if m1 { alu::mov_rm::<u64> } else { alu::mov_rr::<u64> },
+        Code::Mov_rm64_r64 => {
+            if m0 {
+                alu::mov_mr::<u64>
+            } else {
+                alu::mov_rr::<u64>
+            }
+        }
+        Code::Mov_r64_rm64 => {
+            if m1 {
+                alu::mov_rm::<u64>
+            } else {
+                alu::mov_rr::<u64>
+            }
+        }
         Code::Mov_r64_imm64 => alu::mov_ri::<u64>,
-        Code::Mov_rm64_imm32 => if m0 { alu::mov_mi::<u64> } else { alu::mov_ri::<u64> },
+        Code::Mov_rm64_imm32 => {
+            if m0 {
+                alu::mov_mi::<u64>
+            } else {
+                alu::mov_ri::<u64>
+            }
+        }
         Code::Mov_RAX_moffs64 => alu::mov_rm::<u64>,
         Code::Mov_moffs64_RAX => alu::mov_mr::<u64>,
         Code::Inc_rm64 => alu::inc::<u64>,
@@ -483,38 +1185,123 @@ pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec>
         Code::Loop_rel8_16_RCX | Code::Loop_rel8_64_RCX => control::looping::<u64, 2>,
         Code::Jrcxz_rel8_16 | Code::Jrcxz_rel8_64 => control::looping::<u64, 3>,
         Code::Seto_rm8 => alu::set::<0>,
-        Code::Jo_rel8_16 | Code::Jo_rel8_32 | Code::Jo_rel8_64 | Code::Jo_rel16 | Code::Jo_rel32_32 | Code::Jo_rel32_64 => control::jcc::<0>,
+        Code::Jo_rel8_16
+        | Code::Jo_rel8_32
+        | Code::Jo_rel8_64
+        | Code::Jo_rel16
+        | Code::Jo_rel32_32
+        | Code::Jo_rel32_64 => control::jcc::<0>,
         Code::Setno_rm8 => alu::set::<1>,
-        Code::Jno_rel8_16 | Code::Jno_rel8_32 | Code::Jno_rel8_64 | Code::Jno_rel16 | Code::Jno_rel32_32 | Code::Jno_rel32_64 => control::jcc::<1>,
+        Code::Jno_rel8_16
+        | Code::Jno_rel8_32
+        | Code::Jno_rel8_64
+        | Code::Jno_rel16
+        | Code::Jno_rel32_32
+        | Code::Jno_rel32_64 => control::jcc::<1>,
         Code::Setb_rm8 => alu::set::<2>,
-        Code::Jb_rel8_16 | Code::Jb_rel8_32 | Code::Jb_rel8_64 | Code::Jb_rel16 | Code::Jb_rel32_32 | Code::Jb_rel32_64 => control::jcc::<2>,
+        Code::Jb_rel8_16
+        | Code::Jb_rel8_32
+        | Code::Jb_rel8_64
+        | Code::Jb_rel16
+        | Code::Jb_rel32_32
+        | Code::Jb_rel32_64 => control::jcc::<2>,
         Code::Setae_rm8 => alu::set::<3>,
-        Code::Jae_rel8_16 | Code::Jae_rel8_32 | Code::Jae_rel8_64 | Code::Jae_rel16 | Code::Jae_rel32_32 | Code::Jae_rel32_64 => control::jcc::<3>,
+        Code::Jae_rel8_16
+        | Code::Jae_rel8_32
+        | Code::Jae_rel8_64
+        | Code::Jae_rel16
+        | Code::Jae_rel32_32
+        | Code::Jae_rel32_64 => control::jcc::<3>,
         Code::Sete_rm8 => alu::set::<4>,
-        Code::Je_rel8_16 | Code::Je_rel8_32 | Code::Je_rel8_64 | Code::Je_rel16 | Code::Je_rel32_32 | Code::Je_rel32_64 => control::jcc::<4>,
+        Code::Je_rel8_16
+        | Code::Je_rel8_32
+        | Code::Je_rel8_64
+        | Code::Je_rel16
+        | Code::Je_rel32_32
+        | Code::Je_rel32_64 => control::jcc::<4>,
         Code::Setne_rm8 => alu::set::<5>,
-        Code::Jne_rel8_16 | Code::Jne_rel8_32 | Code::Jne_rel8_64 | Code::Jne_rel16 | Code::Jne_rel32_32 | Code::Jne_rel32_64 => control::jcc::<5>,
+        Code::Jne_rel8_16
+        | Code::Jne_rel8_32
+        | Code::Jne_rel8_64
+        | Code::Jne_rel16
+        | Code::Jne_rel32_32
+        | Code::Jne_rel32_64 => control::jcc::<5>,
         Code::Setbe_rm8 => alu::set::<6>,
-        Code::Jbe_rel8_16 | Code::Jbe_rel8_32 | Code::Jbe_rel8_64 | Code::Jbe_rel16 | Code::Jbe_rel32_32 | Code::Jbe_rel32_64 => control::jcc::<6>,
+        Code::Jbe_rel8_16
+        | Code::Jbe_rel8_32
+        | Code::Jbe_rel8_64
+        | Code::Jbe_rel16
+        | Code::Jbe_rel32_32
+        | Code::Jbe_rel32_64 => control::jcc::<6>,
         Code::Seta_rm8 => alu::set::<7>,
-        Code::Ja_rel8_16 | Code::Ja_rel8_32 | Code::Ja_rel8_64 | Code::Ja_rel16 | Code::Ja_rel32_32 | Code::Ja_rel32_64 => control::jcc::<7>,
+        Code::Ja_rel8_16
+        | Code::Ja_rel8_32
+        | Code::Ja_rel8_64
+        | Code::Ja_rel16
+        | Code::Ja_rel32_32
+        | Code::Ja_rel32_64 => control::jcc::<7>,
         Code::Sets_rm8 => alu::set::<8>,
-        Code::Js_rel8_16 | Code::Js_rel8_32 | Code::Js_rel8_64 | Code::Js_rel16 | Code::Js_rel32_32 | Code::Js_rel32_64 => control::jcc::<8>,
+        Code::Js_rel8_16
+        | Code::Js_rel8_32
+        | Code::Js_rel8_64
+        | Code::Js_rel16
+        | Code::Js_rel32_32
+        | Code::Js_rel32_64 => control::jcc::<8>,
         Code::Setns_rm8 => alu::set::<9>,
-        Code::Jns_rel8_16 | Code::Jns_rel8_32 | Code::Jns_rel8_64 | Code::Jns_rel16 | Code::Jns_rel32_32 | Code::Jns_rel32_64 => control::jcc::<9>,
+        Code::Jns_rel8_16
+        | Code::Jns_rel8_32
+        | Code::Jns_rel8_64
+        | Code::Jns_rel16
+        | Code::Jns_rel32_32
+        | Code::Jns_rel32_64 => control::jcc::<9>,
         Code::Setp_rm8 => alu::set::<10>,
-        Code::Jp_rel8_16 | Code::Jp_rel8_32 | Code::Jp_rel8_64 | Code::Jp_rel16 | Code::Jp_rel32_32 | Code::Jp_rel32_64 => control::jcc::<10>,
+        Code::Jp_rel8_16
+        | Code::Jp_rel8_32
+        | Code::Jp_rel8_64
+        | Code::Jp_rel16
+        | Code::Jp_rel32_32
+        | Code::Jp_rel32_64 => control::jcc::<10>,
         Code::Setnp_rm8 => alu::set::<11>,
-        Code::Jnp_rel8_16 | Code::Jnp_rel8_32 | Code::Jnp_rel8_64 | Code::Jnp_rel16 | Code::Jnp_rel32_32 | Code::Jnp_rel32_64 => control::jcc::<11>,
+        Code::Jnp_rel8_16
+        | Code::Jnp_rel8_32
+        | Code::Jnp_rel8_64
+        | Code::Jnp_rel16
+        | Code::Jnp_rel32_32
+        | Code::Jnp_rel32_64 => control::jcc::<11>,
         Code::Setl_rm8 => alu::set::<12>,
-        Code::Jl_rel8_16 | Code::Jl_rel8_32 | Code::Jl_rel8_64 | Code::Jl_rel16 | Code::Jl_rel32_32 | Code::Jl_rel32_64 => control::jcc::<12>,
+        Code::Jl_rel8_16
+        | Code::Jl_rel8_32
+        | Code::Jl_rel8_64
+        | Code::Jl_rel16
+        | Code::Jl_rel32_32
+        | Code::Jl_rel32_64 => control::jcc::<12>,
         Code::Setge_rm8 => alu::set::<13>,
-        Code::Jge_rel8_16 | Code::Jge_rel8_32 | Code::Jge_rel8_64 | Code::Jge_rel16 | Code::Jge_rel32_32 | Code::Jge_rel32_64 => control::jcc::<13>,
+        Code::Jge_rel8_16
+        | Code::Jge_rel8_32
+        | Code::Jge_rel8_64
+        | Code::Jge_rel16
+        | Code::Jge_rel32_32
+        | Code::Jge_rel32_64 => control::jcc::<13>,
         Code::Setle_rm8 => alu::set::<14>,
-        Code::Jle_rel8_16 | Code::Jle_rel8_32 | Code::Jle_rel8_64 | Code::Jle_rel16 | Code::Jle_rel32_32 | Code::Jle_rel32_64 => control::jcc::<14>,
+        Code::Jle_rel8_16
+        | Code::Jle_rel8_32
+        | Code::Jle_rel8_64
+        | Code::Jle_rel16
+        | Code::Jle_rel32_32
+        | Code::Jle_rel32_64 => control::jcc::<14>,
         Code::Setg_rm8 => alu::set::<15>,
-        Code::Jg_rel8_16 | Code::Jg_rel8_32 | Code::Jg_rel8_64 | Code::Jg_rel16 | Code::Jg_rel32_32 | Code::Jg_rel32_64 => control::jcc::<15>,
-        Code::Jmp_rel8_16 | Code::Jmp_rel8_32 | Code::Jmp_rel8_64 | Code::Jmp_rel16 | Code::Jmp_rel32_32 | Code::Jmp_rel32_64 => control::jmp,
+        Code::Jg_rel8_16
+        | Code::Jg_rel8_32
+        | Code::Jg_rel8_64
+        | Code::Jg_rel16
+        | Code::Jg_rel32_32
+        | Code::Jg_rel32_64 => control::jcc::<15>,
+        Code::Jmp_rel8_16
+        | Code::Jmp_rel8_32
+        | Code::Jmp_rel8_64
+        | Code::Jmp_rel16
+        | Code::Jmp_rel32_32
+        | Code::Jmp_rel32_64 => control::jmp,
         Code::Call_rel16 | Code::Call_rel32_32 | Code::Call_rel32_64 => control::call,
         Code::Push_imm16 | Code::Pushw_imm8 => control::push_imm::<2>,
         Code::Pushd_imm32 | Code::Pushd_imm8 => control::push_imm::<4>,
@@ -561,7 +1348,26 @@ pub(crate) fn lookup(code: Code, m0: bool, m1: bool, lock: bool) -> Option<Exec>
         Code::Lodsq_RAX_m64 => string::string::<u64, { kind::LODS }>,
         Code::Scasq_RAX_m64 => string::string::<u64, { kind::SCAS }>,
         Code::Cmpsq_m64_m64 => string::string::<u64, { kind::CMPS }>,
-        Code::Nopw | Code::Nopd | Code::Nopq | Code::Pause | Code::Endbr64 | Code::Endbr32 | Code::ReservedNop_rm16_r16_0F1E | Code::ReservedNop_rm32_r32_0F1E | Code::ReservedNop_rm64_r64_0F1E | Code::Lfence | Code::Sfence | Code::Mfence | Code::Prefetchnta_m8 | Code::Prefetcht0_m8 | Code::Prefetcht1_m8 | Code::Prefetcht2_m8 | Code::Prefetchw_m8 | Code::Clflush_m8 | Code::Clflushopt_m8 | Code::Clwb_m8 => nop,
+        Code::Nopw
+        | Code::Nopd
+        | Code::Nopq
+        | Code::Pause
+        | Code::Endbr64
+        | Code::Endbr32
+        | Code::Reservednop_rm16_r16_0F1E
+        | Code::Reservednop_rm32_r32_0F1E
+        | Code::Reservednop_rm64_r64_0F1E
+        | Code::Lfence
+        | Code::Sfence
+        | Code::Mfence
+        | Code::Prefetchnta_m8
+        | Code::Prefetcht0_m8
+        | Code::Prefetcht1_m8
+        | Code::Prefetcht2_m8
+        | Code::Prefetchw_m8
+        | Code::Clflush_m8
+        | Code::Clflushopt_m8
+        | Code::Clwb_m8 => nop,
         Code::Clc => misc::clc,
         Code::Stc => misc::stc,
         Code::Cmc => misc::cmc,

@@ -4,7 +4,7 @@ use super::int::{Int, op};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::{F_REP, F_REPNE, Insn};
-use crate::mmu::{Word, get, put};
+use crate::mmu::{get, put};
 use x86::reg::flags;
 
 type R = Result<(), Fault>;
@@ -86,7 +86,8 @@ fn fast<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn, left: u64) -> Option<u6
         let src = cpu.tlb.read(cpu.set, lin, T::SIZE)?;
         let len = (n * T::SIZE) as usize;
         // An overlapping copy upwards repeats a pattern: element by element.
-        let apart = (dst as usize).wrapping_sub(src as usize) >= len && (src as usize).wrapping_sub(dst as usize) >= len;
+        let apart = (dst as usize).wrapping_sub(src as usize) >= len
+            && (src as usize).wrapping_sub(dst as usize) >= len;
         let mut at = 0;
         while apart && at + 8 <= len {
             put::<u64>(dst.wrapping_add(at), get(src.wrapping_add(at)));

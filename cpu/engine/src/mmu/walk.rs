@@ -80,7 +80,13 @@ impl Cpu {
         }
     }
 
-    fn walk_once(&mut self, linear: u64, access: Access, set: u8, quiet: bool) -> Result<Option<Leaf>, Fault> {
+    fn walk_once(
+        &mut self,
+        linear: u64,
+        access: Access,
+        set: u8,
+        quiet: bool,
+    ) -> Result<Option<Leaf>, Fault> {
         let s = &self.state;
         let (control0, control4, features) = (s.cr0, s.cr4, s.efer);
         if control0 & cr0::PG == 0 {
@@ -115,9 +121,8 @@ impl Cpu {
             if entry & P == 0 {
                 return Err(self.page_fault(linear, code, quiet));
             }
-            let large = level > 1
-                && entry & PS != 0
-                && (if wide { level <= 3 } else { control4 & cr4::PSE != 0 });
+            let large =
+                level > 1 && entry & PS != 0 && (if wide { level <= 3 } else { control4 & cr4::PSE != 0 });
             let mut bad = false;
             if wide {
                 bad |= entry & RESERVED != 0 || entry & NX != 0 && !nxe;

@@ -1,0 +1,173 @@
+//! The engine as an accelerator, and the interpreter as the vector unit sees it.
+
+use crate::block::{BlockCache, Features};
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::insn::Insn;
+use crate::mmu::{Ram, Tlb};
+use crate::shared::Peers;
+use crate::vector::{Machine, Operands};
+use accel::{Accelerator, Exit, Vcpu, VcpuSetup};
+use irq::Event;
+use std::sync::Arc;
+use x86::reg::flags;
+use x86::{Activity, X86State};
+
+/// `-accel tcg`.
+#[derive(Default)]
+pub struct Tcg {
+    peers: Arc<Peers>,
+}
+
+impl Tcg {
+    /// The accelerator of one machine.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Accelerator for Tcg {
+    fn name(&self) -> &'static str {
+        "tcg"
+    }
+
+    fn create_vcpu(&self, setup: VcpuSetup) -> Result<Box<dyn Vcpu>, String> {
+        Ok(Box::new(Cpu::new(setup, self.peers.clone())))
+    }
+}
+
+impl Cpu {
+    pub(crate) fn new(setup: VcpuSetup, peers: Arc<Peers>) -> Self {
+        peers.add(setup.index, setup.signals.clone());
+        let model = Arc::new(setup.model.for_apic_id(setup.apic_id));
+        let mut state = X86State::default();
+        state.gpr[2] = model.read(1, 0).eax.into();
+        if setup.index != 0 {
+            state.activity = Activity::WaitForSipi;
+        }
+        let signals = setup.signals.clone();
+        setup.memory.subscribe(move |_| signals.raise(Event::MapChanged));
+        let mut cpu = Self {
+            state: X86State::default(),
+            fl: 0,
+            set: 1,
+            long: false,
+            bits: 16,
+            end: std::ptr::null(),
+            tlb: Tlb::new(),
+            ram: Ram::new(&setup.memory.view()),
+            blocks: BlockCache::new(),
+            features: Features::new(),
+            a20: setup.io.a20_mask(),
+            io: setup.io,
+            signals: setup.signals,
+            memory: setup.memory,
+            model,
+            peers,
+            index: setup.index,
+            delivering: None,
+            shutdown: false,
+            attention: true,
+            instructions: 0,
+        };
+        cpu.load_state(&state);
+        cpu
+    }
+}
+
+impl Vcpu for Cpu {
+    fn run(&mut self) -> Exit {
+        self.run_loop()
+    }
+
+    fn wake_mask(&self) -> u32 {
+        const ALWAYS: u32 =
+            Event::Init as u32 | Event::Exit as u32 | Event::MapChanged as u32 | Event::Accel as u32;
+        match self.state.activity {
+            Activity::WaitForSipi => ALWAYS | Event::Sipi as u32,
+            Activity::Shutdown => Event::Init as u32 | Event::Exit as u32,
+            _ if self.rflags() & flags::IF != 0 => ALWAYS | Event::Nmi as u32 | Event::Intr as u32,
+            _ => ALWAYS | Event::Nmi as u32,
+        }
+    }
+
+    fn state(&mut self) -> &X86State {
+        self.state.rflags = self.rflags();
+        &self.state
+    }
+
+    fn set_state(&mut self, state: &X86State) {
+        self.load_state(state);
+    }
+
+    fn translate(&mut self, linear: u64) -> Option<u64> {
+        self.translate_quietly(linear)
+    }
+}
+
+impl Operands for Insn {
+    fn register(&self, n: usize) -> usize {
+        self.regs[n].into()
+    }
+    fn is_memory(&self, n: usize) -> bool {
+        self.is_mem() && usize::from(self.mem_op) == n
+    }
+    fn immediate(&self) -> u8 {
+        self.imm as u8
+    }
+    fn second_immediate(&self) -> u8 {
+        self.imm2
+    }
+    fn vector_index(&self) -> (usize, u64) {
+        (self.index.into(), 1 << self.scale)
+    }
+}
+
+impl Machine for Cpu {
+    type Insn = Insn;
+    type Fault = Fault;
+    fn x86(&mut self) -> &mut X86State {
+        &mut self.state
+    }
+    fn fault(&mut self, vector: u8) -> Fault {
+        Fault::new(vector, 0)
+    }
+    fn load<const N: usize>(&mut self, insn: &Insn, aligned: bool) -> Result<[u8; N], Fault> {
+        if aligned { self.load_aligned(insn) } else { Self::load(self, insn) }
+    }
+    fn store<const N: usize>(&mut self, insn: &Insn, value: [u8; N], aligned: bool) -> Result<(), Fault> {
+        if aligned { self.store_aligned(insn, value) } else { Self::store(self, insn, value) }
+    }
+    fn load_part<const N: usize>(&mut self, insn: &Insn, displacement: u64) -> Result<[u8; N], Fault> {
+        Self::load_part(self, insn, displacement)
+    }
+    fn store_part<const N: usize>(
+        &mut self,
+        insn: &Insn,
+        displacement: u64,
+        value: [u8; N],
+    ) -> Result<(), Fault> {
+        Self::store_part(self, insn, displacement, &value)
+    }
+    fn check_store_part(&mut self, insn: &Insn, displacement: u64, size: usize) -> Result<(), Fault> {
+        Self::check_store_part(self, insn, displacement, size as u64)
+    }
+}
+
+impl crate::fpu::FpuMachine for Cpu {
+    fn insn_start(&self, insn: &Insn) -> u64 {
+        Self::insn_start(self, insn)
+    }
+    fn operand_pointer(&self, insn: &Insn) -> (u16, u64) {
+        (self.state.seg[usize::from(insn.seg) % 6].selector, self.offset(insn))
+    }
+    fn arith_flags(&self) -> u64 {
+        Self::arith_flags(self)
+    }
+    fn set_arith_flags(&mut self, flags: u64) {
+        Self::set_arith_flags(self, flags);
+    }
+    fn fpu_error(&mut self) {
+        self.io.fpu_error();
+    }
+}
