@@ -141,6 +141,14 @@ impl Machine for Cpu {
     fn load_part<const N: usize>(&mut self, insn: &Insn, displacement: u64) -> Result<[u8; N], Fault> {
         Self::load_part(self, insn, displacement)
     }
+    fn set_flags(&mut self, flags: u64) {
+        self.set_arith_flags(flags);
+    }
+    fn load_gathered<const N: usize>(&mut self, insn: &Insn, displacement: u64) -> Result<[u8; N], Fault> {
+        // The index is a vector register, whose number must not pick a general one.
+        let plain = Insn { index: crate::insn::NONE, ..*insn };
+        Self::load_part(self, &plain, displacement)
+    }
     fn store_part<const N: usize>(
         &mut self,
         insn: &Insn,
