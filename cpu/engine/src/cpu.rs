@@ -16,8 +16,6 @@ use x86::reg::{cr0, cr4, efer, flags, seg, vector, xcr0};
 pub(crate) const FL_CF: u16 = 0x100;
 /// PF in the flags word.
 pub(crate) const FL_PF: u16 = 0x400;
-/// AF in the flags word.
-pub(crate) const FL_AF: u16 = 0x1000;
 /// ZF in the flags word.
 pub(crate) const FL_ZF: u16 = 0x4000;
 /// SF in the flags word.
@@ -181,15 +179,6 @@ impl Cpu {
         self.update_set();
         self.stop_block();
         self.attention = true;
-    }
-
-    /// The address mask of RIP in the present mode.
-    pub(crate) fn rip_mask(&self) -> u64 {
-        match self.bits {
-            64 => u64::MAX,
-            32 => 0xffff_ffff,
-            _ => 0xffff,
-        }
     }
 
     /// Raises #UD or #NM when x87 instructions may not run now (`mmx`: MMX instructions).

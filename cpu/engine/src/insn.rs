@@ -24,8 +24,6 @@ pub const F_REPNE: u8 = 4;
 pub const F_MEM: u8 = 8;
 /// The operand needs no segment base, limit check or address wrap.
 pub const F_FLAT: u8 = 16;
-/// EVEX zeroing masking.
-pub const F_ZEROING: u8 = 32;
 
 /// One decoded instruction.
 #[derive(Clone, Copy)]

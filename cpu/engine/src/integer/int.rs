@@ -35,7 +35,6 @@ pub(crate) mod op {
     pub(crate) const RCR: u8 = 3;
     pub(crate) const SHL: u8 = 4;
     pub(crate) const SHR: u8 = 5;
-    pub(crate) const SAR: u8 = 7;
 }
 
 macro_rules! host {
