@@ -59,6 +59,7 @@ impl Hasher for Mix {
 pub(crate) struct BlockCache {
     map: HashMap<u64, Box<Block>, BuildHasherDefault<Mix>>,
     /// Blocks that were replaced; freed when no pointer to them can be left.
+    #[expect(clippy::vec_box, reason = "pointers to the blocks stay valid")]
     stale: Vec<Box<Block>>,
     jumps: Box<[Jump]>,
     generation: u64,

@@ -249,7 +249,8 @@ impl Cpu {
             }
             let code = a & x86::Segment::CODE != 0;
             let w = a & x86::Segment::WRITABLE != 0;
-            if write && (code || !w) || !write && code && !w {
+            let forbidden = if write { code || !w } else { code && !w };
+            if forbidden {
                 return Err(fault());
             }
             if a & x86::Segment::EXPAND_DOWN != 0 && !code {

@@ -109,3 +109,21 @@ pub fn supported_names() -> String {
     }
     names
 }
+
+/// [`supported_names`] as a set.
+pub fn supported_features() -> x86::features::FeatureSet {
+    x86::features::FeatureSet::from_names(&supported_names()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supported_name_is_a_feature() {
+        for name in supported_names().split_whitespace() {
+            assert!(x86::features::Feature::find(name).is_some(), "{name}");
+        }
+        assert!(supported_features().has("lm"));
+    }
+}

@@ -20,6 +20,6 @@ pub mod vector;
 
 pub use cpu::Cpu;
 pub use fault::Fault;
-pub use features::supported_names;
+pub use features::{supported_features, supported_names};
 pub use insn::Insn;
 pub use machine::Tcg;

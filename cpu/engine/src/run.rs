@@ -13,10 +13,10 @@ impl Cpu {
     pub(crate) fn run_loop(&mut self) -> Exit {
         self.attention = true;
         loop {
-            if self.attention || self.signals.pending() != 0 {
-                if let Some(exit) = self.events() {
-                    return exit;
-                }
+            if (self.attention || self.signals.pending() != 0)
+                && let Some(exit) = self.events()
+            {
+                return exit;
             }
             self.step_block();
             if self.shutdown {

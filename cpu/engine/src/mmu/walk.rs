@@ -194,7 +194,7 @@ impl Cpu {
         if let Some(r) = self.ram.find(frame)
             && r.start <= frame
             && r.last - frame >= PAGE_SIZE - 1
-            && (r.host + (frame - r.start)) % PAGE_SIZE == 0
+            && (r.host + (frame - r.start)).is_multiple_of(PAGE_SIZE)
         {
             e.addend = (r.host + (frame - r.start)).wrapping_sub(page);
             if self.allowed(leaf.rights, Access::Read, set) {

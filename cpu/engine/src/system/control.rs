@@ -279,7 +279,7 @@ pub(crate) fn lmsw(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.need_cpl0()?;
     let v = u64::from(if i.is_mem() { cpu.load_int::<u16>(i)? } else { cpu.r16(i.regs[0]) });
     let old = cpu.state.cr0;
-    cpu.write_cr(0, old & !0xe | v & 0xe | (old | v) & 1)
+    cpu.write_cr(0, old & !0xe | v & 0xe | ((old | v) & 1))
 }
 pub(crate) fn rdmsr(cpu: &mut Cpu, _: &Insn) -> R {
     cpu.need_cpl0()?;
@@ -304,7 +304,8 @@ pub(crate) fn cpuid(cpu: &mut Cpu, _: &Insn) -> R {
     let mut l = cpu.model.read(function, index);
     match function {
         1 => {
-            l.ecx = l.ecx & !(1 << 27) | (cpu.state.cr4 & cr4::OSXSAVE != 0) as u32 * (1 << 27);
+            let osxsave = u32::from(cpu.state.cr4 & cr4::OSXSAVE != 0);
+            l.ecx = l.ecx & !(1 << 27) | osxsave << 27;
             if cpu.io.apic_base() & 1 << 11 == 0 {
                 l.edx &= !(1 << 9);
             }

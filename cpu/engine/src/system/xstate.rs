@@ -147,8 +147,9 @@ pub(crate) fn xrstor(cpu: &mut Cpu, i: &Insn) -> R {
         cpu.load_xmm(if bv & 2 != 0 { &b } else { &[0; 512] });
     }
     if mask & 4 != 0 {
-        for n in 0..if cpu.long { 16 } else { 8 } {
-            cpu.state.zmm[n][16..32].copy_from_slice(&upper[n]);
+        let count = if cpu.long { 16 } else { 8 };
+        for (z, u) in cpu.state.zmm.iter_mut().zip(&upper).take(count) {
+            z[16..32].copy_from_slice(u);
         }
     }
     Ok(())
