@@ -12,14 +12,9 @@ const UNSHARED: i64 = 200;
 /// Permission numbers.
 const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
-const RESIZE: i64 = 3;
 
 fn name(permission: i64) -> &'static str {
-    match permission {
-        CONSISTENT_READ => "consistent read",
-        WRITE => "write",
-        _ => "resize",
-    }
+    if permission == CONSISTENT_READ { "consistent read" } else { "write" }
 }
 
 fn range(kind: i32, byte: i64) -> libc::flock {
@@ -35,7 +30,7 @@ fn range(kind: i32, byte: i64) -> libc::flock {
 /// Locks `file` for a reader, or for a writer that shares with nobody (`share_rw`: with other writers too).
 pub(crate) fn lock(file: &File, path: &str, writable: bool, share_rw: bool) -> Result<(), BlockError> {
     let used: &[i64] = if writable { &[CONSISTENT_READ, WRITE] } else { &[CONSISTENT_READ] };
-    let unshared: &[i64] = if share_rw { &[] } else { &[WRITE, RESIZE] };
+    let unshared: &[i64] = if share_rw { &[] } else { &[WRITE] };
     let refuse = |shared: &str, permission: i64| {
         BlockError(format!(
             "Failed to get {shared}\"{}\" lock\nIs another process using the image [{path}]?",
