@@ -95,6 +95,10 @@ pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> 
         {
             insn.seg = from.memory_segment().number() as u8;
         }
+        // MASKMOVDQU and MASKMOVQ store through rDI without a ModRM memory operand.
+        if let OpKind::MemorySegDI | OpKind::MemorySegEDI | OpKind::MemorySegRDI = from.op_kind(n) {
+            insn.base = x86::reg::gpr::RDI as u8;
+        }
     }
     if memory {
         let (base, index) = (from.memory_base(), from.memory_index());
