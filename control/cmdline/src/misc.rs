@@ -124,7 +124,9 @@ pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
             "reboot-timeout" => match value.parse() {
                 Ok(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
                 _ => {
-                    return refuse_late("reboot timeout is invalid,it should be a value between -1 and 65535");
+                    return refuse_late(
+                        "reboot timeout is invalid,it should be a value between -1 and 65535",
+                    );
                 }
             },
             _ => return refuse_late(format!("Parameter 'boot.{key}' is unexpected")),
