@@ -82,8 +82,8 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
 pub fn supported_names() -> String {
     use crate::vector::{Feature as V, host_supports};
     let mut names = String::from(
-        "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
-         hypervisor cx16 x2apic movbe popcnt tsc-deadline lahf-lm cr8legacy syscall nx pdpe1gb rdtscp lm smep smap \
+        "fpu pse tsc msr pae mce cx8 apic mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
+         hypervisor cx16 x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
          fsgsbase abm 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust xsave rdpid mmxext",
     );
     let vectors = [
