@@ -90,7 +90,6 @@ pub fn supported_names() -> String {
         (V::Sse3, "pni"),
         (V::Ssse3, "ssse3"),
         (V::Sse41, "sse4.1"),
-        (V::Sse42, "sse4.2"),
         (V::Sse4a, "sse4a"),
         (V::Aes, "aes"),
         (V::Pclmulqdq, "pclmulqdq"),
