@@ -8,6 +8,12 @@
 //! kernel loads all of them (XSAVE state included) when the handler returns; the instruction runs, and the breakpoint
 //! behind it, or its own fault, brings another signal whose context has all registers of the result.
 
+mod cases;
+mod compare;
+mod guest;
 mod native;
 
+pub use cases::Random;
+pub use compare::{Report, run};
+pub use guest::Guest;
 pub use native::{CODE, CODE_SIZE, Fault, Native, SCRATCH, SCRATCH_SIZE, State};
