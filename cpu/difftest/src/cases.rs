@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -24,12 +24,12 @@ impl Random {
 
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
+        self.number() % limit.max(1)
     }
 
     /// A value with a taste for corners.
     pub fn value(&mut self) -> u64 {
-        let value = self.next();
+        let value = self.number();
         match self.below(8) {
             0 => [0, 1, u64::MAX, 1 << 63, 0x7fff_ffff, 0x8000_0000, 0x80, 0xffff][self.below(8) as usize],
             1 => value & 0xff,
@@ -76,9 +76,9 @@ pub fn encode(mut n: u64, random: &mut Random) -> Vec<u8> {
     let rm = random.below(8) as u8;
     code.push(if memory { 0x80 } else { 0xc0 } | reg << 3 | rm);
     if memory && rm == 4 {
-        code.push(random.next() as u8);
+        code.push(random.number() as u8);
     }
-    code.extend((0..12).map(|_| random.next() as u8));
+    code.extend((0..12).map(|_| random.number() as u8));
     if memory {
         // A displacement that stays near.
         let at = code.len() - 12;
@@ -111,6 +111,13 @@ pub fn acceptable(code: &[u8]) -> Option<Instruction> {
             }
         }
         _ => return None,
+    }
+    // AMD processors let F2 and F3 choose the condition of LOOPcc; the manuals say that they are ignored.
+    let repeat = insn.has_rep_prefix()
+        || insn.has_repne_prefix()
+        || code[..insn.len()].iter().any(|b| matches!(b, 0xf2 | 0xf3));
+    if repeat && insn.is_loop() | insn.is_loopcc() {
+        return None;
     }
     if matches!(insn.segment_prefix(), Register::FS | Register::GS) || insn.code() == Code::Pause {
         return None;
@@ -233,12 +240,12 @@ pub fn registers(insn: &Instruction, random: &mut Random) -> State {
     for value in &mut state.gpr {
         *value = random.value();
     }
-    state.rflags = random.next() & flags::ARITH | flags::FIXED;
+    state.rflags = random.number() & flags::ARITH | flags::FIXED;
     for byte in &mut state.xsave[160..416] {
-        *byte = random.next() as u8;
+        *byte = random.number() as u8;
     }
     for byte in &mut state.xsave[576..] {
-        *byte = random.next() as u8;
+        *byte = random.number() as u8;
     }
     // Where: the middle, the border of the two pages, or across the end.
     let place = match random.below(8) {
@@ -300,9 +307,15 @@ pub fn undefined(insn: &Instruction) -> u64 {
     mask
 }
 
-/// Whether a wrong result of `code` can be told from an undefined one: BSF and BSR of zero leave the destination
-/// undefined by Intel's manual.
-pub fn defined(code: Code, state: &State) -> bool {
-    let name = format!("{code:?}");
-    !(name.starts_with("Shld_rm16") || name.starts_with("Shrd_rm16")) || state.gpr[gpr::RCX] & 31 <= 16
+/// Whether the manual defines the result: not for 16-bit double shifts by more than 16, nor for the upper half of what
+/// EXTRQ leaves.
+pub fn defined(insn: &Instruction, state: &State) -> bool {
+    let name = format!("{:?}", insn.code());
+    let count = if insn.op_count() == 3 && insn.op2_kind() == OpKind::Immediate8 {
+        insn.immediate8().into()
+    } else {
+        state.gpr[gpr::RCX]
+    };
+    let double = name.starts_with("Shld_rm16") || name.starts_with("Shrd_rm16");
+    !(name.starts_with("Extrq") || double && count & 31 > 16)
 }

@@ -70,7 +70,7 @@ pub fn run(seed: u64, time: Duration, rounds: u64) -> Result<Report, String> {
         let Some(insn) = acceptable(&bytes) else { continue };
         let code = &bytes[..insn.len()];
         let before = registers(&insn, &mut random);
-        if !defined(insn.code(), &before) {
+        if !defined(&insn, &before) {
             continue;
         }
         for chunk in memory.chunks_exact_mut(8) {
