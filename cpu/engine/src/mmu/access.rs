@@ -158,7 +158,7 @@ impl Cpu {
         self.fill(linear, Access::Write, set)?;
         let last = linear.wrapping_add(size - 1) & self.wrap();
         if last & PAGE_MASK != linear & PAGE_MASK {
-            self.fill(last, Access::Write, set)?;
+            self.fill(last & PAGE_MASK, Access::Write, set)?;
         }
         Ok(())
     }
