@@ -276,6 +276,11 @@ impl Cpu {
         } else {
             memo == 2
         };
+        // Processors without TZCNT and LZCNT ignore the F3 prefix (SDM volume 2, TZCNT).
+        let (code, allowed) = match (allowed, crate::features::without_prefix(code)) {
+            (false, Some(plain)) => (plain, true),
+            _ => (code, allowed),
+        };
         if !allowed || code == Code::INVALID {
             return decode::undefined;
         }

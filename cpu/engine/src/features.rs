@@ -109,6 +109,19 @@ pub fn supported_names() -> String {
     names
 }
 
+/// What an encoding is on processors that ignore its F3 prefix.
+pub(crate) fn without_prefix(code: Code) -> Option<Code> {
+    Some(match code {
+        Code::Tzcnt_r16_rm16 => Code::Bsf_r16_rm16,
+        Code::Tzcnt_r32_rm32 => Code::Bsf_r32_rm32,
+        Code::Tzcnt_r64_rm64 => Code::Bsf_r64_rm64,
+        Code::Lzcnt_r16_rm16 => Code::Bsr_r16_rm16,
+        Code::Lzcnt_r32_rm32 => Code::Bsr_r32_rm32,
+        Code::Lzcnt_r64_rm64 => Code::Bsr_r64_rm64,
+        _ => return None,
+    })
+}
+
 /// [`supported_names`] as a set.
 pub fn supported_features() -> x86::features::FeatureSet {
     x86::features::FeatureSet::from_names(&supported_names()).unwrap_or_default()

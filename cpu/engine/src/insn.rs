@@ -39,12 +39,12 @@ pub struct Insn {
     pub code: u16,
     /// Offset of the next instruction from the start of the block.
     pub next: u16,
-    /// Operand registers in operand order: general 0-15 (8-bit: see [`HIGH`]), vector, mask, x87, segment numbers;
-    /// [`NONE`] for others.
+    /// Operand registers in operand order: general 0-15 (8-bit: see `HIGH`), vector, mask, x87, segment numbers;
+    /// `NONE` for others.
     pub regs: [u8; 5],
-    /// Memory operand: base register, [`RIP`] or [`NONE`].
+    /// Memory operand: base register, `RIP` or `NONE`.
     pub base: u8,
-    /// Memory operand: index register (a vector number for gathers) or [`NONE`].
+    /// Memory operand: index register (a vector number for gathers) or `NONE`.
     pub index: u8,
     /// Memory operand: log2 of the factor of the index.
     pub scale: u8,

@@ -92,8 +92,7 @@ fn long(code: &[u8]) -> Bench {
         b.memory.write(to, &[0xb0, v as u8, 0xe6, 0x80, 0xf4]);
     }
     b.memory.write(0x1000, code);
-    let mut s = X86State::default();
-    s.rip = 0x1000;
+    let mut s = X86State { rip: 0x1000, ..X86State::default() };
     s.gpr[4] = 0x8000;
     s.cr0 = cr0::PE | cr0::PG | cr0::WP | cr0::ET;
     s.cr4 = cr4::PAE | cr4::OSFXSR;
