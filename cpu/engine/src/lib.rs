@@ -14,6 +14,8 @@ mod mmu;
 mod run;
 mod shared;
 mod system;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod vector;

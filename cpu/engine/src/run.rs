@@ -26,6 +26,41 @@ impl Cpu {
         }
     }
 
+    /// As [`Cpu::run_loop`], for `blocks` blocks at most.
+    pub(crate) fn run_blocks(&mut self, blocks: u32) -> Option<Exit> {
+        self.attention = true;
+        for _ in 0..blocks {
+            if (self.attention || self.signals.pending() != 0)
+                && let Some(exit) = self.events()
+            {
+                return Some(exit);
+            }
+            self.step_block();
+            if self.shutdown {
+                self.state.activity = Activity::Shutdown;
+                return Some(Exit::Shutdown);
+            }
+        }
+        (self.state.activity == Activity::Halted).then_some(Exit::Halted)
+    }
+
+    /// Executes one instruction; its exception is not delivered.
+    pub(crate) fn step_raw(&mut self) -> Result<(), crate::Fault> {
+        let block = self.find_block()?;
+        let start = self.state.rip;
+        // SAFETY: blocks are not empty, and live until the cache is cleared, which only happens between blocks.
+        let insn = unsafe { &*block.cast::<crate::insn::Insn>() };
+        self.state.rip = start.wrapping_add(insn.next.into());
+        let result = (insn.exec)(self, insn);
+        if result.is_err() {
+            self.state.rip = start;
+        }
+        if self.bits != 64 {
+            self.state.rip &= 0xffff_ffff;
+        }
+        result
+    }
+
     /// Runs one block (one instruction while single-stepping or in an interrupt shadow).
     #[inline]
     pub(crate) fn step_block(&mut self) {
