@@ -61,6 +61,7 @@ const TABLES: u64 = 0x10000;
 pub struct Guest {
     cpu: Box<dyn Vcpu>,
     memory: AddressSpace,
+    features: FeatureSet,
 }
 
 impl Guest {
@@ -73,14 +74,14 @@ impl Guest {
         let memory = AddressSpace::memory("memory", &root);
         root.add(&Region::ram("ram", RamBlock::new("ram", 4 << 20).map_err(|error| error.to_string())?), 0);
         let supported = FeatureSet::from_names(&engine::supported_names()).ok_or("unknown feature names")?;
-        let model = parse("max")?.realize(&supported, Topology::default(), 40)?.table;
+        let realized = parse("max")?.realize(&supported, Topology::default(), 40)?;
         let setup = VcpuSetup {
             index: 0,
             apic_id: 0,
             signals: Arc::new(CpuSignals::new()),
             io: Arc::new(Nowhere),
             memory: memory.clone(),
-            model: Arc::new(model),
+            model: Arc::new(realized.table),
         };
         let table = |index: u64, entry: u64, value: u64| {
             memory.write_int(TABLES + index * 0x1000 + entry * 8, 8, value);
@@ -105,7 +106,12 @@ impl Guest {
             memory.write(STUBS + v * 16, &[0xf4]);
         }
         let cpu = engine::Tcg::new().create_vcpu(setup)?;
-        Ok(Self { cpu, memory })
+        Ok(Self { cpu, memory, features: realized.features })
+    }
+
+    /// Whether the processor has the feature that QEMU calls `name`.
+    pub fn offers(&self, name: &str) -> bool {
+        self.features.has(name)
     }
 
     /// Fills the data pages.

@@ -19,7 +19,7 @@ impl Oracle {
     fn start() -> Option<Self> {
         let mut child = Command::new("/usr/bin/qemu-system-x86_64")
             .args(["-S", "-nodefaults", "-M", "pc", "-accel", "tcg", "-display", "none", "-qtest", "stdio"])
-            .args(["-qtest-log", "/dev/null", "-rtc", "base=2024-02-29T12:34:56"])
+            .args(["-qtest-log", "/dev/null", "-rtc", "base=2024-02-29T12:34:56,clock=vm"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
