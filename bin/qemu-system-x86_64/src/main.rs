@@ -14,11 +14,15 @@ fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     report::set_program(program.rsplit('/').next().unwrap_or_default());
     let args: Vec<String> = args.collect();
-    match cmdline::parse(&args, &catalog::catalog()) {
-        Ok(Outcome::Run(plan)) => match run(&plan) {
-            Ok(()) => ExitCode::SUCCESS,
+    let catalog = catalog::catalog();
+    match cmdline::parse(&args, &catalog) {
+        Ok(Outcome::Run(plan)) => match run(&plan, &catalog) {
+            // The kernel keeps the low byte.
+            Ok(status) => ExitCode::from((status & 0xff) as u8),
             Err(text) => {
-                report::error_report!("{text}");
+                if let Some(text) = text {
+                    report::error_report!("{text}");
+                }
                 ExitCode::FAILURE
             }
         },
@@ -34,18 +38,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes the machine and runs it to its end.
-fn run(plan: &cmdline::Plan) -> Result<(), String> {
-    if let Some(cpu) = &plan.cpu {
-        x86::models::parse(cpu)?;
-    }
+/// Makes the machine and runs it to its end; an error without a text has been told already.
+fn run(plan: &cmdline::Plan, catalog: &cmdline::Catalog) -> Result<i32, Option<String>> {
     // Before any thread exists: a fork keeps only the calling one.
     let readiness = match plan.daemonize {
         true => Some(detach::detach().map_err(|error| format!("cannot go to the background: {error}"))?),
         false => None,
     };
     let _pidfile = plan.pidfile.as_deref().map(|path| PidLock::create(Path::new(path))).transpose()?;
-    // The boards' devices exist; what joins them to a machine does not yet.
-    drop(readiness);
-    vm::run(plan).map(|_| ())
+    let setup = vm::Setup {
+        devices: &catalog.devices,
+        // A log without a file goes to standard error, which then stays open.
+        ready: Box::new(|| readiness.map_or(Ok(()), |readiness| readiness.ready(report::log::mask() != 0))),
+    };
+    vm::run(plan, setup).map_err(|failed| failed.0)
 }

@@ -66,6 +66,11 @@ pub trait Vcpu: Send {
     /// Translates a linear address as a data read by the present CPL's supervisor view would, without side effects
     /// (no accessed bits, no faults): the physical address, or `None` when it is not mapped.
     fn translate(&mut self, linear: u64) -> Option<u64>;
+    /// The time-stamp counter as the guest would read it now.
+    fn tsc(&mut self) -> u64;
+    /// Moves the time-stamp counter by `ticks` (wrapping), without any other effect: the counter stands still while
+    /// the machine is paused.
+    fn shift_tsc(&mut self, ticks: u64);
 }
 
 /// What an accelerator is given for each vCPU.

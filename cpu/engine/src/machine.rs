@@ -103,6 +103,14 @@ impl Vcpu for Cpu {
     fn translate(&mut self, linear: u64) -> Option<u64> {
         self.translate_quietly(linear)
     }
+
+    fn tsc(&mut self) -> u64 {
+        Self::tsc(self)
+    }
+
+    fn shift_tsc(&mut self, ticks: u64) {
+        self.state.tsc_offset = self.state.tsc_offset.wrapping_add(ticks);
+    }
 }
 
 impl Operands for Insn {

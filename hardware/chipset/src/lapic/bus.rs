@@ -165,8 +165,7 @@ impl ApicBus {
     /// Raises NMI on every processor through LINT1 (the board's NMI button), as the monitor's `nmi` does.
     pub fn nmi(&self) {
         for apic in self.cpus.read().iter() {
-            apic.set_lint(1, true);
-            apic.set_lint(1, false);
+            apic.nmi_button();
         }
     }
 }

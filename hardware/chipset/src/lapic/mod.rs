@@ -361,6 +361,12 @@ impl LocalApic {
         }
     }
 
+    /// A pulse on the NMI line (LINT1), as the board's NMI button gives it.
+    pub fn nmi_button(&self) {
+        self.set_lint(1, true);
+        self.set_lint(1, false);
+    }
+
     fn local_interrupt(&self, state: &mut State, entry: usize) {
         if let Some(Event::Nmi) = state.local(entry) {
             self.signals.raise(Event::Nmi);

@@ -1,0 +1,181 @@
+//! From a plan to a machine, and its main loop.
+
+use crate::accels;
+use crate::chars;
+use crate::control::Control;
+use crate::image::Image;
+use crate::life::Life;
+use crate::machine::{Machine, Parts};
+use crate::vcpus::{Gate, Vcpus};
+use accel::VcpuSetup;
+use chardev::Chardevs;
+use clock::Clock;
+use cmdline::{Plan, RtcBase};
+use eventloop::{EventLoop, LoopHandle, Ready, Watch};
+use hostio::signals::Termination;
+use irq::CpuSignals;
+use monitor::Monitor;
+use pc::{Pc, PcConfig};
+use qdev::{DeviceSpec, DeviceTree, Links};
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why there is no machine. Without a text the user has been told already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.as_deref().unwrap_or("reported"))]
+pub struct Failed(pub Option<String>);
+
+impl Failed {
+    /// The user has been told.
+    pub(crate) fn told() -> Self {
+        Self(None)
+    }
+
+    /// The user is to read this.
+    pub(crate) fn because(text: impl Into<String>) -> Self {
+        Self(Some(text.into()))
+    }
+}
+
+impl From<String> for Failed {
+    fn from(text: String) -> Self {
+        Self(Some(text))
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self(Some(accels::reason(&error)))
+    }
+}
+
+/// What the program brings along.
+pub struct Setup<'a> {
+    /// Device types for `-device`.
+    pub devices: &'a [&'static DeviceSpec],
+    /// Called when the machine is made, before it starts: a daemon tells its caller.
+    pub ready: Box<dyn FnOnce() -> io::Result<()> + 'a>,
+}
+
+/// Makes the machine and runs it to its end. Returns the process's exit status. To be called while the process has
+/// one thread: signals are set up for all threads to come.
+///
+/// # Errors
+/// The machine cannot be made.
+pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
+    let event_loop = EventLoop::new()?;
+    let handle = event_loop.handle();
+    let termination = Termination::take()?;
+    if let Some(name) = &plan.name.process {
+        let mut name = name.clone().into_bytes();
+        name.retain(|&byte| byte != 0);
+        name.truncate(15);
+        let name = std::ffi::CString::new(name).unwrap_or_default();
+        rustix::thread::set_name(&name).map_err(io::Error::from)?;
+    }
+    let machine = make(plan, &handle)?;
+    let monitors = monitors(plan, &machine)?;
+    let _signals = watch_signals(termination, &handle, &machine.life)?;
+    (setup.ready)()?;
+    if !plan.start_stopped {
+        machine.life.cont()?;
+    }
+    event_loop.run()?;
+    machine.vcpus.join();
+    drop(monitors);
+    Ok(machine.life.ended().unwrap_or(0))
+}
+
+fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
+    let clock = Clock::new(handle);
+    let count = plan.smp.map_or(1, |smp| smp.cpus);
+    let signals: Vec<_> = (0..count).map(|_| Arc::new(CpuSignals::new())).collect();
+    let gate = Gate::new(signals.clone());
+    let life = Life::new(handle.clone(), clock.clone(), gate.clone(), plan.actions);
+    let quit = life.clone();
+    let chardevs = Chardevs::new(handle.clone(), move || quit.quit());
+    chars::create(plan, &chardevs)?;
+
+    let accelerator = accels::choose(&plan.accels)?;
+    let config = x86::models::parse(plan.cpu.as_deref().unwrap_or("qemu64"))?;
+    let realized = config.realize(&engine::supported_features(), Default::default(), 40)?;
+    let image = Image::open(plan, realized.features.has("lm"))?;
+    let mut serials = Vec::new();
+    for user in &plan.serials {
+        serials.push(user.as_ref().map(|user| chars::claim(&chardevs, user)).transpose()?);
+    }
+    let board = Pc::new(PcConfig {
+        ram: plan.ram,
+        cpus: signals.clone(),
+        x2apic: realized.features.has("x2apic"),
+        serials,
+        rtc: rtc_start(plan),
+        clock: clock.clone(),
+        system: life.clone(),
+    })
+    .map_err(|error| error.to_string())?;
+
+    let model = Arc::new(realized.table);
+    let mut vcpus = Vec::new();
+    for ((index, signals), io) in (0u32..).zip(&signals).zip(&board.cpus) {
+        vcpus.push(accelerator.create_vcpu(VcpuSetup {
+            index,
+            apic_id: index,
+            signals: signals.clone(),
+            io: io.clone(),
+            memory: board.memory.memory.clone(),
+            model: model.clone(),
+        })?);
+    }
+    let machine = Arc::new(Machine::new(Parts {
+        name: plan.name.guest.clone(),
+        uuid: plan.uuid,
+        board,
+        signals,
+        model,
+        vcpus: Vcpus::new(gate, vcpus),
+        life: life.clone(),
+        chardevs,
+        links: Arc::new(Links::default()),
+        tree: DeviceTree::default(),
+        image,
+    }));
+    life.set_machine(&machine);
+    machine.reset()?;
+    machine.freeze();
+    machine.vcpus.spawn(&life, accelerator.name(), plan.name.debug_threads)?;
+    Ok(machine)
+}
+
+/// What the real-time clock shows at first, in seconds since 1970.
+fn rtc_start(plan: &Plan) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+    match plan.rtc.base {
+        RtcBase::At(seconds) => seconds,
+        RtcBase::Utc | RtcBase::LocalTime => now,
+    }
+}
+
+fn monitors(plan: &Plan, machine: &Arc<Machine>) -> Result<Vec<Arc<Monitor>>, Failed> {
+    let control = Arc::new(Control::new(machine));
+    let mut monitors = Vec::new();
+    for user in &plan.monitors {
+        let front = chars::claim(&machine.chardevs, user)?;
+        monitors.push(Monitor::attach(front, control.clone()));
+    }
+    Ok(monitors)
+}
+
+/// Takes SIGINT, SIGTERM and SIGHUP on the main loop.
+fn watch_signals(termination: Termination, handle: &LoopHandle, life: &Arc<Life>) -> io::Result<Watch> {
+    let descriptor = Arc::new(termination.descriptor()?);
+    let life: Weak<Life> = Arc::downgrade(life);
+    handle.watch(descriptor, Ready::READ, move |_| {
+        while let Some(request) = termination.next() {
+            if let Some(life) = life.upgrade() {
+                life.signal(request);
+            }
+        }
+    })
+}

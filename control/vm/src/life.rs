@@ -1,0 +1,299 @@
+//! The machine's life: run states, and what becomes of a reset, a power-off, a panic or a signal.
+//!
+//! Devices and processors only leave a note ([`SystemControl::request`]) and stop the processors; the main loop acts
+//! on the notes in [`Life::process`]. Everything else here is for the main loop's thread alone.
+
+use crate::machine::Machine;
+use crate::vcpus::Gate;
+use clock::Clock;
+use cmdline::{Actions, OnPanic, OnReboot, OnShutdown};
+use eventloop::LoopHandle;
+use hostio::signals;
+use parking_lot::Mutex;
+use qdev::{SystemControl, SystemRequest};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// What the machine is doing; the names are those of `info status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunState {
+    /// Made, not started.
+    Prelaunch,
+    /// The processors run.
+    Running,
+    /// Stopped by the user.
+    Paused,
+    /// The guest has powered off, and `-no-shutdown` keeps the process.
+    Shutdown,
+    /// The guest sleeps (S3).
+    Suspended,
+    /// The guest has told of its panic.
+    GuestPanicked,
+    /// The accelerator cannot go on.
+    InternalError,
+}
+
+impl RunState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Prelaunch => "prelaunch",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Shutdown => "shutdown",
+            Self::Suspended => "suspended",
+            Self::GuestPanicked => "guest-panicked",
+            Self::InternalError => "internal-error",
+        }
+    }
+
+    /// Whether only a reset leads out of it.
+    fn needs_reset(self) -> bool {
+        matches!(self, Self::Shutdown | Self::InternalError)
+    }
+}
+
+/// Why the machine is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The guest powered off, or reset where a reset ends.
+    Guest,
+    /// The guest panicked.
+    Panic,
+    /// The user, or a signal.
+    Host,
+}
+
+/// What the main loop has to do.
+#[derive(Default)]
+struct Notes {
+    scheduled: bool,
+    end: Option<End>,
+    reset: bool,
+    suspend: bool,
+    powerdown: bool,
+    panicked: bool,
+    internal_error: bool,
+    signal: Option<signals::Request>,
+}
+
+/// The states and the notes.
+pub(crate) struct Life {
+    handle: LoopHandle,
+    clock: Clock,
+    gate: Arc<Gate>,
+    machine: OnceLock<Weak<Machine>>,
+    me: Weak<Self>,
+    state: Mutex<RunState>,
+    actions: Mutex<Actions>,
+    notes: Mutex<Notes>,
+    /// The process's exit status, once it is known.
+    ended: Mutex<Option<i32>>,
+}
+
+impl Life {
+    pub(crate) fn new(handle: LoopHandle, clock: Clock, gate: Arc<Gate>, actions: Actions) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            handle,
+            clock,
+            gate,
+            machine: OnceLock::new(),
+            me: me.clone(),
+            state: Mutex::new(RunState::Prelaunch),
+            actions: Mutex::new(actions),
+            notes: Mutex::default(),
+            ended: Mutex::new(None),
+        })
+    }
+
+    /// Tells whose life this is; once.
+    pub(crate) fn set_machine(&self, machine: &Arc<Machine>) {
+        let _ = self.machine.set(Arc::downgrade(machine));
+    }
+
+    fn machine(&self) -> Option<Arc<Machine>> {
+        self.machine.get()?.upgrade()
+    }
+
+    pub(crate) fn state(&self) -> RunState {
+        *self.state.lock()
+    }
+
+    /// The exit status of a machine that has ended.
+    pub(crate) fn ended(&self) -> Option<i32> {
+        *self.ended.lock()
+    }
+
+    /// Ends the process with this status; what else is to be done is left.
+    fn end(&self, status: i32) {
+        self.ended.lock().get_or_insert(status);
+        self.handle.stop();
+    }
+
+    /// Leaves a note and has the main loop look at it; the processors stand until it has.
+    fn note(&self, write: impl FnOnce(&mut Notes)) {
+        let fresh = {
+            let mut notes = self.notes.lock();
+            write(&mut notes);
+            !std::mem::replace(&mut notes.scheduled, true)
+        };
+        self.gate.hold();
+        if fresh && let Some(me) = self.me.upgrade() {
+            self.handle.defer(move || me.process());
+        }
+    }
+
+    /// A processor stopped on a triple fault.
+    pub(crate) fn triple_fault(&self) {
+        self.request(SystemRequest::Reset);
+    }
+
+    /// A processor cannot go on.
+    pub(crate) fn internal_error(&self) {
+        self.note(|notes| notes.internal_error = true);
+    }
+
+    /// A signal asks the process to end.
+    pub(crate) fn signal(&self, request: signals::Request) {
+        self.actions.lock().shutdown = OnShutdown::Poweroff;
+        self.note(|notes| {
+            notes.signal = Some(request);
+            notes.end = Some(End::Host);
+        });
+    }
+
+    /// The user ends the process, whatever `-no-shutdown` says.
+    pub(crate) fn quit(&self) {
+        self.actions.lock().shutdown = OnShutdown::Poweroff;
+        self.note(|notes| notes.end = Some(End::Host));
+    }
+
+    /// The user presses the power button.
+    pub(crate) fn powerdown(&self) {
+        self.note(|notes| notes.powerdown = true);
+    }
+
+    /// Lets the processors and the clock run.
+    ///
+    /// # Errors
+    /// The machine needs a reset first.
+    pub(crate) fn cont(&self) -> Result<(), String> {
+        let state = self.state();
+        if state.needs_reset() {
+            return Err("Resetting the Virtual Machine is required".to_owned());
+        }
+        if !matches!(state, RunState::Running | RunState::Suspended) {
+            *self.state.lock() = RunState::Running;
+            if let Some(machine) = self.machine() {
+                machine.thaw();
+            }
+            self.clock.start();
+            self.gate.resume();
+        }
+        Ok(())
+    }
+
+    /// Stops processors and clock; a machine that stands already stays in its state.
+    pub(crate) fn stop(&self, to: RunState) {
+        if matches!(self.state(), RunState::Running | RunState::Suspended) {
+            self.clock.stop();
+            self.gate.pause();
+            if let Some(machine) = self.machine() {
+                machine.freeze();
+            }
+            *self.state.lock() = to;
+        }
+    }
+
+    /// Acts on the notes, in QEMU's order.
+    fn process(&self) {
+        let (notes, actions) = {
+            let mut notes = self.notes.lock();
+            (std::mem::take(&mut *notes), *self.actions.lock())
+        };
+        if self.ended().is_some() {
+            return;
+        }
+        let mut end = notes.end;
+        if notes.internal_error {
+            self.stop(RunState::InternalError);
+        }
+        if notes.panicked {
+            self.panicked(&actions, &mut end);
+        }
+        if notes.suspend && self.state() == RunState::Running {
+            self.gate.pause();
+            *self.state.lock() = RunState::Suspended;
+        }
+        if let Some(why) = end {
+            if let Some(signal) = notes.signal {
+                report::error_report!("{}", signal.describe());
+            }
+            if actions.shutdown == OnShutdown::Pause {
+                self.stop(RunState::Shutdown);
+            } else {
+                let failure = why == End::Panic && actions.panic == OnPanic::ExitFailure;
+                return self.end(failure.into());
+            }
+        }
+        if notes.reset {
+            self.reset();
+        }
+        if notes.powerdown
+            && let Some(machine) = self.machine()
+        {
+            machine.power_button();
+        }
+        if !self.notes.lock().scheduled {
+            self.gate.release();
+        }
+    }
+
+    fn panicked(&self, actions: &Actions, end: &mut Option<End>) {
+        match actions.panic {
+            OnPanic::None => {}
+            OnPanic::Pause => self.stop(RunState::GuestPanicked),
+            OnPanic::Shutdown if actions.shutdown == OnShutdown::Pause => self.stop(RunState::GuestPanicked),
+            OnPanic::Shutdown | OnPanic::ExitFailure => {
+                self.stop(RunState::GuestPanicked);
+                *end = Some(End::Panic);
+            }
+        }
+    }
+
+    fn reset(&self) {
+        self.gate.pause();
+        let outcome = self.machine().map_or(Ok(()), |machine| machine.reset());
+        if let Err(text) = outcome {
+            report::error_report!("{text}");
+            return self.end(1);
+        }
+        let mut state = self.state.lock();
+        match *state {
+            RunState::Running => self.gate.resume(),
+            RunState::Suspended => {
+                *state = RunState::Running;
+                self.gate.resume();
+            }
+            _ => *state = RunState::Prelaunch,
+        }
+    }
+}
+
+impl SystemControl for Life {
+    fn request(&self, request: SystemRequest) {
+        match request {
+            SystemRequest::Reset => {
+                let ends = self.actions.lock().reboot == OnReboot::Shutdown;
+                self.note(|notes| if ends { notes.end = Some(End::Guest) } else { notes.reset = true });
+            }
+            SystemRequest::Shutdown => self.note(|notes| notes.end = Some(End::Guest)),
+            SystemRequest::Suspend => self.note(|notes| notes.suspend = true),
+            SystemRequest::GuestPanicked => self.note(|notes| notes.panicked = true),
+            // The guest goes on by itself, in its crash kernel.
+            SystemRequest::GuestCrashLoaded => {}
+            SystemRequest::Exit(status) => {
+                self.gate.hold();
+                self.end(status);
+            }
+        }
+    }
+}
