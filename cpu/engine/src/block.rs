@@ -284,15 +284,10 @@ impl Cpu {
         if !allowed || code == Code::INVALID {
             return decode::undefined;
         }
-        crate::integer::lookup(
-            code,
-            from.op0_kind() == iced_x86::OpKind::Memory,
-            from.op1_kind() == iced_x86::OpKind::Memory,
-            from.has_lock_prefix(),
-        )
-        .or_else(|| crate::system::lookup(code))
-        .or_else(|| crate::vector::lookup::<Cpu>(code))
-        .or_else(|| crate::fpu::lookup::<Cpu>(code))
-        .unwrap_or(decode::undefined)
+        crate::integer::lookup(code, from)
+            .or_else(|| crate::system::lookup(code))
+            .or_else(|| crate::vector::lookup::<Cpu>(code))
+            .or_else(|| crate::fpu::lookup::<Cpu>(code))
+            .unwrap_or(decode::undefined)
     }
 }

@@ -9,9 +9,8 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         let l = model.read(leaf, 0);
         [l.eax, l.ebx, l.ecx, l.edx][register as usize] >> bit & 1 != 0
     };
-    let lahf =
-        matches!(code, Code::Lahf | Code::Sahf | Code::Endbr64 | Code::Endbr32 | Code::Xgetbv | Code::Xsetbv);
-    if lahf {
+    let xsave = |bit: u32| model.read(0xd, 1).eax >> bit & 1 != 0;
+    if matches!(code, Code::Lahf | Code::Sahf) || crate::integer::is_nop(code) && !is_sse_hint(code) {
         return true;
     }
     code.cpuid_features().iter().all(|f| match f {
@@ -51,6 +50,8 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         F::POPCNT => bit(1, 2, 23),
         F::AES => bit(1, 2, 25),
         F::XSAVE => bit(1, 2, 26),
+        F::XSAVEOPT => xsave(0),
+        F::XSAVEC => xsave(1),
         F::AVX => bit(1, 2, 28),
         F::F16C => bit(1, 2, 29),
         F::RDRAND => bit(1, 2, 30),
@@ -69,13 +70,18 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         F::GFNI => bit(7, 2, 8),
         F::VAES => bit(7, 2, 9),
         F::VPCLMULQDQ => bit(7, 2, 10),
+        F::AVX_VNNI => model.read(7, 1).eax >> 4 & 1 != 0,
         F::SYSCALL => bit(0x8000_0001, 3, 11),
         F::RDTSCP => bit(0x8000_0001, 3, 27),
         F::LZCNT => bit(0x8000_0001, 2, 5),
         F::SSE4A => bit(0x8000_0001, 2, 6),
-        F::PREFETCHW => true,
         _ => false,
     })
+}
+
+/// Fences and prefetches, which are undefined where SSE is missing; other hints are no-operations everywhere.
+fn is_sse_hint(code: Code) -> bool {
+    code.cpuid_features().iter().any(|f| matches!(f, F::SSE | F::SSE2))
 }
 
 /// The names of the CPUID features that the engine executes on this host; models are cut down to them.
@@ -84,12 +90,14 @@ pub fn supported_names() -> String {
     let mut names = String::from(
         "fpu pse tsc msr pae mce cx8 apic mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
          hypervisor cx16 x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
-         fsgsbase abm 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust xsave rdpid mmxext",
+         fsgsbase abm bmi1 bmi2 adx 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust xsave \
+         xsaveopt xsavec xgetbv1 rdpid mmxext",
     );
     let vectors = [
         (V::Sse3, "pni"),
         (V::Ssse3, "ssse3"),
         (V::Sse41, "sse4.1"),
+        (V::Sse42, "sse4.2"),
         (V::Sse4a, "sse4a"),
         (V::Aes, "aes"),
         (V::Pclmulqdq, "pclmulqdq"),
@@ -98,7 +106,10 @@ pub fn supported_names() -> String {
         (V::Avx2, "avx2"),
         (V::Fma, "fma"),
         (V::F16c, "f16c"),
+        (V::Vaes, "vaes"),
+        (V::Vpclmulqdq, "vpclmulqdq"),
         (V::Gfni, "gfni"),
+        (V::AvxVnni, "avx-vnni"),
     ];
     for (feature, name) in vectors {
         if host_supports(feature) {

@@ -4,7 +4,7 @@ use super::x87::ES;
 use super::{Exec, FpuMachine, available, enter, pending};
 use crate::vector::Machine;
 use iced_x86::Code;
-use x86::reg::{cr0, cr4, flags, gpr, vector};
+use x86::reg::{cr0, flags, gpr, vector};
 use x86::{X86State, X87};
 
 /// FSW: busy, a copy of ES.
@@ -291,73 +291,6 @@ pub fn load_legacy_area(x87: &mut X87, long: bool, area: &[u8; 160]) {
     summarize(x87);
 }
 
-/// How many XMM registers the present mode has in an FXSAVE area.
-fn xmm_count(state: &X86State) -> usize {
-    let long = state.efer & x86::reg::efer::LMA != 0
-        && state.seg[x86::reg::seg::CS].attributes & x86::Segment::LONG != 0;
-    if long { 16 } else { 8 }
-}
-
-/// FXSAVE. The area must be aligned to 16 bytes.
-fn fxsave<M: FpuMachine, const LONG: bool>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
-    available(m)?;
-    // Alignment and the far end first; nothing is written when it faults.
-    for at in (0..512).step_by(16) {
-        m.check_store_part(insn, at, 16)?;
-    }
-    aligned(m, insn)?;
-    let state = m.x86();
-    let mut head = [0; 160];
-    legacy_area(&state.x87, LONG, &mut head);
-    head[24..28].copy_from_slice(&state.mxcsr.to_le_bytes());
-    head[28..32].copy_from_slice(&0xffffu32.to_le_bytes());
-    let with_sse = state.cr4 & cr4::OSFXSR != 0;
-    let count = if with_sse { xmm_count(state) } else { 0 };
-    let vectors: Vec<[u8; 16]> =
-        state.zmm[..count].iter().map(|value| std::array::from_fn(|i| value[i])).collect();
-    for (n, part) in head.chunks_exact(16).enumerate() {
-        let part: [u8; 16] = std::array::from_fn(|i| part[i]);
-        m.store_part::<16>(insn, 16 * n as u64, part)?;
-    }
-    for (n, part) in vectors.into_iter().enumerate() {
-        m.store_part::<16>(insn, 160 + 16 * n as u64, part)?;
-    }
-    Ok(())
-}
-
-/// #GP(0) unless the memory operand is aligned to 16 bytes.
-fn aligned<M: FpuMachine>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
-    m.load::<16>(insn, true).map(|_| ())
-}
-
-/// FXRSTOR. The area must be aligned to 16 bytes; reserved MXCSR bits raise #GP(0).
-fn fxrstor<M: FpuMachine, const LONG: bool>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
-    available(m)?;
-    aligned(m, insn)?;
-    let mut area = [0; 512];
-    for at in (0..416).step_by(16) {
-        let part = m.load_part::<16>(insn, at as u64)?;
-        area[at..at + 16].copy_from_slice(&part);
-    }
-    let mut head = [0; 160];
-    head.copy_from_slice(&area[..160]);
-    let mxcsr = u32::from_le_bytes([area[24], area[25], area[26], area[27]]);
-    let with_sse = m.x86().cr4 & cr4::OSFXSR != 0;
-    if with_sse && mxcsr & !0xffff != 0 {
-        return Err(m.fault(vector::GP));
-    }
-    let state = m.x86();
-    load_legacy_area(&mut state.x87, LONG, &head);
-    if with_sse {
-        state.mxcsr = mxcsr;
-        let count = xmm_count(state);
-        for (n, value) in state.zmm[..count].iter_mut().enumerate() {
-            value[..16].copy_from_slice(&area[160 + 16 * n..][..16]);
-        }
-    }
-    Ok(())
-}
-
 /// The executor of a control instruction.
 pub(super) fn lookup<M: FpuMachine>(code: Code) -> Option<Exec<M>> {
     use Code::*;
@@ -378,10 +311,6 @@ pub(super) fn lookup<M: FpuMachine>(code: Code) -> Option<Exec<M>> {
         Fnsave_m108byte => fnsave::<M, true>,
         Frstor_m94byte => frstor::<M, false>,
         Frstor_m108byte => frstor::<M, true>,
-        Fxsave_m512byte => fxsave::<M, false>,
-        Fxsave64_m512byte => fxsave::<M, true>,
-        Fxrstor_m512byte => fxrstor::<M, false>,
-        Fxrstor64_m512byte => fxrstor::<M, true>,
         _ => return None,
     })
 }

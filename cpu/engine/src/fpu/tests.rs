@@ -266,13 +266,6 @@ fn environments_and_areas_come_back() {
     bench.state.x87 = X87::default();
     load_legacy_area(&mut bench.state.x87, false, &area);
     assert_eq!(bench.state.x87, before);
-    bench.state.zmm[15] = [7; 64];
-    bench.state.x87 = before;
-    bench.run(&[0x0f, 0xae, 0x04, 0x25, 0, 0, 0, 0]).unwrap();
-    assert_eq!(bench.memory[..24], area[..24]);
-    bench.state.x87 = X87::default();
-    bench.run(&[0x0f, 0xae, 0x0c, 0x25, 0, 0, 0, 0]).unwrap();
-    assert_eq!(bench.state.x87, before);
 }
 
 #[test]
@@ -327,6 +320,9 @@ fn nothing_is_missing() {
                 "Frichop",
                 "Frinear",
                 "Frndint2",
+                // With the XSAVE instructions.
+                "Fxsave",
+                "Fxrstor",
             ];
             let waiting = ["Fstenv", "Fstcw", "Fstsw", "Fsave", "Fclex", "Finit", "Feni", "Fdisi", "Fsetpm"];
             let x87 = name.starts_with('F') && !name.starts_with("Far")

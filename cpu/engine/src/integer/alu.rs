@@ -152,9 +152,6 @@ fn shifted<T: Int, const OP: u8>(cpu: &mut Cpu, i: &Insn, count: u8) -> R {
 pub(crate) fn shift_imm<T: Int, const OP: u8>(cpu: &mut Cpu, i: &Insn) -> R {
     shifted::<T, OP>(cpu, i, i.imm as u8)
 }
-pub(crate) fn shift_one<T: Int, const OP: u8>(cpu: &mut Cpu, i: &Insn) -> R {
-    shifted::<T, OP>(cpu, i, 1)
-}
 pub(crate) fn shift_cl<T: Int, const OP: u8>(cpu: &mut Cpu, i: &Insn) -> R {
     let count = cpu.r8(1);
     shifted::<T, OP>(cpu, i, count)
@@ -227,7 +224,16 @@ pub(crate) fn cmpxchg<T: Int>(cpu: &mut Cpu, i: &Insn) -> R {
         let (_, fl) = T::binary::<{ op::CMP }>(acc, a, 0);
         (if fl & FL_ZF != 0 { b } else { a }, fl)
     };
-    unary::<T>(cpu, i, f)?;
+    if i.is_mem() {
+        cpu.modify(i, i.is_locked(), f)?;
+    } else {
+        // A register that differs is not written (APM volume 3): its upper half stays.
+        let a = T::reg(cpu, i.regs[0]);
+        cpu.fl = f(a, 0).1;
+        if cpu.fl & FL_ZF != 0 {
+            T::set_reg(cpu, i.regs[0], b);
+        }
+    }
     if cpu.fl & FL_ZF == 0 {
         T::set_reg(cpu, 0, old.get());
     }

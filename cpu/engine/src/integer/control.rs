@@ -278,3 +278,15 @@ pub(crate) fn into(cpu: &mut Cpu, _: &Insn) -> R {
     let rip = cpu.state.rip;
     cpu.enter(vector::OF, crate::exceptions::Source::Software, None, rip)
 }
+/// LES, LSS, LDS, LFS, LGS: an offset of `T` and the selector of segment register `SEG`.
+pub(crate) fn load_far<T: Int, const SEG: usize>(cpu: &mut Cpu, i: &Insn) -> R {
+    let at = cpu.ea(i, T::SIZE + 2, false)?;
+    let offset = cpu.read::<T>(at)?;
+    let selector = cpu.read::<u16>(at.wrapping_add(T::SIZE) & cpu.wrap())?;
+    cpu.load_segment(SEG, selector)?;
+    T::set_reg(cpu, i.regs[0], offset);
+    if SEG == 2 {
+        cpu.stop_block();
+    }
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Flag instructions and XLAT.
 
+use super::int::Int;
 use crate::cpu::{Cpu, FL_CF};
 use crate::fault::Fault;
 use crate::insn::Insn;
@@ -46,4 +47,23 @@ pub(crate) fn xlat(cpu: &mut Cpu, i: &Insn) -> R {
     let v = cpu.read(at)?;
     cpu.set_r8(0, v);
     Ok(())
+}
+pub(crate) fn salc(cpu: &mut Cpu, _: &Insn) -> R {
+    let v = if cpu.fl & FL_CF != 0 { 0xff } else { 0 };
+    cpu.set_r8(0, v);
+    Ok(())
+}
+/// RDRAND, RDSEED: the host kernel's random numbers; CF clear and zero when it has none yet.
+pub(crate) fn random<T: Int>(cpu: &mut Cpu, i: &Insn) -> R {
+    let mut v = 0u64;
+    // SAFETY: writes at most eight bytes to a local.
+    let got = unsafe { libc::getrandom((&raw mut v).cast(), 8, libc::GRND_NONBLOCK) };
+    let ok = got == 8;
+    T::set_reg(cpu, i.regs[0], T::from_u64(if ok { v } else { 0 }));
+    cpu.fl = if ok { FL_CF } else { 0 };
+    Ok(())
+}
+/// CLFLUSH and relatives: the caches are coherent; the operand must be readable.
+pub(crate) fn touch_line(cpu: &mut Cpu, i: &Insn) -> R {
+    cpu.load_int::<u8>(i).map(|_| ())
 }

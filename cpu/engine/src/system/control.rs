@@ -424,16 +424,3 @@ pub(crate) fn segment_base<const N: usize, const WRITE: bool>(cpu: &mut Cpu, i: 
     }
     Ok(())
 }
-/// RDRAND and RDSEED: the kernel's random numbers by way of the standard library's hasher keys.
-pub(crate) fn random(cpu: &mut Cpu, i: &Insn) -> R {
-    use std::hash::{BuildHasher, RandomState};
-    let v = RandomState::new().hash_one(cpu.instructions);
-    cpu.instructions = cpu.instructions.wrapping_add(1);
-    match i.op_size {
-        2 => cpu.set_r16(i.regs[0], v as u16),
-        4 => cpu.set_r32(i.regs[0], v as u32),
-        _ => cpu.set_r64(i.regs[0], v),
-    }
-    cpu.fl = crate::cpu::FL_CF;
-    Ok(())
-}

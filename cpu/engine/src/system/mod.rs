@@ -103,16 +103,18 @@ pub(crate) fn lookup(code: Code) -> Option<Exec> {
         Code::Rdgsbase_r32 | Code::Rdgsbase_r64 => c::segment_base::<1, false>,
         Code::Wrfsbase_r32 | Code::Wrfsbase_r64 => c::segment_base::<0, true>,
         Code::Wrgsbase_r32 | Code::Wrgsbase_r64 => c::segment_base::<1, true>,
-        Code::Rdrand_r16
-        | Code::Rdrand_r32
-        | Code::Rdrand_r64
-        | Code::Rdseed_r16
-        | Code::Rdseed_r32
-        | Code::Rdseed_r64 => c::random,
-        Code::Fxsave_m512byte | Code::Fxsave64_m512byte => x::fxsave,
-        Code::Fxrstor_m512byte | Code::Fxrstor64_m512byte => x::fxrstor,
-        Code::Xsave_mem | Code::Xsave64_mem => x::xsave,
-        Code::Xrstor_mem | Code::Xrstor64_mem => x::xrstor,
+        Code::Fxsave_m512byte => x::fxsave::<false>,
+        Code::Fxsave64_m512byte => x::fxsave::<true>,
+        Code::Fxrstor_m512byte => x::fxrstor::<false>,
+        Code::Fxrstor64_m512byte => x::fxrstor::<true>,
+        Code::Xsave_mem => x::xsave::<false, false>,
+        Code::Xsave64_mem => x::xsave::<false, true>,
+        Code::Xsaveopt_mem => x::xsave::<true, false>,
+        Code::Xsaveopt64_mem => x::xsave::<true, true>,
+        Code::Xsavec_mem => x::xsavec::<false>,
+        Code::Xsavec64_mem => x::xsavec::<true>,
+        Code::Xrstor_mem => x::xrstor::<false>,
+        Code::Xrstor64_mem => x::xrstor::<true>,
         Code::Xgetbv => x::xgetbv,
         Code::Xsetbv => x::xsetbv,
         _ => return None,

@@ -1,4 +1,5 @@
-//! Fused multiply-add: `dst = ±(dst, src2, src3 in the order of the name) ± ...`; the scalar forms keep dst's upper part.
+//! Instructions that read their destination and two sources: AVX-VNNI's dot products, and fused multiply-add:
+//! `dst = ±(dst, src2, src3 in the order of the name) ± ...`; the scalar forms keep dst's upper part.
 
 use super::shape::{Fp, V, VEX128, VEX256, enter, lane, lanes, narrow_source, source, write, zero};
 use super::{Exec, Machine, Operands, mxcsr};
@@ -8,6 +9,7 @@ const T4: Fp = Fp::Tiny32(4);
 const T2: Fp = Fp::Tiny64(2);
 const S4: Fp = Fp::Tiny32(1);
 const S8: Fp = Fp::Tiny64(1);
+const NO: Fp = Fp::None;
 
 /// One host instruction of three registers, the first of which it writes.
 trait Fused {
@@ -47,7 +49,7 @@ macro_rules! rows {
                         #[inline(always)]
                         fn run(a: V, b: V, c: V) -> V {
                             let mut a = a;
-                            // SAFETY: computes on registers only; the host has FMA when the guest has.
+                            // SAFETY: computes on registers only; the host has FMA and AVX-VNNI when the guest has.
                             unsafe {
                                 std::arch::asm!(concat!($insn, " {0}, {1}, {2}"), inout(xmm_reg) a, in(xmm_reg) b,
                                     in(xmm_reg) c, options(nomem, nostack, preserves_flags));
@@ -127,4 +129,8 @@ rows! {
     "vfnmsub231pd" T2 VEX_Vfnmsub231pd_xmm_xmm_xmmm128 packed VEX128, VEX_Vfnmsub231pd_ymm_ymm_ymmm256 packed VEX256;
     "vfnmsub231ss" S4 VEX_Vfnmsub231ss_xmm_xmm_xmmm32 scalar 4;
     "vfnmsub231sd" S8 VEX_Vfnmsub231sd_xmm_xmm_xmmm64 scalar 8;
+    "{{vex}} vpdpbusd" NO VEX_Vpdpbusd_xmm_xmm_xmmm128 packed VEX128, VEX_Vpdpbusd_ymm_ymm_ymmm256 packed VEX256;
+    "{{vex}} vpdpbusds" NO VEX_Vpdpbusds_xmm_xmm_xmmm128 packed VEX128, VEX_Vpdpbusds_ymm_ymm_ymmm256 packed VEX256;
+    "{{vex}} vpdpwssd" NO VEX_Vpdpwssd_xmm_xmm_xmmm128 packed VEX128, VEX_Vpdpwssd_ymm_ymm_ymmm256 packed VEX256;
+    "{{vex}} vpdpwssds" NO VEX_Vpdpwssds_xmm_xmm_xmmm128 packed VEX128, VEX_Vpdpwssds_ymm_ymm_ymmm256 packed VEX256;
 }

@@ -158,6 +158,8 @@ pub enum Feature {
     Vpclmulqdq,
     /// GFNI.
     Gfni,
+    /// AVX-VNNI.
+    AvxVnni,
 }
 
 /// Whether a guest may be shown `feature` on this host.
@@ -179,6 +181,7 @@ pub fn host_supports(feature: Feature) -> bool {
         Feature::Vaes => is_x86_feature_detected!("aes"),
         Feature::Vpclmulqdq => is_x86_feature_detected!("pclmulqdq"),
         Feature::Gfni => is_x86_feature_detected!("gfni"),
+        Feature::AvxVnni => is_x86_feature_detected!("avxvnni"),
     }
 }
 
