@@ -35,6 +35,12 @@ fn programs() -> Vec<PathBuf> {
     all
 }
 
+/// A line of a process's `status`.
+fn status(id: u32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    text.lines().find_map(|l| l.strip_prefix(key)).unwrap().trim_start_matches(':').trim().to_owned()
+}
+
 struct Helper {
     child: Child,
     socket: PathBuf,
@@ -81,9 +87,11 @@ impl Helper {
         stream
     }
 
-    fn status(&self, key: &str) -> String {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        text.lines().find_map(|l| l.strip_prefix(key)).unwrap().trim_start_matches(':').trim().to_owned()
+    /// The helper's own child, which looks after multipath devices.
+    fn multipath_process(&self) -> u32 {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children.trim().parse().expect("one child")
     }
 
     /// SIGTERM, exit status and standard error.
@@ -355,17 +363,31 @@ fn confined_after_start() {
         let helper = Helper::start(&ours(), folder.join("s"), &args);
         drop(receive(&mut helper.greeted(), 0));
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(helper.status("CapEff"), "0000000000020000");
-        assert_eq!(helper.status("CapPrm"), "0000000000020000");
-        for none in ["CapBnd", "CapInh", "CapAmb"] {
-            assert_eq!(helper.status(none), "0000000000000000", "{none}");
+        // CAP_SYS_RAWIO; the process for multipath devices also has CAP_SYS_ADMIN.
+        let other = helper.multipath_process();
+        for (id, kept) in [(helper.child.id(), "0000000000020000"), (other, "0000000000220000")] {
+            assert_eq!(status(id, "CapEff"), kept);
+            assert_eq!(status(id, "CapPrm"), kept);
+            for none in ["CapBnd", "CapInh", "CapAmb"] {
+                assert_eq!(status(id, none), "0000000000000000", "{none}");
+            }
+            assert_eq!(status(id, "NoNewPrivs"), "1");
+            assert_eq!(status(id, "Seccomp"), "2");
+            for ids in ["Uid", "Gid"] {
+                let ids = status(id, ids);
+                assert!(ids.split_whitespace().all(|id| id == user.unwrap_or("0")), "{ids}");
+            }
+            assert_eq!(status(id, "Groups"), "");
         }
-        assert_eq!(helper.status("NoNewPrivs"), "1");
-        assert_eq!(helper.status("Seccomp"), "2");
-        let uid = helper.status("Uid");
-        assert!(uid.starts_with(user.unwrap_or("0")), "{uid}");
-        assert_eq!(helper.status("Groups"), "");
+        // Its one descriptor beside the standard streams and the signals: nothing of the server's.
+        let held = fs::read_dir(format!("/proc/{other}/fd")).unwrap().count();
+        assert_eq!(held, 5);
         assert_eq!(helper.stop().0, Some(0));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::read_to_string(format!("/proc/{other}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+            assert!(Instant::now() < deadline, "the process for multipath devices stays");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

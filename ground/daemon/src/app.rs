@@ -106,7 +106,8 @@ pub struct Spec {
 pub struct Settings {
     socket: Option<PathBuf>,
     pidfile: Option<PathBuf>,
-    background: bool,
+    /// `-d`.
+    pub background: bool,
     /// `-u`.
     pub uid: Option<u32>,
     /// `-g`.

@@ -41,11 +41,20 @@ impl Ready {
     /// # Errors
     /// When `/dev/null` cannot be opened.
     pub fn done(mut self) -> io::Result<()> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        for stream in 0..3 {
-            // SAFETY: dup2 takes two integers; the standard streams are not owned by any Rust value.
-            check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
-        }
+        silence()?;
         self.0.write_all(&[1])
     }
+}
+
+/// Sends the standard streams to `/dev/null`.
+///
+/// # Errors
+/// When `/dev/null` cannot be opened.
+pub fn silence() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for stream in 0..3 {
+        // SAFETY: dup2 takes two integers; the standard streams are not owned by any Rust value.
+        check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
+    }
+    Ok(())
 }

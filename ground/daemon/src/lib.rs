@@ -2,7 +2,7 @@
 //!
 //! Each module is usable alone: a listening socket that appears only once it is ready ([`listen`]), systemd's socket
 //! activation ([`activation`]), PID files and detaching ([`pidfile`], [`detach`]), users, groups and capabilities
-//! ([`privileges`]), seccomp and Landlock ([`sandbox`]), signals as a descriptor ([`signals`]), descriptors passed
+//! ([`privileges`]), child processes ([`process`]), seccomp and Landlock ([`sandbox`]), signals as a descriptor ([`signals`]), descriptors passed
 //! over sockets ([`socket`]), a thread-per-client server with caps and an orderly end ([`server`]). [`app`] ties them
 //! together to the start-up sequence that QEMU's helpers share.
 //!
@@ -16,6 +16,7 @@ pub mod listen;
 pub mod log;
 pub mod pidfile;
 pub mod privileges;
+pub mod process;
 pub mod sandbox;
 pub mod server;
 pub mod signals;

@@ -57,6 +57,27 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection outside of any server.
+    ///
+    /// # Errors
+    /// When `socket` does not say who its peer is: it must be a connected Unix socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let peer = socket::peer(socket.as_fd())?;
+        Ok(Self::admitted(socket, peer, Arc::default()))
+    }
+
+    fn admitted(socket: OwnedFd, peer: Peer, stopping: Arc<AtomicBool>) -> Self {
+        Self {
+            socket,
+            peer,
+            since: Instant::now(),
+            greeted: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            device: AtomicU64::new(0),
+            stopping,
+        }
+    }
+
     /// The client's socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
@@ -225,15 +246,7 @@ fn admit(
     serial: usize,
 ) -> bool {
     let Ok(peer) = socket::peer(client.as_fd()) else { return true };
-    let connection = Arc::new(Connection {
-        socket: client,
-        peer,
-        since: Instant::now(),
-        greeted: AtomicBool::new(false),
-        busy: AtomicBool::new(false),
-        device: AtomicU64::new(0),
-        stopping: Arc::clone(stopping),
-    });
+    let connection = Arc::new(Connection::admitted(client, peer, Arc::clone(stopping)));
     {
         let mut clients = table.clients();
         let same_user = clients.iter().filter(|c| c.peer.uid == peer.uid).count();

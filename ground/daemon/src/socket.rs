@@ -95,6 +95,24 @@ pub fn wait(fd: BorrowedFd<'_>, events: i16, timeout: Option<Duration>) -> io::R
     }
 }
 
+/// Waits until one of `fds` is readable or broken; `false` when `timeout` (`None`: for ever) passes first.
+///
+/// # Errors
+/// What `poll` reports, other than an interruption.
+pub fn wait_any(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries: Vec<_> = fds.iter().map(entry).collect();
+    let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    loop {
+        // SAFETY: the pointer and count are those of a live vector.
+        match check(unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) }) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
 /// What one receive brought.
 #[derive(Debug, Default)]
 pub struct Received {
@@ -157,6 +175,57 @@ pub fn receive_with_fd(socket: BorrowedFd<'_>, buf: &mut [u8], block: bool) -> i
         }
     }
     Ok(received)
+}
+
+/// A connected pair of sockets that keep messages apart (`SOCK_SEQPACKET`).
+///
+/// # Errors
+/// What `socketpair` reports.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors.
+    check(unsafe {
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
+    })?;
+    // SAFETY: the kernel just handed us both descriptors.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Sends one message, and a descriptor with it if one is given; a closed peer is an error, never a signal.
+///
+/// # Errors
+/// What `sendmsg` reports, other than an interruption.
+pub fn send_message(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut control = Control { bytes: [0; 24] };
+    let mut part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+    // SAFETY: all-zero is a valid msghdr (null pointers, zero lengths).
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    if let Some(fd) = fd {
+        let size = size_of::<libc::c_int>() as u32;
+        header.msg_control = control.bytes.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE only computes (24 for one descriptor, the size of `control`).
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as usize;
+        // SAFETY: the control buffer is aligned and has room for one header with one descriptor.
+        unsafe {
+            let first = libc::CMSG_FIRSTHDR(&raw const header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(size) as usize;
+            libc::CMSG_DATA(first).cast::<libc::c_int>().write_unaligned(fd.as_raw_fd());
+        }
+    }
+    loop {
+        // SAFETY: the header points at `part`, `message` and `control`, which outlive the call, with true lengths.
+        if unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) } >= 0 {
+            return Ok(());
+        }
+        let err = io::Error::last_os_error();
+        if err.kind() != io::ErrorKind::Interrupted {
+            return Err(err);
+        }
+    }
 }
 
 /// Reads exactly `buf`, without accepting descriptors, before `deadline`.

@@ -65,7 +65,11 @@ fn run(words: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
 
 /// Steps into the sandbox. Nothing of the file system can be opened any more; looking whether a thread exists under
 /// `/proc` needs no opening.
-fn confine(folders: &[PathBuf]) -> std::io::Result<()> {
+/// For a process with one thread.
+///
+/// # Errors
+/// What the system calls report.
+pub fn confine(folders: &[PathBuf]) -> std::io::Result<()> {
     no_new_privileges()?;
     let paths: Vec<(&Path, u64)> = folders.iter().map(|p| (p.as_path(), landlock::REMOVE_FILE)).collect();
     landlock::restrict(&paths)?;

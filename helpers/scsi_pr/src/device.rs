@@ -12,23 +12,31 @@ const SCSI_GENERIC: u32 = 21;
 pub enum Device {
     /// A block or SCSI generic device with its number: commands may be sent to it.
     Scsi(u64),
-    /// A device-mapper multipath device: a command to one path is not enough.
-    Multipath(u64),
+    /// A device of the device mapper: if it is a multipath device, a command to one path is not enough.
+    Mapped(u64),
     /// Anything else.
     Other,
+}
+
+fn status(fd: BorrowedFd<'_>) -> Option<libc::stat> {
+    // SAFETY: all-zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable.
+    (unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) } == 0).then_some(stat)
+}
+
+/// The number of the device that the file behind `fd` is.
+#[must_use]
+pub fn number(fd: BorrowedFd<'_>) -> Option<u64> {
+    status(fd).map(|stat| stat.st_rdev)
 }
 
 /// What the file behind `fd` is.
 #[must_use]
 pub fn classify(fd: BorrowedFd<'_>) -> Device {
-    // SAFETY: all-zero is a valid stat.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `stat` is writable.
-    if unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) } < 0 {
-        return Device::Other;
-    }
+    let Some(stat) = status(fd) else { return Device::Other };
     match stat.st_mode & libc::S_IFMT {
-        libc::S_IFBLK if is_multipath(stat.st_rdev) => Device::Multipath(stat.st_rdev),
+        libc::S_IFBLK if is_mapped(stat.st_rdev) => Device::Mapped(stat.st_rdev),
         libc::S_IFBLK => Device::Scsi(stat.st_rdev),
         libc::S_IFCHR if libc::major(stat.st_rdev) == SCSI_GENERIC => Device::Scsi(stat.st_rdev),
         _ => Device::Other,
@@ -46,7 +54,7 @@ pub fn is_read_only(fd: BorrowedFd<'_>) -> bool {
 /// Block majors below 512 known not to be the device mapper's, one bit each.
 static NOT_MAPPED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
-fn is_multipath(rdev: u64) -> bool {
+fn is_mapped(rdev: u64) -> bool {
     let major = libc::major(rdev);
     let word = NOT_MAPPED.get(major as usize / 64);
     let bit = 1u64 << (major % 64);
@@ -58,13 +66,11 @@ fn is_multipath(rdev: u64) -> bool {
             if let Some(word) = word {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
-            return false;
+            false
         }
-        _ => {}
+        // Where the table cannot be read, the device mapper itself is asked.
+        _ => true,
     }
-    // multipath-tools give their maps this prefix.
-    let path = format!("/sys/dev/block/{major}:{}/dm/uuid", libc::minor(rdev));
-    fs::read_to_string(path).is_ok_and(|uuid| uuid.starts_with("mpath-"))
 }
 
 /// Whether `/proc/devices` gives the block major to the device mapper.

@@ -15,6 +15,10 @@ pub const TASK_SET_FULL: u8 = 0x28;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sense(pub u8, pub u8, pub u8);
 
+/// NO ADDITIONAL SENSE INFORMATION.
+pub const NO_SENSE: Sense = Sense(0, 0x00, 0x00);
+/// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
+pub const NOT_READY: Sense = Sense(2, 0x04, 0x00);
 /// MEDIUM NOT PRESENT.
 pub const NO_MEDIUM: Sense = Sense(2, 0x3a, 0x00);
 /// UNRECOVERED READ ERROR.
@@ -25,6 +29,12 @@ pub const TARGET_FAILURE: Sense = Sense(4, 0x44, 0x00);
 pub const INVALID_OPCODE: Sense = Sense(5, 0x20, 0x00);
 /// INVALID FIELD IN CDB.
 pub const INVALID_FIELD: Sense = Sense(5, 0x24, 0x00);
+/// PARAMETER LIST LENGTH ERROR.
+pub const PARAMETER_LENGTH: Sense = Sense(5, 0x1a, 0x00);
+/// INVALID FIELD IN PARAMETER LIST.
+pub const INVALID_PARAMETER: Sense = Sense(5, 0x26, 0x00);
+/// SCSI BUS RESET OCCURRED.
+pub const BUS_RESET: Sense = Sense(6, 0x29, 0x02);
 /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
 pub const RESET: Sense = Sense(6, 0x29, 0x00);
 /// SPACE ALLOCATION FAILED WRITE PROTECT.
@@ -53,6 +63,16 @@ impl Sense {
         bytes[12] = self.1;
         bytes[13] = self.2;
         bytes
+    }
+}
+
+/// The sense key of sense data in fixed or descriptor format.
+#[must_use]
+pub fn key(sense: &[u8]) -> Option<u8> {
+    match sense.first()? & 0x7f {
+        0x70 | 0x71 => Some(sense.get(2)? & 0xf),
+        0x72 | 0x73 => Some(sense.get(1)? & 0xf),
+        _ => None,
     }
 }
 
@@ -113,6 +133,14 @@ mod tests {
     #[test]
     fn fixed_format() {
         assert_eq!(INVALID_OPCODE.fixed(), [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn keys() {
+        assert_eq!(key(&INVALID_OPCODE.fixed()), Some(5));
+        assert_eq!(key(&[0xf1, 0, 0x63]), Some(3));
+        assert_eq!(key(&[0x72, 0x0b]), Some(0xb));
+        assert_eq!((key(&[]), key(&[0x70, 5]), key(&[0, 0, 1])), (None, None, None));
     }
 
     #[test]

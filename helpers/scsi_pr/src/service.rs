@@ -1,6 +1,7 @@
 //! A client's conversation: hello, then request and reply by turns, on the client's own thread.
 
 use crate::device::{self, Device};
+use crate::multipath::{self, wire::Answer};
 use crate::options::{CONN_CLOSE, CONN_OPEN, OUTCOME, PR_IN, PR_OUT, REQUEST};
 use crate::protocol::{CDB_SIZE, Command, DATA_MAX, FEATURES, Invalid, Reply};
 use crate::sense::{self, Sense, Verdict};
@@ -9,8 +10,7 @@ use daemon::log;
 use daemon::server::{Connection, Handler};
 use daemon::socket;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Once;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Time for a hello, for a request that has begun, and for taking a reply.
@@ -19,13 +19,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Serves clients of the persistent reservation protocol.
 #[derive(Debug)]
 pub struct Service {
-    multipath_told: Once,
-}
-
-impl Default for Service {
-    fn default() -> Self {
-        Self { multipath_told: Once::new() }
-    }
+    multipath: multipath::Client,
+    classify: fn(BorrowedFd<'_>) -> Device,
 }
 
 /// Why a conversation ended.
@@ -74,6 +69,19 @@ impl Handler for Service {
 }
 
 impl Service {
+    /// A service that has `multipath` look after devices of the device mapper.
+    #[must_use]
+    pub fn new(multipath: multipath::Client) -> Self {
+        Self { multipath, classify: device::classify }
+    }
+
+    /// The same with another idea of what a descriptor is, for tests without such devices.
+    #[must_use]
+    pub fn classified_by(mut self, classify: fn(BorrowedFd<'_>) -> Device) -> Self {
+        self.classify = classify;
+        self
+    }
+
     fn converse(&self, connection: &Connection) -> Result<(), End> {
         let client = connection.socket();
         socket::write_all(client, &FEATURES.to_be_bytes(), DEADLINE)?;
@@ -130,20 +138,27 @@ impl Service {
         } else {
             tracepoint::trace!(PR_IN, "service_action={action} length={}", command.length);
         }
-        let number = match device::classify(fd.as_fd()) {
-            Device::Scsi(number) => number,
-            Device::Multipath(number) => {
-                self.multipath_told.call_once(|| {
-                    let (major, minor) = (libc::major(number), libc::minor(number));
-                    log::error(&format!(
-                        "device {major}:{minor} is a multipath device, for which this helper has no support"
-                    ));
-                });
-                return Ok(check(reply, sense::TARGET_FAILURE));
+        match (self.classify)(fd.as_fd()) {
+            Device::Scsi(number) => connection.begin(number),
+            Device::Mapped(number) => {
+                connection.begin(number);
+                let list = if command.is_out() { &parameters[..command.length] } else { &[] };
+                match self.multipath.ask(command, list, fd.as_fd()) {
+                    // A volume of another kind: the kernel passes the command on, or says that it does not.
+                    Answer::NotMultipath => {}
+                    Answer::Unable => return Ok(check(reply, sense::TARGET_FAILURE)),
+                    Answer::Busy => return Ok(settle(reply, Verdict::Status(sense::BUSY))),
+                    Answer::Lost => return Ok(check(reply, sense::LUN_COMM_FAILURE)),
+                    Answer::Done { status, sense, payload } => {
+                        let used = payload.len().min(command.length);
+                        reply.data()[..used].copy_from_slice(&payload[..used]);
+                        reply.set(status, &sense, used);
+                        return Ok(status);
+                    }
+                }
             }
             Device::Other => return Ok(check(reply, sense::IO_ERROR)),
-        };
-        connection.begin(number);
+        }
         let mut device_sense = [0; 96];
         let data = if command.is_out() {
             Data::Out(&parameters[..command.length])

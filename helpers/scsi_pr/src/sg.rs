@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The one ioctl request this program makes.
 pub const SG_IO: u32 = 0x2285;
 
+const SG_DXFER_NONE: i32 = -1;
 const SG_DXFER_TO_DEV: i32 = -2;
 const SG_DXFER_FROM_DEV: i32 = -3;
 /// In milliseconds; Linux raises it to its minimum for such commands (7 s).
@@ -60,6 +61,8 @@ pub enum Data<'a> {
     In(&'a mut [u8]),
     /// To the device.
     Out(&'a [u8]),
+    /// There is none.
+    None,
 }
 
 /// Sends one command to the device behind `device`.
@@ -68,18 +71,19 @@ pub enum Data<'a> {
 /// What the ioctl reports.
 pub fn execute(
     device: BorrowedFd<'_>,
-    cdb: &[u8; 16],
+    cdb: &[u8],
     data: Data<'_>,
     sense: &mut [u8; 96],
 ) -> io::Result<Completion> {
     let (direction, pointer, len) = match data {
         Data::In(buf) => (SG_DXFER_FROM_DEV, buf.as_mut_ptr(), buf.len()),
         Data::Out(buf) => (SG_DXFER_TO_DEV, buf.as_ptr().cast_mut(), buf.len()),
+        Data::None => (SG_DXFER_NONE, std::ptr::null_mut(), 0),
     };
     let mut header = SgIoHdr {
         interface_id: i32::from(b'S'),
         dxfer_direction: direction,
-        cmd_len: 16,
+        cmd_len: u8::try_from(cdb.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
         mx_sb_len: 96,
         iovec_count: 0,
         dxfer_len: u32::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,

@@ -12,12 +12,12 @@ pub enum TransportId<'a> {
     FibreChannel(&'a [u8]),
     /// Serial Attached SCSI: address.
     Sas(&'a [u8]),
-    /// iSCSI: name, and `,i,0x` session id when the format code (bits 7..6) is 01b.
+    /// iSCSI: name, with `,i,0x` and a session id when the format code (bits 7..6) is 01b.
     Iscsi {
         /// The format code in place (0 or 0x40).
         format: u8,
-        /// The name without its end.
-        name: &'a [u8],
+        /// Bytes 2 and on: the length of the name, and the name with its end and padding.
+        tail: &'a [u8],
     },
 }
 
@@ -56,7 +56,8 @@ pub fn parse(list: &[u8]) -> Result<Vec<TransportId<'_>>, Malformed> {
 }
 
 fn parse_one(bytes: &[u8]) -> Option<(TransportId<'_>, usize)> {
-    match *bytes.first()? {
+    // Bits 5 and 4 are reserved; the original passes over them.
+    match *bytes.first()? & 0xcf {
         0x00 => bytes.get(..24).map(|id| (TransportId::FibreChannel(&id[8..16]), 24)),
         0x06 => bytes.get(..24).map(|id| (TransportId::Sas(&id[4..12]), 24)),
         protocol @ (0x05 | 0x45) => {
@@ -64,9 +65,10 @@ fn parse_one(bytes: &[u8]) -> Option<(TransportId<'_>, usize)> {
             if length > 252 || !length.is_multiple_of(4) {
                 return None;
             }
-            let name = bytes.get(4..4 + length)?;
-            let end = name.iter().position(|&b| b == 0)?;
-            Some((TransportId::Iscsi { format: protocol & 0xc0, name: &name[..end] }, 4 + length))
+            let tail = bytes.get(2..4 + length)?;
+            tail[2..]
+                .contains(&0)
+                .then_some((TransportId::Iscsi { format: protocol & 0xc0, tail }, 4 + length))
         }
         _ => None,
     }
@@ -100,7 +102,7 @@ mod tests {
             Ok(vec![
                 TransportId::FibreChannel(b"nportnam"),
                 TransportId::Sas(b"sasaddrs"),
-                TransportId::Iscsi { format: 0x40, name: b"iqn.a" },
+                TransportId::Iscsi { format: 0x40, tail: b"\0\x08iqn.a\0\0\0" },
             ])
         );
     }

@@ -14,6 +14,8 @@ pub enum Rule {
     AllowIf(libc::c_long, u32, u32),
     /// Only when the argument (by index) has all bits of a mask set.
     AllowIfBits(libc::c_long, u32, u32),
+    /// Only when the argument (by index) has no bit of a mask set.
+    AllowUnlessBits(libc::c_long, u32, u32),
     /// Always refused with this errno.
     Refuse(libc::c_long, i32),
 }
@@ -40,8 +42,7 @@ fn skip_unless_equal(k: u32, skip: u8) -> libc::sock_filter {
     libc::sock_filter { code: JEQ, jt: 0, jf: skip, k }
 }
 
-/// The filter of `rules`: a call named several times is allowed if one of its rules allows it (they must stand
-/// together); one not named gets `EPERM`; another architecture's calls end the process.
+/// The filter of `rules`: a call named several times is allowed if one of its rules allows it; one not named gets `EPERM`; another architecture's calls end the process.
 #[must_use]
 pub fn assemble(rules: &[Rule]) -> Vec<libc::sock_filter> {
     let mut code = vec![
@@ -68,6 +69,14 @@ pub fn assemble(rules: &[Rule]) -> Vec<libc::sock_filter> {
                 op(LD, ARGS + 8 * arg),
                 op(AND, mask),
                 skip_unless_equal(mask, 1),
+                op(RET, RET_ALLOW),
+                op(LD, NR),
+            ]),
+            Rule::AllowUnlessBits(nr, arg, mask) => code.extend([
+                skip_unless_equal(nr as u32, 5),
+                op(LD, ARGS + 8 * arg),
+                op(AND, mask),
+                skip_unless_equal(0, 1),
                 op(RET, RET_ALLOW),
                 op(LD, NR),
             ]),
@@ -198,6 +207,7 @@ mod tests {
             Rule::AllowIfBits(libc::SYS_clone, 0, 0x10100),
             Rule::Refuse(libc::SYS_clone3, libc::ENOSYS),
             Rule::Allow(libc::SYS_close),
+            Rule::AllowUnlessBits(libc::SYS_unshare, 0, 0x30),
         ]);
         let eperm = RET_ERRNO | libc::EPERM as u32;
         let verdict = |nr, arg0, arg1| run(&code, ARCH, nr, [arg0, arg1, 0, 0, 0, 0]);
@@ -208,6 +218,8 @@ mod tests {
         assert_eq!(verdict(libc::SYS_clone, 0x100, 0), eperm);
         assert_eq!(verdict(libc::SYS_clone3, 0, 0), RET_ERRNO | libc::ENOSYS as u32);
         assert_eq!(verdict(libc::SYS_close, 0, 0), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_unshare, 0x40, 0), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_unshare, 0x20, 0), eperm);
         assert_eq!(verdict(libc::SYS_execve, 0, 0), eperm);
         assert_eq!(run(&code, 0x4000_0003, libc::SYS_close, [0; 6]), RET_KILL_PROCESS);
     }
