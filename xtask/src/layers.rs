@@ -18,7 +18,7 @@ const ASIDE: &[&str] = &["helpers", "libvirt"];
 const SHARED: &[&str] = &["qapi"];
 
 /// The crates of `hardware` that others of `hardware` may use: buses, not devices.
-const BUSES: &[&str] = &["pci", "virtio", "scsi", "usb"];
+const BUSES: &[&str] = &["isa", "pci", "virtio", "scsi", "usb"];
 
 /// Within `backend`, `cpu` and the rest, crates may use each other. These pairs (user, used) may not, though
 /// the order of the layers would allow them.

@@ -1,79 +1,133 @@
-//! An open image.
+//! A disk: an image file, or a part of one.
 
-use crate::options::{BlockOptions, Discard};
-use crate::{BlockError, lock, probe};
+use crate::file::{OpenFile, strerror};
+use crate::node::{Child, Node};
+use crate::options::{BlockOptions, DetectZeroes, Discard};
+use crate::{BlockError, probe};
 use guestmem::RamSlice;
 use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Alignment that is good for every O_DIRECT file.
 const DIRECT_ALIGN: usize = 4096;
 /// Most bytes that one bounce buffer holds.
 const BOUNCE: usize = 1 << 20;
+/// Writes up to this many bytes are looked through for `detect-zeroes`; guests zero disks in pieces of this size.
+const DETECT_MAX: u64 = 1 << 20;
+const SECTOR: u64 = 512;
 
-/// A raw image, addressed in bytes. All calls block; devices make them on a thread of their own.
+/// A drive without a medium (`-drive if=none,id=x`), known by its id.
+pub struct NoMedium;
+
+/// A raw disk, addressed in bytes. All calls block; devices make them on a thread of their own.
 pub struct BlockBackend {
-    file: File,
-    path: String,
+    name: String,
+    file: Arc<OpenFile>,
     options: BlockOptions,
     size: u64,
+    /// Where in the file the disk begins.
+    start: u64,
     /// The format was guessed: block 0 must not come to look like another format.
     probed: bool,
-}
-
-/// An error of the host's, worded as `strerror(3)` does.
-fn strerror(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    used: AtomicBool,
 }
 
 impl BlockBackend {
-    /// Opens and locks an image.
+    /// Opens the image of a `-drive` known as `name`.
     ///
     /// # Errors
-    /// The file cannot be opened or is in use, or its format is not built: QEMU's texts.
-    pub fn open(options: &BlockOptions) -> Result<Arc<Self>, BlockError> {
+    /// The file cannot be opened, or its format is not built: QEMU's texts.
+    pub fn open(name: &str, options: &BlockOptions) -> Result<Arc<Self>, BlockError> {
         let path = options
             .file
-            .clone()
-            .filter(|p| !p.is_empty())
+            .as_deref()
             .ok_or_else(|| BlockError("A block device must be specified for \"file\"".to_owned()))?;
-        if let Some(format) = options.format.as_deref().filter(|f| *f != "raw") {
-            return Err(BlockError(format!("Unknown driver '{format}'")));
+        let file = Arc::new(OpenFile::open(path, options, true)?);
+        let mut this = Self::over(name, file, options, 0, None)?;
+        if options.format.is_none() {
+            this.probe()?;
         }
-        let flags = if options.cache.direct { libc::O_DIRECT } else { 0 };
-        let name = path.strip_prefix("file:").unwrap_or(&path);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!options.read_only)
-            .custom_flags(flags | libc::O_CLOEXEC)
-            .open(name)
-            .map_err(|e| BlockError(format!("Could not open '{name}': {}", strerror(&e))))?;
-        lock::lock(&file, name, !options.read_only, options.share_rw)?;
-        let whole =
-            size_of(&file).map_err(|e| BlockError(format!("Could not open '{name}': {}", strerror(&e))))?;
-        let rest = whole.checked_sub(options.offset).ok_or_else(|| {
+        Ok(Arc::new(this))
+    }
+
+    /// Makes the node of a `-blockdev`; `find` gives the node that another names as its `file`.
+    ///
+    /// # Errors
+    /// A file cannot be opened, a node does not exist, or a part does not fit into its file: QEMU's texts.
+    pub fn node(
+        name: &str,
+        node: &Node,
+        find: &dyn Fn(&str) -> Option<Arc<Self>>,
+    ) -> Result<Arc<Self>, BlockError> {
+        let options = &node.options;
+        let below = match &node.child {
+            None => {
+                let path = options.file.as_deref().unwrap_or_default();
+                let file = Arc::new(OpenFile::open(path, options, false)?);
+                return Self::over(name, file, options, 0, None).map(Arc::new);
+            }
+            Some(Child::Inline(inner)) => Self::node(inner.name.as_deref().unwrap_or(name), inner, find)?,
+            Some(Child::Named(child)) => find(child)
+                .ok_or_else(|| BlockError(format!("Cannot find device='{child}' nor node-name='{child}'")))?,
+        };
+        // What the lower node does to requests holds for the upper one's too.
+        let mut options = options.clone();
+        options.read_only |= below.options.read_only;
+        options.cache.no_flush |= below.options.cache.no_flush;
+        if below.options.discard == Discard::Ignore {
+            options.discard = Discard::Ignore;
+        }
+        if options.detect_zeroes == DetectZeroes::Off {
+            options.detect_zeroes = below.options.detect_zeroes;
+        }
+        options.file.clone_from(&below.options.file);
+        Self::over(name, below.file.clone(), &options, below.start, Some(below.size)).map(Arc::new)
+    }
+
+    /// A disk in `file`: at `start` in a range of `whole` bytes (`None`: up to the end of the file) as the options say.
+    fn over(
+        name: &str,
+        file: Arc<OpenFile>,
+        options: &BlockOptions,
+        start: u64,
+        whole: Option<u64>,
+    ) -> Result<Self, BlockError> {
+        let whole = match whole {
+            Some(size) => size,
+            // The last sector may be there in part.
+            None => file.size()?.next_multiple_of(SECTOR),
+        };
+        let offset = options.offset;
+        let rest = whole.checked_sub(offset).ok_or_else(|| {
             BlockError(format!(
-                "Offset ({}) cannot be greater than size of the containing file ({whole})",
-                options.offset
+                "Offset ({offset}) cannot be greater than size of the containing file ({whole})"
             ))
         })?;
         let size = options.size.unwrap_or(rest);
         if size > rest {
             return Err(BlockError(format!(
-                "The sum of offset ({}) and size ({size}) has to be smaller or equal to the  actual size of the \
-                 containing file ({whole})",
-                options.offset
+                "The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the  actual size of the \
+                 containing file ({whole})"
             )));
         }
-        let mut this = Self { file, path, options: options.clone(), size, probed: false };
-        if options.format.is_none() {
-            this.probe()?;
+        if !offset.is_multiple_of(SECTOR) || options.size.is_some_and(|size| !size.is_multiple_of(SECTOR)) {
+            let what = if offset.is_multiple_of(SECTOR) { "size" } else { "offset" };
+            return Err(BlockError(format!("Specified {what} is not multiple of {SECTOR}")));
         }
-        Ok(Arc::new(this))
+        let mut options = options.clone();
+        options.read_only |= file.read_only;
+        Ok(Self {
+            name: name.to_owned(),
+            file,
+            options,
+            size,
+            start: start + offset,
+            probed: false,
+            used: AtomicBool::new(false),
+        })
     }
 
     fn probe(&mut self) -> Result<(), BlockError> {
@@ -83,7 +137,7 @@ impl BlockBackend {
         })?;
         let format = probe::format_of(&start);
         if format != "raw" {
-            return Err(BlockError(format!("Unknown driver '{format}'")));
+            return Err(BlockError(format!("format '{format}' is not supported by this build")));
         }
         self.probed = true;
         if !self.options.read_only {
@@ -91,18 +145,42 @@ impl BlockBackend {
                 "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         Automatically \
                  detecting the format is dangerous for raw images, write operations on block 0 will be \
                  restricted.\n         Specify the 'raw' format explicitly to remove the restrictions.",
-                self.path
+                self.file.path
             );
         }
         Ok(())
     }
 
-    /// The image's path as the user gave it.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// A device begins to use the disk: from now on others are locked out. `writable`: the device writes;
+    /// `share_rw`: it does not mind others that write.
+    ///
+    /// # Errors
+    /// Another device or process uses the image: QEMU's texts.
+    pub fn claim(&self, writable: bool, share_rw: bool) -> Result<(), BlockError> {
+        if self.used.load(Ordering::SeqCst) {
+            return Err(BlockError(format!("Drive '{}' is already in use by another device", self.name)));
+        }
+        self.file.claim(&self.name, writable && !self.options.read_only, share_rw)?;
+        self.used.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
-    /// How the image was opened.
+    /// Whether a device uses the disk.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    /// The id of the drive or the name of the node.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The image's path as the user gave it.
+    pub fn path(&self) -> &str {
+        &self.file.path
+    }
+
+    /// How the disk is used.
     pub fn options(&self) -> &BlockOptions {
         &self.options
     }
@@ -120,7 +198,7 @@ impl BlockBackend {
     /// Where `len` bytes at `position` are in the file.
     fn locate(&self, position: u64, len: u64) -> io::Result<u64> {
         let end = position.checked_add(len).filter(|end| *end <= self.size);
-        end.map(|_| self.options.offset + position).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+        end.map(|_| self.start + position).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     fn check_write(&self, position: u64, start: impl FnOnce(&mut [u8])) -> io::Result<()> {
@@ -144,11 +222,11 @@ impl BlockBackend {
     pub fn read(&self, position: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut at = self.locate(position, buf.len() as u64)?;
         let mut rest = buf;
-        if self.options.cache.direct {
+        if self.file.direct {
             return self.read_bounced(at, rest);
         }
         while !rest.is_empty() {
-            match self.file.read_at(rest, at) {
+            match self.file.file.read_at(rest, at) {
                 Ok(0) => {
                     rest.fill(0);
                     break;
@@ -171,7 +249,7 @@ impl BlockBackend {
             let (start, skip) = align(at + done as u64);
             let want = (buf.len() - done + skip).min(BOUNCE);
             let mut space = Bounce::new(want.next_multiple_of(DIRECT_ALIGN));
-            let n = self.file.read_at(space.bytes(), start)?;
+            let n = self.file.file.read_at(space.bytes(), start)?;
             // The end of the file: zeros follow.
             space.bytes()[n..].fill(0);
             let take = want - skip;
@@ -191,7 +269,7 @@ impl BlockBackend {
             let n = sector.len().min(buf.len());
             sector[..n].copy_from_slice(&buf[..n]);
         })?;
-        if self.options.cache.direct { self.write_bounced(at, buf) } else { self.file.write_all_at(buf, at) }
+        if self.file.direct { self.write_bounced(at, buf) } else { self.file.file.write_all_at(buf, at) }
     }
 
     fn write_bounced(&self, at: u64, buf: &[u8]) -> io::Result<()> {
@@ -202,12 +280,12 @@ impl BlockBackend {
             let mut space = Bounce::new(want.next_multiple_of(DIRECT_ALIGN));
             if skip != 0 || !want.is_multiple_of(DIRECT_ALIGN) {
                 let len = space.bytes().len();
-                let n = self.file.read_at(space.bytes(), start)?;
+                let n = self.file.file.read_at(space.bytes(), start)?;
                 debug_assert!(n <= len);
             }
             let take = want - skip;
             space.bytes()[skip..want].copy_from_slice(&buf[done..done + take]);
-            self.file.write_all_at(space.bytes(), start)?;
+            self.file.file.write_all_at(space.bytes(), start)?;
             done += take;
         }
         Ok(())
@@ -235,6 +313,10 @@ impl BlockBackend {
                 }
             }
         })?;
+        let total: u64 = slices.iter().map(RamSlice::len).sum();
+        if self.options.detect_zeroes != DetectZeroes::Off && total <= DETECT_MAX && is_zero(slices) {
+            return self.write_zeroes(position, total, self.options.detect_zeroes == DetectZeroes::Unmap);
+        }
         self.vectored(position, slices, true)
     }
 
@@ -246,22 +328,20 @@ impl BlockBackend {
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(1024)];
             let outcome = if write {
-                RamSlice::write_file_at(part, &self.file, at)
+                RamSlice::write_file_at(part, &self.file.file, at)
             } else {
-                RamSlice::read_file_at(part, &self.file, at)
+                RamSlice::read_file_at(part, &self.file.file, at)
             };
             let n = match outcome {
                 Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(0) => {
-                    for slice in &rest {
-                        slice.copy_from(&vec![0; slice.len() as usize]);
-                    }
+                    zero(&rest);
                     return Ok(());
                 }
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // O_DIRECT refuses what is not aligned for it.
-                Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.options.cache.direct => {
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) && self.file.direct => {
                     return self.vectored_bounced(at, &rest, write);
                 }
                 Err(e) => return Err(e),
@@ -296,7 +376,11 @@ impl BlockBackend {
     /// # Errors
     /// As `fdatasync(2)`.
     pub fn flush(&self) -> io::Result<()> {
-        if self.options.cache.no_flush || self.options.read_only { Ok(()) } else { self.file.sync_data() }
+        if self.options.cache.no_flush || self.options.read_only {
+            Ok(())
+        } else {
+            self.file.file.sync_data()
+        }
     }
 
     /// Forgets bytes, if the user allowed it and the host can.
@@ -308,7 +392,8 @@ impl BlockBackend {
         self.check_write(1, |_| {})?;
         if self.options.discard == Discard::Unmap && len != 0 {
             // Advice: a host that cannot is no error.
-            let _ = fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
+            let _ =
+                fallocate(&self.file.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
         }
         Ok(())
     }
@@ -325,7 +410,7 @@ impl BlockBackend {
         }
         let punch = unmap && self.options.discard == Discard::Unmap;
         let mode = if punch { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
-        if fallocate(&self.file, mode | FallocateFlags::KEEP_SIZE, at, len).is_ok() {
+        if fallocate(&self.file.file, mode | FallocateFlags::KEEP_SIZE, at, len).is_ok() {
             return Ok(());
         }
         let zeros = vec![0; BOUNCE.min(len as usize)];
@@ -378,13 +463,32 @@ impl Bounce {
     }
 }
 
-/// Bytes in a file or a block device.
-fn size_of(mut file: &File) -> io::Result<u64> {
-    let meta = file.metadata()?;
-    if meta.is_file() {
-        return Ok(meta.len());
+/// Fills guest memory with zeros.
+fn zero(slices: &[RamSlice]) {
+    let zeros = vec![0; BOUNCE];
+    for slice in slices {
+        let mut rest = vec![slice.clone()];
+        while let Some(slice) = rest.pop().filter(|s| !s.is_empty()) {
+            let n = slice.copy_from(&zeros);
+            rest = behind(&[slice], n as u64);
+        }
     }
-    io::Seek::seek(&mut file, io::SeekFrom::End(0))
+}
+
+/// Whether guest memory holds nothing but zeros.
+fn is_zero(slices: &[RamSlice]) -> bool {
+    let mut buf = vec![0; 1 << 16];
+    slices.iter().all(|slice| {
+        let mut rest = vec![slice.clone()];
+        while let Some(slice) = rest.pop().filter(|s| !s.is_empty()) {
+            let n = slice.copy_to(&mut buf);
+            if buf[..n].iter().any(|byte| *byte != 0) {
+                return false;
+            }
+            rest = behind(&[slice], n as u64);
+        }
+        true
+    })
 }
 
 #[cfg(test)]
@@ -392,6 +496,7 @@ mod tests {
     use super::*;
     use crate::Cache;
     use guestmem::RamBlock;
+    use std::fs::File;
 
     fn image(name: &str, size: u64) -> String {
         let path = std::env::temp_dir().join(format!("tinamou-block-{}-{name}", std::process::id()));
@@ -407,7 +512,7 @@ mod tests {
             ..BlockOptions::default()
         };
         change(&mut options);
-        BlockBackend::open(&options)
+        BlockBackend::open("d", &options)
     }
 
     #[test]
@@ -442,17 +547,79 @@ mod tests {
     fn an_image_in_use_is_refused() {
         let path = image("lock", 4096);
         let first = open(&path, |_| {}).expect("first");
-        let text = open(&path, |_| {}).err().expect("refused").0;
+        first.claim(true, false).expect("first device");
         assert_eq!(
-            text,
+            first.claim(true, false).expect_err("second device").0,
+            "Drive 'd' is already in use by another device"
+        );
+        let second = open(&path, |_| {}).expect("second");
+        assert_eq!(
+            second.claim(true, false).expect_err("refused").0,
             format!("Failed to get \"write\" lock\nIs another process using the image [{path}]?")
         );
-        let text = open(&path, |o| o.read_only = true).err().expect("refused").0;
-        assert!(text.starts_with("Failed to get shared \"write\" lock"), "{text}");
-        drop(first);
         let reader = open(&path, |o| o.read_only = true).expect("reader");
-        open(&path, |o| o.read_only = true).expect("second reader");
+        let text = reader.claim(false, false).expect_err("refused").0;
+        assert!(text.starts_with("Failed to get shared \"write\" lock"), "{text}");
+        drop((first, second));
+        let reader = open(&path, |o| o.read_only = true).expect("reader");
+        reader.claim(false, false).expect("free");
+        open(&path, |o| o.read_only = true).expect("open").claim(false, false).expect("second reader");
         assert!(reader.write(0, b"x").is_err());
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn nodes_lie_over_each_other() {
+        let path = image("node", 8192);
+        let parse =
+            |text: &str| Node::parse(&keyval::dict(text, Some("driver")).expect(text), true).expect(text);
+        let none = |_: &str| None;
+        let file = parse(&format!("file,node-name=f,filename={path}"));
+        let file = BlockBackend::node("f", &file, &none).expect("file");
+        let raw = parse("raw,node-name=r,file=f,offset=512,size=1024");
+        assert_eq!(
+            BlockBackend::node("r", &raw, &none).err().expect("no f").0,
+            "Cannot find device='f' nor node-name='f'"
+        );
+        let find = |_: &str| Some(file.clone());
+        let disk = BlockBackend::node("r", &raw, &find).expect("raw");
+        assert_eq!((disk.size(), disk.start), (1024, 512));
+        disk.write(0, b"here").expect("write");
+        let mut back = [0; 4];
+        file.read(512, &mut back).expect("read");
+        assert_eq!(&back, b"here");
+        disk.claim(true, false).expect("claim");
+        assert_eq!(
+            file.claim(true, false).expect_err("conflict").0,
+            "Conflicts with use by r as 'root', which does not allow 'write' on f"
+        );
+        let far = parse("raw,node-name=r,file=f,offset=1048576");
+        assert!(
+            BlockBackend::node("r", &far, &find).err().expect("far").0.starts_with("Offset (1048576) cannot")
+        );
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn zeros_can_be_found_in_writes() {
+        use std::os::unix::fs::MetadataExt;
+        let path = image("zeroes", 1 << 20);
+        let disk = open(&path, |o| {
+            o.detect_zeroes = DetectZeroes::Unmap;
+            o.discard = Discard::Unmap;
+        })
+        .expect("open");
+        let ram = RamBlock::new("ram", 1 << 16).expect("ram");
+        let all = [ram.slice(0, 1 << 16).expect("all")];
+        ram.write(5, b"x");
+        disk.writev(0, &all).expect("write");
+        assert!(std::fs::metadata(&path).expect("file").blocks() > 0);
+        ram.write(5, b"\0");
+        disk.writev(0, &all).expect("write");
+        assert_eq!(std::fs::metadata(&path).expect("file").blocks(), 0);
+        let mut back = [1; 8];
+        disk.read(0, &mut back).expect("read");
+        assert_eq!(back, [0; 8]);
         std::fs::remove_file(path).expect("remove");
     }
 
@@ -460,8 +627,8 @@ mod tests {
     fn errors_are_worded_as_in_qemu() {
         let text = open("/nonexistent/x", |_| {}).err().expect("error").0;
         assert_eq!(text, "Could not open '/nonexistent/x': No such file or directory");
-        let text = open("x", |o| o.format = Some("qcow2".to_owned())).err().expect("error").0;
-        assert_eq!(text, "Unknown driver 'qcow2'");
+        let text = open("/tmp", |o| o.auto_read_only = true).err().expect("error").0;
+        assert_eq!(text, "'file' driver requires '/tmp' to be a regular file");
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Block back ends: what a disk device reads and writes.
 //!
-//! A [`BlockBackend`] is an image file in raw format: opened with the caching that was asked for, locked against other
-//! users in QEMU's byte layout, and addressed in bytes. Other formats are refused by name.
+//! A [`BlockBackend`] is an image file in raw format, or a part of one: opened with the caching that was asked for,
+//! locked against other users in QEMU's byte layout as soon as a device uses it, and addressed in bytes. Other formats
+//! are refused by name.
 #![forbid(unsafe_code)]
 
 mod backend;
+mod file;
 mod lock;
+mod node;
 mod options;
 mod probe;
 
-pub use backend::BlockBackend;
-pub use options::{BlockOptions, Cache, Discard, Interface};
+pub use backend::{BlockBackend, NoMedium};
+pub use node::{Child, Node, check_name};
+pub use options::{BlockOptions, Cache, DetectZeroes, Discard, DriveOptions, Interface, Locking, OnError};
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! `-drive` and the raw and file drivers of `-blockdev`, as typed options.
+//! How an image is opened and used, and the keys of `-drive`.
 
 use crate::BlockError;
 
@@ -11,6 +11,12 @@ pub struct Cache {
     pub no_flush: bool,
     /// The device tells the guest that it has a write cache; off: every write is flushed.
     pub writeback: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { direct: false, no_flush: false, writeback: true }
+    }
 }
 
 impl Cache {
@@ -29,71 +35,145 @@ impl Cache {
 }
 
 /// What happens to discarded blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discard {
     /// Nothing.
+    #[default]
     Ignore,
     /// Their space is given back to the host.
     Unmap,
 }
 
-/// Where `-drive if=` puts the image.
+/// What happens to writes of nothing but zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectZeroes {
+    /// They are writes.
+    #[default]
+    Off,
+    /// They become write-zeroes requests.
+    On,
+    /// They become write-zeroes requests that may give space back, where discarding is on.
+    Unmap,
+}
+
+/// Whether the image is locked against other users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locking {
+    /// Where the host's file system can.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What a device does when the host cannot read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The guest is told.
+    Report,
+    /// The guest is told that all went well.
+    Ignore,
+    /// The machine stops, and tries again when it goes on.
+    Stop,
+    /// As `Stop` when the host has no space left, as `Report` otherwise.
+    Enospc,
+}
+
+impl OnError {
+    /// The policy called `name`; `write` tells which requests it is for.
+    fn by_name(name: &str, write: bool) -> Result<Self, BlockError> {
+        Ok(match name {
+            "report" => Self::Report,
+            "ignore" => Self::Ignore,
+            "stop" => Self::Stop,
+            "enospc" if write => Self::Enospc,
+            _ => {
+                let kind = if write { "write" } else { "read" };
+                return Err(BlockError(format!("'{name}' invalid {kind} error action")));
+            }
+        })
+    }
+}
+
+/// Where `-drive if=` puts the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interface {
     /// A device names it by id.
     None,
     /// A virtio-blk device is made for it.
     Virtio,
-    /// The board's default (IDE).
-    Default,
+    /// By a device that is not built.
+    Unbuilt(&'static str),
 }
 
 /// One image with how to open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockOptions {
-    /// `id=` (or `node-name=`).
-    pub id: Option<String>,
-    /// `file=`.
+    /// The path; `None`: a drive without medium.
     pub file: Option<String>,
     /// `format=`; `None`: guess.
     pub format: Option<String>,
-    /// `if=`.
-    pub interface: Interface,
-    /// `readonly=`.
+    /// Writes are refused.
     pub read_only: bool,
-    /// `snapshot=`: writes go to a temporary file. Refused for now.
-    pub snapshot: bool,
+    /// A file that cannot be opened for writing is opened for reading.
+    pub auto_read_only: bool,
+    /// Other users are neither locked out nor minded.
+    pub force_share: bool,
+    /// Locks.
+    pub locking: Locking,
     /// `cache=` and its parts.
     pub cache: Cache,
     /// `discard=`.
     pub discard: Discard,
-    /// Whether other writers are tolerated.
-    pub share_rw: bool,
-    /// `offset=` of the raw format: where in the file the disk begins.
+    /// `detect-zeroes=`.
+    pub detect_zeroes: DetectZeroes,
+    /// Where in the file the disk begins.
     pub offset: u64,
-    /// `size=` of the raw format.
+    /// Size of the disk; `None`: the rest of the file.
     pub size: Option<u64>,
-    /// `serial=`.
-    pub serial: Option<String>,
+    /// Policy for reads, unless the device has one.
+    pub read_error: OnError,
+    /// Policy for writes, unless the device has one.
+    pub write_error: OnError,
 }
 
 impl Default for BlockOptions {
     fn default() -> Self {
         Self {
-            id: None,
             file: None,
             format: None,
-            interface: Interface::Default,
             read_only: false,
-            snapshot: false,
-            cache: Cache { direct: false, no_flush: false, writeback: true },
+            auto_read_only: false,
+            force_share: false,
+            locking: Locking::Auto,
+            cache: Cache::default(),
             discard: Discard::Ignore,
-            share_rw: false,
+            detect_zeroes: DetectZeroes::Off,
             offset: 0,
             size: None,
-            serial: None,
+            read_error: OnError::Report,
+            write_error: OnError::Enospc,
         }
     }
+}
+
+/// A `-drive` as its keys say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriveOptions {
+    /// `id=`.
+    pub id: Option<String>,
+    /// `node-name=`.
+    pub node_name: Option<String>,
+    /// `if=`.
+    pub interface: Interface,
+    /// Place among the drives of the interface, if it was given (`index=` or `unit=`).
+    pub index: Option<u64>,
+    /// `bus=`, if given.
+    pub bus: Option<u64>,
+    /// The image.
+    pub image: BlockOptions,
 }
 
 fn on_off(key: &str, value: &str) -> Result<bool, BlockError> {
@@ -108,93 +188,237 @@ fn number(key: &str, value: &str) -> Result<u64, BlockError> {
     value.parse().map_err(|_| BlockError(format!("Parameter '{key}' expects a number")))
 }
 
-fn refuse(key: &str, value: &str) -> BlockError {
-    BlockError(format!("{key}={value} is not supported"))
+/// A number of bytes with an optional suffix.
+fn size(key: &str, value: &str) -> Result<u64, BlockError> {
+    keyval::parse_size(key, value, 1).map_err(|error| BlockError(error.0))
 }
 
-impl BlockOptions {
-    /// Reads the keys of `-drive`.
-    ///
-    /// # Errors
-    /// An unknown key, a value that does not fit, or something that is not built: QEMU's texts where it has one.
-    pub fn from_drive<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, BlockError> {
-        let mut this = Self::default();
-        for (key, value) in pairs {
-            match key {
-                "id" | "node-name" => this.id = Some(value.to_owned()),
-                "file" | "file.filename" => this.file = Some(value.to_owned()),
-                "file.driver" if value == "file" => {}
-                "format" | "driver" => this.format = Some(value.to_owned()),
-                "if" => {
-                    this.interface = match value {
-                        "none" => Interface::None,
-                        "virtio" => Interface::Virtio,
-                        "ide" | "scsi" | "floppy" | "pflash" | "mtd" | "sd" | "xen" => {
-                            return Err(refuse(key, value));
-                        }
-                        _ => return Err(BlockError(format!("unsupported bus type '{value}'"))),
-                    }
-                }
-                "readonly" | "read-only" => this.read_only = on_off(key, value)?,
-                "snapshot" => {
-                    if on_off(key, value)? {
-                        return Err(refuse(key, value));
-                    }
-                }
-                "cache" => {
-                    this.cache =
-                        Cache::by_name(value).ok_or_else(|| BlockError("invalid cache option".to_owned()))?;
-                }
-                "cache.direct" => this.cache.direct = on_off(key, value)?,
-                "cache.no-flush" => this.cache.no_flush = on_off(key, value)?,
-                "cache.writeback" => this.cache.writeback = on_off(key, value)?,
-                "aio" => match value {
-                    "threads" => {}
-                    "native" | "io_uring" => return Err(refuse(key, value)),
-                    _ => return Err(BlockError("invalid aio option".to_owned())),
-                },
-                "discard" => {
-                    this.discard = match value {
-                        "ignore" | "off" => Discard::Ignore,
-                        "unmap" | "on" => Discard::Unmap,
-                        _ => return Err(BlockError("Invalid discard option".to_owned())),
-                    }
-                }
-                "detect-zeroes" if value == "off" => {}
-                "media" => match value {
-                    "disk" => {}
-                    "cdrom" => return Err(refuse(key, value)),
-                    _ => return Err(BlockError(format!("'{value}' invalid media"))),
-                },
-                "werror" | "rerror" => return Err(refuse(key, value)),
-                "offset" => this.offset = number(key, value)?,
-                "size" => this.size = Some(number(key, value)?),
-                "serial" => this.serial = Some(value.to_owned()),
-                "index" | "bus" | "unit" => {
-                    number(key, value)?;
-                    if this.interface != Interface::None {
-                        return Err(refuse(key, value));
-                    }
-                }
-                _ if is_known(key) => return Err(refuse(key, value)),
-                _ => {
-                    let format = this.format.as_deref().unwrap_or("raw");
-                    return Err(BlockError(format!(
-                        "Block format '{format}' does not support the option '{key}'"
-                    )));
-                }
-            }
+fn refuse(key: &str, value: &str) -> BlockError {
+    BlockError(format!("'{key}={value}' is not supported by this build"))
+}
+
+/// Formats that QEMU knows and that are not built.
+pub(crate) const UNBUILT_FORMATS: &[&str] = &[
+    "blkdebug",
+    "blklogwrites",
+    "blkreplay",
+    "blkverify",
+    "bochs",
+    "cloop",
+    "compress",
+    "copy-before-write",
+    "copy-on-read",
+    "dmg",
+    "ftp",
+    "ftps",
+    "gluster",
+    "host_cdrom",
+    "host_device",
+    "http",
+    "https",
+    "io_uring",
+    "iscsi",
+    "iser",
+    "luks",
+    "nbd",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "parallels",
+    "preallocate",
+    "qcow",
+    "qcow2",
+    "qed",
+    "quorum",
+    "rbd",
+    "replication",
+    "snapshot-access",
+    "ssh",
+    "throttle",
+    "vdi",
+    "vhdx",
+    "vmdk",
+    "vpc",
+    "vvfat",
+];
+
+/// Checks that the format is one that is built.
+pub(crate) fn check_format(name: &str) -> Result<(), BlockError> {
+    match name {
+        "raw" => Ok(()),
+        _ if UNBUILT_FORMATS.contains(&name) => {
+            Err(BlockError(format!("format '{name}' is not supported by this build")))
         }
-        Ok(this)
+        _ => Err(BlockError(format!("Unknown driver '{name}'"))),
     }
 }
 
 /// Keys of QEMU's that are not built.
 fn is_known(key: &str) -> bool {
-    key.starts_with("throttling.")
-        || key.starts_with("bps")
-        || key.starts_with("iops")
-        || matches!(key, "detect-zeroes" | "copy-on-read" | "stats-account-invalid" | "stats-account-failed")
+    ["throttling.", "bps", "iops", "stats-"].iter().any(|prefix| key.starts_with(prefix))
+        || matches!(
+            key,
+            "group" | "copy-on-read" | "file.pr-manager" | "file.aio-max-batch" | "file.drop-cache"
+        )
+}
+
+/// What QEMU's option list checks before anything is made of it.
+fn check_types(key: &str, value: &str) -> Result<(), BlockError> {
+    match key {
+        "index" | "bus" | "unit" => number(key, value).map(drop),
+        "snapshot" | "copy-on-read" | "cache.direct" | "cache.no-flush" | "cache.writeback" => {
+            on_off(key, value).map(drop)
+        }
+        // The old spelling is renamed before it is looked at.
+        "readonly" | "read-only" => on_off("read-only", value).map(drop),
+        _ => Ok(()),
+    }
+}
+
+impl DriveOptions {
+    /// Reads the keys of `-drive`.
+    ///
+    /// # Errors
+    /// An unknown key, a value that does not fit, or something that is not built: QEMU's texts where it has one.
+    pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, BlockError> {
+        let get = |key: &str| pairs.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        for (key, value) in pairs {
+            check_types(key, value)?;
+        }
+        if let Some(media) = get("media") {
+            match media {
+                "disk" => {}
+                "cdrom" => return Err(refuse("media", media)),
+                _ => return Err(BlockError(format!("'{media}' invalid media"))),
+            }
+        }
+        let interface = match get("if").unwrap_or("ide") {
+            "none" => Interface::None,
+            "virtio" => Interface::Virtio,
+            other => {
+                let known = ["ide", "scsi", "floppy", "pflash", "mtd", "sd", "xen"];
+                match known.into_iter().find(|name| *name == other) {
+                    Some(name) => Interface::Unbuilt(name),
+                    None => return Err(BlockError(format!("unsupported bus type '{other}'"))),
+                }
+            }
+        };
+        let mut this = Self {
+            id: None,
+            node_name: None,
+            interface,
+            index: None,
+            bus: None,
+            image: BlockOptions { auto_read_only: true, ..BlockOptions::default() },
+        };
+        if get("index").is_some() && (get("bus").is_some() || get("unit").is_some()) {
+            return Err(BlockError("index cannot be used with bus and unit".to_owned()));
+        }
+        let mut rest = Vec::new();
+        for (key, value) in pairs {
+            if !this.set(key, value)? {
+                rest.push((*key, *value));
+            }
+        }
+        let image = &this.image;
+        if let Some(format) = &image.format {
+            check_format(format)?;
+        }
+        if get("format").is_some() && get("driver").is_some() {
+            return Err(BlockError("Cannot specify both 'driver' and 'format'".to_owned()));
+        }
+        if image.file.is_none() && (image.format.is_some() || this.node_name.is_some() || !rest.is_empty()) {
+            return Err(BlockError("Must specify either driver or file".to_owned()));
+        }
+        if let Some((key, value)) = rest.iter().find(|(key, _)| is_known(key)) {
+            return Err(refuse(key, value));
+        }
+        match rest.first() {
+            Some((key, _)) => {
+                let format = image.format.as_deref().unwrap_or("raw");
+                Err(BlockError(format!("Block format '{format}' does not support the option '{key}'")))
+            }
+            None => Ok(this),
+        }
+    }
+
+    /// Takes one key; false: it is not for us.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, BlockError> {
+        let image = &mut self.image;
+        match key {
+            "if" | "media" => {}
+            "id" => self.id = Some(value.to_owned()),
+            "node-name" => self.node_name = Some(value.to_owned()),
+            "index" | "unit" => self.index = Some(number(key, value)?),
+            "bus" => self.bus = Some(number(key, value)?),
+            "file" | "file.filename" => image.file = Some(value.to_owned()).filter(|path| !path.is_empty()),
+            "file.driver" => {
+                if value != "file" {
+                    check_format(value)
+                        .and(Err(BlockError(format!("'{key}={value}' is not supported by this build"))))?;
+                }
+            }
+            "file.locking" | "locking" => image.locking = locking(key, value)?,
+            "format" | "driver" => image.format = Some(value.to_owned()),
+            "readonly" | "read-only" => image.read_only = on_off("read-only", value)?,
+            "auto-read-only" => image.auto_read_only = on_off(key, value)?,
+            "force-share" => image.force_share = on_off(key, value)?,
+            "snapshot" => {
+                if on_off(key, value)? {
+                    return Err(refuse(key, value));
+                }
+            }
+            "cache" => {
+                image.cache =
+                    Cache::by_name(value).ok_or_else(|| BlockError("invalid cache option".to_owned()))?;
+            }
+            "cache.direct" => image.cache.direct = on_off(key, value)?,
+            "cache.no-flush" => image.cache.no_flush = on_off(key, value)?,
+            "cache.writeback" => image.cache.writeback = on_off(key, value)?,
+            "aio" | "file.aio" => match value {
+                "threads" => {}
+                "native" | "io_uring" => return Err(refuse(key, value)),
+                _ => return Err(BlockError("invalid aio option".to_owned())),
+            },
+            "discard" => {
+                image.discard = match value {
+                    "ignore" | "off" => Discard::Ignore,
+                    "unmap" | "on" => Discard::Unmap,
+                    _ => return Err(BlockError("Invalid discard option".to_owned())),
+                }
+            }
+            "detect-zeroes" => {
+                image.detect_zeroes = detect_zeroes(value)
+                    .ok_or_else(|| BlockError(format!("invalid parameter value: {value}")))?;
+            }
+            "werror" => image.write_error = OnError::by_name(value, true)?,
+            "rerror" => image.read_error = OnError::by_name(value, false)?,
+            "offset" => image.offset = size(key, value)?,
+            "size" => image.size = Some(size(key, value)?),
+            "copy-on-read" if !on_off(key, value)? => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+pub(crate) fn detect_zeroes(value: &str) -> Option<DetectZeroes> {
+    Some(match value {
+        "off" => DetectZeroes::Off,
+        "on" => DetectZeroes::On,
+        "unmap" => DetectZeroes::Unmap,
+        _ => return None,
+    })
+}
+
+pub(crate) fn locking(key: &str, value: &str) -> Result<Locking, BlockError> {
+    Ok(match value {
+        "auto" => Locking::Auto,
+        "on" => Locking::On,
+        "off" => Locking::Off,
+        _ => return Err(BlockError(format!("Parameter '{key}' does not accept value '{value}'"))),
+    })
 }
 
 #[cfg(test)]
@@ -203,29 +427,43 @@ mod tests {
 
     #[test]
     fn a_drive_is_read() {
-        let drive = BlockOptions::from_drive([
+        let drive = DriveOptions::parse(&[
             ("file", "x.img"),
             ("if", "none"),
             ("id", "d0"),
             ("format", "raw"),
             ("cache", "none"),
             ("readonly", "on"),
+            ("werror", "stop"),
         ])
         .expect("drive");
         assert_eq!((drive.id.as_deref(), drive.interface), (Some("d0"), Interface::None));
-        assert_eq!(drive.cache, Cache { direct: true, no_flush: false, writeback: true });
-        assert!(drive.read_only);
+        assert_eq!(drive.image.cache, Cache { direct: true, no_flush: false, writeback: true });
+        assert!(drive.image.read_only && drive.image.auto_read_only);
+        assert_eq!((drive.image.write_error, drive.image.read_error), (OnError::Stop, OnError::Report));
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
+    fn what_is_wrong_or_not_built_is_refused_by_name() {
         for (key, value, text) in [
-            ("snapshot", "on", "snapshot=on is not supported"),
-            ("throttling.iops-total", "5", "throttling.iops-total=5 is not supported"),
+            ("snapshot", "on", "'snapshot=on' is not supported by this build"),
+            ("throttling.iops-total", "5", "'throttling.iops-total=5' is not supported by this build"),
             ("foo", "1", "Block format 'raw' does not support the option 'foo'"),
             ("cache", "foo", "invalid cache option"),
+            ("format", "qcow2", "format 'qcow2' is not supported by this build"),
+            ("format", "foo", "Unknown driver 'foo'"),
+            ("rerror", "enospc", "'enospc' invalid read error action"),
+            ("media", "foo", "'foo' invalid media"),
+            ("if", "foo", "unsupported bus type 'foo'"),
+            ("index", "x", "Parameter 'index' expects a number"),
         ] {
-            assert_eq!(BlockOptions::from_drive([(key, value)]).expect_err(key).0, text);
+            let pairs = [("file", "x"), ("if", "none"), (key, value)];
+            assert_eq!(DriveOptions::parse(&pairs).expect_err(key).0, text);
         }
+        assert!(DriveOptions::parse(&[("if", "none")]).expect("no medium").image.file.is_none());
+        assert_eq!(
+            DriveOptions::parse(&[("if", "none"), ("foo", "on")]).expect_err("nothing").0,
+            "Must specify either driver or file"
+        );
     }
 }

@@ -9,6 +9,7 @@ use crate::socket;
 use crate::spec::{Kind, Spec, SpecError};
 use eventloop::LoopHandle;
 use parking_lot::Mutex;
+use qdev::{DeviceError, Links};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::sync::Arc;
@@ -149,6 +150,29 @@ impl Chardevs {
             None => {
                 let port: Arc<dyn Port> = entry.device.clone();
                 Ok(CharFrontend::new(port))
+            }
+        }
+    }
+
+    /// The name under which the table stands among a machine's links.
+    pub const LINK: &'static str = "chardevs";
+
+    /// The front end that property `chardev` of a device type `owner` names; `None` for an empty value.
+    ///
+    /// # Errors
+    /// There is no such character device, or it is in use: QEMU's texts.
+    pub fn link(links: &Links, owner: &str, id: &str) -> Result<Option<CharFrontend>, DeviceError> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let table = links.get::<Self>(Self::LINK);
+        let Some(table) = table.filter(|table| table.contains(id)) else {
+            return Err(DeviceError::new(format!("Property '{owner}.chardev' can't find value '{id}'")));
+        };
+        match table.claim(id) {
+            Ok(front) => Ok(Some(front)),
+            Err(error) => {
+                Err(DeviceError::new(format!("Property '{owner}.chardev' can't take value '{id}': {error}")))
             }
         }
     }

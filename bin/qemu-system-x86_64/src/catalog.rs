@@ -21,16 +21,7 @@ pub fn catalog() -> Catalog {
                 max_cpus: 4096,
             },
         ],
-        devices: virtio::BLK_SPECS.iter().chain(&virtio::RNG_SPECS).collect(),
-        objects: vec![
-            (
-                "memory-backend-ram",
-                "  prealloc=<bool>        - Preallocate memory\n  share=<bool>           - Mark the memory as private to \
-                 QEMU or shared\n  size=<int>             - Size of the memory region (ex: 500M)\n",
-            ),
-            ("rng-builtin", ""),
-            ("rng-random", "  filename=<string>\n"),
-        ],
+        devices: vm::devices(),
         cpu_help: x86::models::help,
         machine_help: |name| {
             format!(

@@ -14,9 +14,8 @@ fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     report::set_program(program.rsplit('/').next().unwrap_or_default());
     let args: Vec<String> = args.collect();
-    let catalog = catalog::catalog();
-    match cmdline::parse(&args, &catalog) {
-        Ok(Outcome::Run(plan)) => match run(&plan, &catalog) {
+    match cmdline::parse(&args, &catalog::catalog()) {
+        Ok(Outcome::Run(plan)) => match run(&plan) {
             // The kernel keeps the low byte.
             Ok(status) => ExitCode::from((status & 0xff) as u8),
             Err(text) => {
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 /// Makes the machine and runs it to its end; an error without a text has been told already.
-fn run(plan: &cmdline::Plan, catalog: &cmdline::Catalog) -> Result<i32, Option<String>> {
+fn run(plan: &cmdline::Plan) -> Result<i32, Option<String>> {
     // Before any thread exists: a fork keeps only the calling one.
     let readiness = match plan.daemonize {
         true => Some(detach::detach().map_err(|error| format!("cannot go to the background: {error}"))?),
@@ -47,7 +46,6 @@ fn run(plan: &cmdline::Plan, catalog: &cmdline::Catalog) -> Result<i32, Option<S
     };
     let _pidfile = plan.pidfile.as_deref().map(|path| PidLock::create(Path::new(path))).transpose()?;
     let setup = vm::Setup {
-        devices: &catalog.devices,
         // A log without a file goes to standard error, which then stays open.
         ready: Box::new(|| readiness.map_or(Ok(()), |readiness| readiness.ready(report::log::mask() != 0))),
     };

@@ -1,223 +1,80 @@
 //! Drives and block nodes.
 
-use crate::misc::reason;
 use crate::parse::{Builder, Raw, Stop, refuse};
-use crate::{Blockdev, Cache, Drive, DriveInterface};
-use json::Value;
-use keyval::{Opts, parse_bool};
+use crate::{Blockdev, Drive};
+use block::{DriveOptions, Interface, Node};
+use keyval::Opts;
 
-/// Keys of `-drive` that QEMU knows and this build does not.
-fn known_but_unbuilt(key: &str) -> bool {
-    matches!(
-        key,
-        "bus"
-            | "unit"
-            | "rerror"
-            | "werror"
-            | "copy-on-read"
-            | "detect-zeroes"
-            | "group"
-            | "driver"
-            | "node-name"
-            | "auto-read-only"
-            | "force-share"
-            | "offset"
-            | "size"
-            | "locking"
-            | "stats-intervals"
-    ) || ["bps", "iops", "throttling.", "file.", "stats-"].iter().any(|prefix| key.starts_with(prefix))
+impl From<block::BlockError> for Stop {
+    fn from(error: block::BlockError) -> Self {
+        Self::Refused(error.0)
+    }
 }
 
 pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, None);
-    let interface = opts.get("if").unwrap_or("ide");
-    if !["none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen"].contains(&interface) {
-        return refuse(format!("unsupported bus type '{interface}'"));
+    crate::misc::warn_short_form(&opts);
+    if matches!(opts.get("format"), Some("help" | "?")) {
+        return Err(Stop::Text(
+            "Supported formats: file raw\nSupported formats (read-only):\n".to_owned(),
+            0,
+        ));
     }
-    let Some(file) = opts.get("file") else { return refuse("Must specify either driver or file") };
-    let mut drive = Drive {
-        location: raw.location.clone(),
-        id: String::new(),
-        file: file.to_owned(),
-        interface: DriveInterface::None,
-        format_given: false,
-        read_only: false,
-        cache: Cache::default(),
-        discard: false,
-    };
-    for (key, value) in opts.iter() {
-        match key {
-            "file" | "id" | "if" | "index" => {}
-            "media" if value == "disk" => {}
-            "media" if value != "cdrom" => return refuse(format!("'{value}' invalid media")),
-            "format" if value == "raw" => drive.format_given = true,
-            "format" => {
-                let known = [
-                    "qcow2",
-                    "qed",
-                    "qcow",
-                    "vmdk",
-                    "vdi",
-                    "vpc",
-                    "vhdx",
-                    "dmg",
-                    "parallels",
-                    "bochs",
-                    "cloop",
-                    "luks",
-                ];
-                if !known.contains(&value) {
-                    return refuse(format!("Unknown driver '{value}'"));
-                }
-                return refuse(format!("format '{value}' is not supported by this build"));
-            }
-            "readonly" | "read-only" => drive.read_only = parse_bool("read-only", value)?,
-            "cache" => match cache_mode(value) {
-                Some(mode) => drive.cache = mode,
-                None => return refuse("invalid cache option"),
-            },
-            "cache.direct" => drive.cache.direct = parse_bool(key, value)?,
-            "cache.no-flush" => drive.cache.no_flush = parse_bool(key, value)?,
-            "cache.writeback" => drive.cache.writeback = parse_bool(key, value)?,
-            "discard" => match value {
-                "unmap" | "on" => drive.discard = true,
-                "ignore" | "off" => drive.discard = false,
-                _ => return refuse("Invalid discard option"),
-            },
-            "aio" if value == "threads" => {}
-            "snapshot" if !parse_bool(key, value)? => {}
-            "aio" if !matches!(value, "native" | "io_uring") => return refuse("invalid aio option"),
-            "aio" | "snapshot" | "media" => {
-                return refuse(format!("'{key}={value}' is not supported by this build"));
-            }
-            _ if known_but_unbuilt(key) => return refuse(format!("'{key}' is not supported by this build")),
-            _ => return refuse(format!("Block format 'raw' does not support the option '{key}'")),
+    let id = opts.get("id").map(str::to_owned);
+    if let Some(id) = &id {
+        builder.claim_id("drive", id)?;
+    }
+    let pairs: Vec<_> = opts.iter().collect();
+    let options = DriveOptions::parse(&pairs)?;
+    if let Interface::Unbuilt(name) = options.interface {
+        if let Some(file) = &options.image.file
+            && let Err(error) = std::fs::File::open(file)
+        {
+            return refuse(format!("Could not open '{file}': {}", crate::misc::reason(&error)));
         }
+        return refuse(format!("'if={name}' is not supported by this build"));
     }
-    if let Some(error) = std::fs::File::open(&drive.file).err() {
-        return refuse(format!("Could not open '{}': {}", drive.file, reason(&error)));
+    if options.image.file.is_none() && options.interface == Interface::Virtio {
+        return refuse("Device needs media, but drive is empty");
     }
-    drive.interface = match interface {
-        "none" => DriveInterface::None,
-        "virtio" => DriveInterface::Virtio,
-        _ => return refuse(format!("'if={interface}' is not supported by this build")),
+    // Places of an interface are numbered; `bus` and `unit` say the same where a bus holds one drive.
+    let taken =
+        |index: u64| builder.plan.drives.iter().any(|d| place(&d.options) == (options.interface, index));
+    let index = options.index.or(options.bus);
+    let index = match index {
+        Some(index) if taken(index) => {
+            let bus = options.bus.unwrap_or(0);
+            let unit = options.index.unwrap_or(0);
+            return refuse(format!("drive with bus={bus}, unit={unit} (index={index}) exists"));
+        }
+        Some(index) => index,
+        None => (0..).find(|index| !taken(*index)).unwrap_or(0),
     };
-    drive.id = match opts.get("id") {
-        Some(id) => id.to_owned(),
+    let id = match id {
+        Some(id) => id,
         None => {
-            let index = builder.plan.drives.len();
-            match drive.interface {
-                DriveInterface::Virtio => {
-                    builder.virtio_drives += 1;
-                    format!("virtio{}", builder.virtio_drives - 1)
-                }
-                DriveInterface::None => format!("none{index}"),
-            }
+            let kind = if options.interface == Interface::Virtio { "virtio" } else { "none" };
+            let id = format!("{kind}{index}");
+            builder.claim_id("drive", &id)?;
+            id
         }
     };
-    builder.claim_id("drive", &drive.id.clone())?;
-    builder.plan.drives.push(drive);
+    let options = DriveOptions { index: Some(index), bus: None, ..options };
+    builder.plan.drives.push(Drive { location: raw.location.clone(), id, options });
     Ok(())
 }
 
-fn cache_mode(name: &str) -> Option<Cache> {
-    let mode = |writeback, direct, no_flush| Some(Cache { writeback, direct, no_flush });
-    match name {
-        "none" | "off" => mode(true, true, false),
-        "writeback" => mode(true, false, false),
-        "writethrough" => mode(false, false, false),
-        "directsync" => mode(false, true, false),
-        "unsafe" => mode(true, false, true),
-        _ => None,
-    }
+fn place(options: &DriveOptions) -> (Interface, u64) {
+    (options.interface, options.index.unwrap_or(0))
 }
-
-/// Block drivers that QEMU knows and this build does not.
-const UNBUILT_DRIVERS: &[&str] = &[
-    "blkdebug",
-    "blklogwrites",
-    "blkreplay",
-    "blkverify",
-    "bochs",
-    "cloop",
-    "compress",
-    "copy-before-write",
-    "copy-on-read",
-    "dmg",
-    "ftp",
-    "ftps",
-    "host_cdrom",
-    "host_device",
-    "http",
-    "https",
-    "iscsi",
-    "luks",
-    "nbd",
-    "nfs",
-    "null-aio",
-    "null-co",
-    "nvme",
-    "parallels",
-    "preallocate",
-    "qcow",
-    "qcow2",
-    "qed",
-    "quorum",
-    "rbd",
-    "replication",
-    "ssh",
-    "throttle",
-    "vdi",
-    "vhdx",
-    "vmdk",
-    "vpc",
-    "vvfat",
-    "snapshot-access",
-    "io_uring",
-];
 
 pub(crate) fn blockdev(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
-    let node = keyval::dict(raw.value, Some("driver"))?;
-    check_node(&node)?;
-    let Some(Value::Str(name)) = node.get("node-name") else {
-        return refuse("'node-name' must be specified for the root node");
-    };
-    check_node_name(name)?;
-    if !builder.ids.insert(("node", name.clone())) {
-        return refuse(format!("Duplicate nodes with node-name='{name}'"));
+    if matches!(raw.value, "help" | "?") {
+        return refuse("Help is not available for this option");
     }
-    builder.plan.blockdevs.push(Blockdev { location: raw.location.clone(), node });
+    let dict = keyval::dict(raw.value, Some("driver"))?;
+    let node = Node::parse(&dict, !raw.value.starts_with('{'))?;
+    let name = node.name.clone().unwrap_or_default();
+    builder.plan.blockdevs.push(Blockdev { location: raw.location.clone(), name, node });
     Ok(())
-}
-
-fn check_node_name(name: &str) -> Result<(), Stop> {
-    if name.len() > 31 {
-        return refuse("Node name too long");
-    }
-    crate::items::check_id(name).or_else(|_| refuse(format!("Invalid node-name: '{name}'")))
-}
-
-fn check_node(node: &json::Dict) -> Result<(), Stop> {
-    let driver = match node.get("driver") {
-        None => return refuse("Parameter 'driver' is missing"),
-        Some(Value::Str(driver)) => driver,
-        Some(_) => return refuse("Invalid parameter type for 'driver', expected: string"),
-    };
-    match driver.as_str() {
-        "file" => match node.get("filename") {
-            Some(Value::Str(_)) => Ok(()),
-            Some(_) => refuse("Invalid parameter type for 'filename', expected: string"),
-            None => refuse("Parameter 'filename' is missing"),
-        },
-        "raw" => match node.get("file") {
-            Some(Value::Dict(inner)) => check_node(inner),
-            Some(Value::Str(_)) => Ok(()),
-            Some(_) => refuse("Invalid parameter type for 'file', expected: BlockdevRef"),
-            None => refuse("Parameter 'file' is missing"),
-        },
-        other if UNBUILT_DRIVERS.contains(&other) => {
-            refuse(format!("block driver '{other}' is not supported by this build"))
-        }
-        other => refuse(format!("Parameter 'driver' does not accept value '{other}'")),
-    }
 }

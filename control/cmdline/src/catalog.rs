@@ -21,8 +21,6 @@ pub struct Catalog {
     pub machines: Vec<MachineRow>,
     /// Device types.
     pub devices: Vec<&'static qdev::DeviceSpec>,
-    /// Object types (`-object`), with their properties' help lines.
-    pub objects: Vec<(&'static str, &'static str)>,
     /// The text of `-cpu help`.
     pub cpu_help: fn() -> String,
     /// The text of `-machine NAME,help` for a board's full name.

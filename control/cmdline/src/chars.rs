@@ -83,14 +83,7 @@ pub(crate) fn chardev(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
         return Err(Stop::Text(text, 0));
     }
     opts.check(KEYS)?;
-    for flag in &opts.flags {
-        let (key, value) = match flag.strip_prefix("no") {
-            Some(key) if !key.is_empty() => (key, "off"),
-            _ => (flag.as_str(), "on"),
-        };
-        let hint = if flag == "delay" { "nodelay=off".to_owned() } else { format!("{key}={value}") };
-        report::warn_report!("short-form boolean option '{flag}' deprecated\nPlease use {hint} instead");
-    }
+    crate::misc::warn_short_form(&opts);
     let Some(id) = opts.get("id") else { return refuse("chardev: no id specified") };
     builder.claim_id("chardev", id)?;
     let spec = chardev_spec(id, backend, &opts)?;

@@ -29,28 +29,6 @@ impl Builder<'_> {
         refuse(format!("Duplicate ID '{id}' for {group}"))
     }
 
-    /// Refuses device types that do not exist and properties that they do not have or that do not take the value, so
-    /// that the user hears of them before anything is made.
-    pub(crate) fn check_devices(&self) -> Result<(), Stop> {
-        for item in &self.plan.devices {
-            let at = |text: String| Stop::Refused(format!("{}: {text}", item.location));
-            let Some(spec) = self.catalog.device(&item.kind) else {
-                return Err(at(format!("'{}' is not a valid device model name", item.kind)));
-            };
-            if !spec.user_creatable {
-                return Err(at("Parameter 'driver' expects a pluggable device type".to_owned()));
-            }
-            let mut properties = (spec.properties)();
-            for (key, value) in item.props.iter().filter(|(key, _)| key != "bus") {
-                let Some(input) = value.input() else {
-                    return Err(at(format!("Invalid parameter type for '{key}', expected: a single value")));
-                };
-                qdev::set(&mut *properties, spec.name, key, &input).map_err(|error| at(error.0))?;
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn finish_accels(&mut self) -> Result<(), Stop> {
         if !self.machine_accels.is_empty() {
             if !self.plan.accels.is_empty() {
@@ -213,7 +191,7 @@ fn text_item(raw: &Raw<'_>, opts: &Opts, type_key: &str) -> Result<Item, Stop> {
 }
 
 /// Whether the text is meant as JSON.
-fn as_json(text: &str) -> Result<Option<Dict>, Stop> {
+pub(crate) fn as_json(text: &str) -> Result<Option<Dict>, Stop> {
     if !text.starts_with('{') {
         return Ok(None);
     }
@@ -253,47 +231,5 @@ pub(crate) fn device(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
         builder.plan.no_vga = true;
     }
     builder.plan.devices.push(item);
-    Ok(())
-}
-
-pub(crate) fn object(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
-    let catalog = builder.catalog;
-    let item = match as_json(raw.value)? {
-        Some(dict) => json_item(raw, dict, "qom-type")?,
-        None => {
-            let opts = Opts::parse(raw.value, Some("qom-type"));
-            let kind = opts.get("qom-type");
-            if matches!(kind, Some("help" | "?")) {
-                let mut text = "List of user creatable objects:\n".to_owned();
-                for (name, _) in &catalog.objects {
-                    let _ = writeln!(text, "  {name}");
-                }
-                return Err(Stop::Text(text, 0));
-            }
-            let found = catalog.objects.iter().find(|(name, _)| Some(*name) == kind);
-            if let Some((name, lines)) = found
-                && opts.flags.iter().any(|flag| flag == "help" || flag == "?")
-            {
-                let text = if lines.is_empty() {
-                    format!("There are no options for {name}.\n")
-                } else {
-                    format!("{name} options:\n{lines}")
-                };
-                return Err(Stop::Text(text, 0));
-            }
-            if let Some(flag) = opts.flags.first() {
-                return refuse(format!("Expected '=' after parameter '{flag}'"));
-            }
-            text_item(raw, &opts, "qom-type")?
-        }
-    };
-    if !catalog.objects.iter().any(|(name, _)| *name == item.kind) {
-        return refuse(format!("Parameter 'qom-type' does not accept value '{}'", item.kind));
-    }
-    match &item.id {
-        Some(id) => builder.claim_id("object", id)?,
-        None => return refuse("Parameter 'id' is missing"),
-    }
-    builder.plan.objects.push(item);
     Ok(())
 }

@@ -10,6 +10,7 @@ mod chars;
 mod help;
 mod items;
 mod misc;
+mod objects;
 mod options;
 mod parse;
 mod plan;

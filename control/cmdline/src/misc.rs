@@ -11,6 +11,19 @@ pub(crate) fn reason(error: &io::Error) -> String {
     text.rfind(" (os error").map_or(text.clone(), |at| text[..at].to_owned())
 }
 
+/// Warns of keys that stand alone where a value is expected.
+pub(crate) fn warn_short_form(opts: &Opts) {
+    for flag in opts.flags.iter().filter(|flag| *flag != "help" && *flag != "?") {
+        let (key, value) = match flag.strip_prefix("no") {
+            Some(key) if !key.is_empty() => (key, "off"),
+            _ => (flag.as_str(), "on"),
+        };
+        // The one exception: `nodelay` is a key, and `delay` its opposite.
+        let hint = if flag == "delay" { "nodelay=off".to_owned() } else { format!("{key}={value}") };
+        report::warn_report!("short-form boolean option '{flag}' deprecated\nPlease use {hint} instead");
+    }
+}
+
 pub(crate) fn help(_builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {
     Err(Stop::Text(help::usage(), 0))
 }

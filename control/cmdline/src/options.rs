@@ -1,7 +1,7 @@
 //! The table of all options.
 
 use crate::parse::{Builder, Raw, Stop};
-use crate::{block, chars, items, misc};
+use crate::{block, chars, items, misc, objects};
 
 /// What an option does.
 #[derive(Clone, Copy)]
@@ -192,6 +192,6 @@ options! {
         later "jitdump" None, "write a jitdump";
     }
     OBJECT {
-        built "object" Some("type[,id=id][,prop=value][,...]"), "make an object; 'help' lists types" => items::object;
+        built "object" Some("type[,id=id][,prop=value][,...]"), "make an object; 'help' lists types" => objects::object;
     }
 }

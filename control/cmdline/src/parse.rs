@@ -71,7 +71,6 @@ pub(crate) struct Builder<'a> {
     pub(crate) log_file: Option<String>,
     pub(crate) ids: BTreeSet<(&'static str, String)>,
     pub(crate) infos: Vec<Info>,
-    pub(crate) virtio_drives: usize,
 }
 
 /// Questions answered once the whole line is known to be sound.
@@ -108,7 +107,6 @@ pub fn parse(args: &[String], catalog: &Catalog) -> Result<Outcome, Refused> {
         log_file: None,
         ids: BTreeSet::new(),
         infos: Vec::new(),
-        virtio_drives: 0,
     };
     let outcome = builder.read(args).and_then(|()| builder.finish());
     match outcome {
@@ -198,6 +196,7 @@ impl Builder<'_> {
         self.answer()?;
         self.finish_accels()?;
         self.plan.smp = Some(crate::topology::complete(&self.smp, &row)?);
+        self.plan.ram_given = self.ram.is_some();
         self.plan.ram = self.ram.unwrap_or(128 << 20);
         if self.plan.kernel.is_none() {
             if self.plan.append.is_some() {
@@ -207,7 +206,6 @@ impl Builder<'_> {
                 return refuse("-initrd only allowed with -kernel option");
             }
         }
-        self.check_devices()?;
         self.finish_chars()?;
         if !self.display_given {
             report::warn_report!("no display is built into this binary; going on as with -display none");

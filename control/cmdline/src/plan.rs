@@ -37,17 +37,51 @@ impl PropValue {
     }
 }
 
-/// A `-device` or `-object`: type, id and properties in order.
+/// A `-device`: type, id and properties in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// Where it stands on the command line.
     pub location: String,
-    /// Device type (`driver`) or object type (`qom-type`).
+    /// Device type (`driver`).
     pub kind: String,
     /// The id, if any.
     pub id: Option<String>,
     /// All other keys, `bus` and `addr` included.
     pub props: Vec<(String, PropValue)>,
+}
+
+/// An `-object`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Where it stands on the command line.
+    pub location: String,
+    /// Its id.
+    pub id: String,
+    /// What it is.
+    pub kind: ObjectKind,
+}
+
+/// Types of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// The host kernel's random numbers.
+    RngBuiltin,
+    /// Random numbers from a file.
+    RngRandom {
+        /// Its path.
+        filename: String,
+    },
+    /// Guest memory.
+    MemoryBackendRam {
+        /// Bytes.
+        size: u64,
+        /// All of it is touched before the machine starts.
+        prealloc: bool,
+        /// The host may merge its pages with others of the same contents (KSM).
+        merge: bool,
+        /// It is part of the process's core dumps.
+        dump: bool,
+    },
 }
 
 /// The board.
@@ -89,32 +123,6 @@ pub struct Smp {
     pub threads: u32,
 }
 
-/// How a drive is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DriveInterface {
-    /// Not at all: a `-device` names it.
-    None,
-    /// By a virtio-blk-pci of its own.
-    Virtio,
-}
-
-/// What happens to requests beyond the image's own semantics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cache {
-    /// The guest sees a volatile write cache.
-    pub writeback: bool,
-    /// O_DIRECT.
-    pub direct: bool,
-    /// Flushes do nothing.
-    pub no_flush: bool,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { writeback: true, direct: false, no_flush: false }
-    }
-}
-
 /// A `-drive`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drive {
@@ -122,27 +130,19 @@ pub struct Drive {
     pub location: String,
     /// Its id (`virtio0` and so on when not given).
     pub id: String,
-    /// The image file.
-    pub file: String,
-    /// How it is attached.
-    pub interface: DriveInterface,
-    /// `format=raw` was given; otherwise the format is a guess, and block 0 is to be protected.
-    pub format_given: bool,
-    /// Writes are refused.
-    pub read_only: bool,
-    /// The cache mode.
-    pub cache: Cache,
-    /// Discard requests reach the file.
-    pub discard: bool,
+    /// How it is attached, and its image.
+    pub options: block::DriveOptions,
 }
 
-/// A `-blockdev`: a node as a dictionary with `driver` and `node-name`.
-#[derive(Clone, Debug, PartialEq)]
+/// A `-blockdev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blockdev {
     /// Where it stands on the command line.
     pub location: String,
-    /// The node's own description.
-    pub node: json::Dict,
+    /// The node's name.
+    pub name: String,
+    /// The node.
+    pub node: block::Node,
 }
 
 /// A `-global`: a default for a property of a driver.
@@ -323,6 +323,8 @@ pub struct Plan {
     pub smp: Option<Smp>,
     /// Guest RAM in bytes.
     pub ram: u64,
+    /// `-m` was given.
+    pub ram_given: bool,
     /// `-kernel`
     pub kernel: Option<String>,
     /// `-initrd`
@@ -340,7 +342,7 @@ pub struct Plan {
     /// Devices in order.
     pub devices: Vec<Item>,
     /// Objects in order.
-    pub objects: Vec<Item>,
+    pub objects: Vec<Object>,
     /// Property defaults in order.
     pub globals: Vec<Global>,
     /// Character devices to make, in order.

@@ -3,9 +3,12 @@
 use crate::accels;
 use crate::chars;
 use crate::control::Control;
+use crate::devices;
+use crate::drives;
 use crate::image::Image;
 use crate::life::Life;
 use crate::machine::{Machine, Parts};
+use crate::objects;
 use crate::vcpus::{Gate, Vcpus};
 use accel::VcpuSetup;
 use chardev::Chardevs;
@@ -16,7 +19,7 @@ use hostio::signals::Termination;
 use irq::CpuSignals;
 use monitor::Monitor;
 use pc::{Pc, PcConfig};
-use qdev::{DeviceSpec, DeviceTree, Links};
+use qdev::{BootOrder, Context, DeviceTree, Global, Globals, Links};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,8 +55,6 @@ impl From<io::Error> for Failed {
 
 /// What the program brings along.
 pub struct Setup<'a> {
-    /// Device types for `-device`.
-    pub devices: &'a [&'static DeviceSpec],
     /// Called when the machine is made, before it starts: a daemon tells its caller.
     pub ready: Box<dyn FnOnce() -> io::Result<()> + 'a>,
 }
@@ -94,8 +95,14 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let gate = Gate::new(signals.clone());
     let life = Life::new(handle.clone(), clock.clone(), gate.clone(), plan.actions);
     let quit = life.clone();
-    let chardevs = Chardevs::new(handle.clone(), move || quit.quit());
+    let chardevs = Arc::new(Chardevs::new(handle.clone(), move || quit.quit()));
+    let links = Arc::new(Links::default());
+    links.insert(Chardevs::LINK, chardevs.clone());
+    links.insert(BootOrder::LINK, Arc::new(BootOrder::default()));
+    devices::publish_cpus(&links, count);
+    objects::create(plan, &links)?;
     chars::create(plan, &chardevs)?;
+    drives::create(plan, &links)?;
 
     let accelerator = accels::choose(&plan.accels)?;
     let config = x86::models::parse(plan.cpu.as_deref().unwrap_or("qemu64"))?;
@@ -106,7 +113,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         serials.push(user.as_ref().map(|user| chars::claim(&chardevs, user)).transpose()?);
     }
     let board = Pc::new(PcConfig {
-        ram: plan.ram,
+        ram: objects::ram(plan, &links)?,
         cpus: signals.clone(),
         x2apic: realized.features.has("x2apic"),
         serials,
@@ -115,6 +122,13 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         system: life.clone(),
     })
     .map_err(|error| error.to_string())?;
+
+    let tree = DeviceTree::default();
+    tree.add_root_bus(board.pci.clone());
+    tree.add_root_bus(board.isa.clone());
+    devices::reserve_default_slots(plan, &board.pci);
+    let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
+    devices::Maker { tree: &tree, context, globals: &globals(plan) }.make_all(plan)?;
 
     let model = Arc::new(realized.table);
     let mut vcpus = Vec::new();
@@ -137,8 +151,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         vcpus: Vcpus::new(gate, vcpus),
         life: life.clone(),
         chardevs,
-        links: Arc::new(Links::default()),
-        tree: DeviceTree::default(),
+        links,
+        tree,
         image,
     }));
     life.set_machine(&machine);
@@ -146,6 +160,16 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     machine.freeze();
     machine.vcpus.spawn(&life, accelerator.name(), plan.name.debug_threads)?;
     Ok(machine)
+}
+
+/// `-global`.
+fn globals(plan: &Plan) -> Globals {
+    let entry = |global: &cmdline::Global| Global {
+        driver: global.driver.clone(),
+        property: global.property.clone(),
+        value: global.value.clone(),
+    };
+    Globals::new(plan.globals.iter().map(entry).collect())
 }
 
 /// What the real-time clock shows at first, in seconds since 1970.

@@ -2,6 +2,7 @@
 //!
 //! * `assembly`: makes everything that the plan names, in order, and runs the main loop;
 //! * `accels`, `chars`, `image`: the accelerator, the character devices, what the machine boots;
+//! * `catalog`, `objects`, `drives`, `devices`: device types, and what `-object`, `-drive`, `-blockdev`, `-device` make;
 //! * `life`: run states, and what happens at a reset, a power-off, a panic, a signal;
 //! * `vcpus`: the processors' threads, and the gate that stops them;
 //! * `machine`: the assembled machine; `control`: the machine as the monitor steers it.
@@ -9,11 +10,16 @@
 
 mod accels;
 mod assembly;
+mod catalog;
 mod chars;
 mod control;
+mod devices;
+mod drives;
 mod image;
 mod life;
 mod machine;
+mod objects;
 mod vcpus;
 
 pub use assembly::{Failed, Setup, run};
+pub use catalog::devices;

@@ -30,6 +30,8 @@ pub(crate) enum RunState {
     GuestPanicked,
     /// The accelerator cannot go on.
     InternalError,
+    /// The host could not read or write a disk (`werror=stop`).
+    IoError,
 }
 
 impl RunState {
@@ -42,6 +44,7 @@ impl RunState {
             Self::Suspended => "suspended",
             Self::GuestPanicked => "guest-panicked",
             Self::InternalError => "internal-error",
+            Self::IoError => "io-error",
         }
     }
 
@@ -72,6 +75,7 @@ struct Notes {
     powerdown: bool,
     panicked: bool,
     internal_error: bool,
+    io_error: bool,
     signal: Option<signals::Request>,
 }
 
@@ -184,6 +188,7 @@ impl Life {
             *self.state.lock() = RunState::Running;
             if let Some(machine) = self.machine() {
                 machine.thaw();
+                machine.tree.resumed();
             }
             self.clock.start();
             self.gate.resume();
@@ -215,6 +220,9 @@ impl Life {
         let mut end = notes.end;
         if notes.internal_error {
             self.stop(RunState::InternalError);
+        }
+        if notes.io_error {
+            self.stop(RunState::IoError);
         }
         if notes.panicked {
             self.panicked(&actions, &mut end);
@@ -290,6 +298,7 @@ impl SystemControl for Life {
             SystemRequest::GuestPanicked => self.note(|notes| notes.panicked = true),
             // The guest goes on by itself, in its crash kernel.
             SystemRequest::GuestCrashLoaded => {}
+            SystemRequest::IoError => self.note(|notes| notes.io_error = true),
             SystemRequest::Exit(status) => {
                 self.gate.hold();
                 self.end(status);

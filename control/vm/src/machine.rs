@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     /// Run states.
     pub(crate) life: Arc<Life>,
     /// Character devices.
-    pub(crate) chardevs: Chardevs,
+    pub(crate) chardevs: Arc<Chardevs>,
     /// Back ends and objects by name.
     #[expect(dead_code, reason = "for the devices of the command line")]
     pub(crate) links: Arc<Links>,
@@ -50,7 +50,7 @@ pub(crate) struct Parts {
     pub(crate) model: Arc<CpuidTable>,
     pub(crate) vcpus: Vcpus,
     pub(crate) life: Arc<Life>,
-    pub(crate) chardevs: Chardevs,
+    pub(crate) chardevs: Arc<Chardevs>,
     pub(crate) links: Arc<Links>,
     pub(crate) tree: DeviceTree,
     pub(crate) image: Option<Image>,

@@ -13,6 +13,7 @@ pub mod i8042;
 pub mod ioapic;
 pub mod lapic;
 pub mod misc;
+pub mod misc_specs;
 pub mod pic;
 pub mod pit;
 pub mod rtc;

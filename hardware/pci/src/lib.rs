@@ -24,4 +24,5 @@ pub use function::{BarKind, FunctionBuilder, Ids, PciFunction, PciHooks};
 pub use host::{ConfigPorts, Ecam};
 pub use info::class_name;
 pub use msix::MsixLayout;
-pub use slot::{Address, PciProperties, PciSlot, take_properties};
+pub use qdev::take_properties;
+pub use slot::{Address, PciProperties, PciSlot};

@@ -39,6 +39,17 @@ impl PciSlot {
         &self.context
     }
 
+    /// What firmware calls a device of class `kind` (`scsi`, `ethernet`, ...) at this place.
+    pub fn firmware_path(&self, kind: &str) -> String {
+        let (device, function) = (self.at.device(), self.at.function());
+        let root = "/pci@i0cf8";
+        if function == 0 {
+            format!("{root}/{kind}@{device:x}")
+        } else {
+            format!("{root}/{kind}@{device:x},{function:x}")
+        }
+    }
+
     /// Puts the device's function on the bus.
     ///
     /// # Errors
@@ -86,15 +97,6 @@ pub struct PciProperties {
     /// on/off
     #[prop(default = false)]
     pub multifunction: bool,
-}
-
-/// The properties as the type that the spec made them.
-///
-/// # Errors
-/// They are of another type.
-pub fn take_properties<P: Properties>(properties: Box<dyn Properties>) -> Result<Box<P>, DeviceError> {
-    let any: Box<dyn Any> = properties;
-    any.downcast().map_err(|_| DeviceError::new("properties of another device type"))
 }
 
 /// What the properties say of the device's place.

@@ -4,8 +4,10 @@
 //! the pace. The receive timeout takes the time of four characters.
 #![forbid(unsafe_code)]
 
+mod isa_serial;
 mod serial;
 
+pub use isa_serial::ISA_SERIAL_SPEC;
 pub use serial::{Serial, SerialConfig};
 
 /// Port, IRQ of the four standard ports, by index.

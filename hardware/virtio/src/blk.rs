@@ -3,11 +3,14 @@
 use crate::device::{QueueAccess, VirtioDevice};
 use crate::queue::{Chain, gather, part, scatter};
 use crate::transport::{Family, VirtioPci, VirtioProperties};
-use block::BlockBackend;
-use parking_lot::Mutex;
+use block::{BlockBackend, NoMedium, OnError};
 use pci::{PciSlot, take_properties};
-use qdev::{Category, Device, DeviceError, DeviceSpec, OnOffAuto, Properties, Size};
+use qdev::{
+    BootOrder, Category, Device, DeviceError, DeviceSpec, Enumeration, OnOffAuto, Only, Properties, Size,
+    SystemControl, SystemRequest,
+};
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,6 +38,41 @@ const CONFIG_WCE: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuCount(pub u16);
 
+/// What a device does when the host cannot read or write (QEMU's `BlockdevOnError`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ErrorPolicy {
+    #[default]
+    Auto,
+    Report,
+    Ignore,
+    Enospc,
+    Stop,
+}
+
+impl Enumeration for ErrorPolicy {
+    const TYPE: &'static str = "BlockdevOnError";
+    const VALUES: &'static [(&'static str, Self)] = &[
+        ("report", Self::Report),
+        ("ignore", Self::Ignore),
+        ("enospc", Self::Enospc),
+        ("stop", Self::Stop),
+        ("auto", Self::Auto),
+    ];
+}
+
+impl ErrorPolicy {
+    /// The policy, or what the drive says.
+    fn or(self, drive: OnError) -> OnError {
+        match self {
+            Self::Auto => drive,
+            Self::Report => OnError::Report,
+            Self::Ignore => OnError::Ignore,
+            Self::Enospc => OnError::Enospc,
+            Self::Stop => OnError::Stop,
+        }
+    }
+}
+
 /// Properties of the disk.
 #[derive(Properties)]
 struct BlkProperties {
@@ -43,83 +81,183 @@ struct BlkProperties {
     virtio: VirtioProperties,
     /// Node name or ID of a block device to use as a backend
     drive: String,
-    /// Serial number that the guest can ask for
-    serial: String,
-    /// Number of queues (65535: one for each vCPU)
-    #[prop(default = 65535u16)]
-    num_queues: u16,
-    /// Entries of each queue
-    #[prop(default = 256u16)]
-    queue_size: u16,
-    /// Bytes of a block
+    /// A power of two between 512 B and 2 MiB
     #[prop(name = "logical_block_size", default = 0u64)]
     logical_block_size: Size,
-    /// Bytes of a block of the medium
+    /// A power of two between 512 B and 2 MiB
     #[prop(name = "physical_block_size", default = 0u64)]
     physical_block_size: Size,
-    /// Whether the guest may switch the write cache
+    #[prop(name = "min_io_size", default = 0u64)]
+    min_io_size: Size,
+    #[prop(name = "opt_io_size", default = 0u64)]
+    opt_io_size: Size,
+    #[prop(name = "discard_granularity", default = u64::from(u32::MAX))]
+    discard_granularity: Size,
+    /// on/off/auto
+    write_cache: OnOffAuto,
+    #[prop(default = false)]
+    share_rw: bool,
+    /// Error handling policy, report/ignore/enospc/stop/auto
+    rerror: ErrorPolicy,
+    /// Error handling policy, report/ignore/enospc/stop/auto
+    werror: ErrorPolicy,
+    #[prop(default = 0u32)]
+    cyls: u32,
+    #[prop(default = 0u32)]
+    heads: u32,
+    #[prop(default = 0u32)]
+    secs: u32,
+    serial: String,
+    /// on/off
     #[prop(default = true)]
     config_wce: bool,
-    /// Whether there is a write cache
-    write_cache: OnOffAuto,
-    /// Whether the guest may discard blocks
+    /// on/off
+    #[prop(default = Only::new(true))]
+    request_merging: Only<bool>,
+    #[prop(default = u16::MAX)]
+    num_queues: u16,
+    #[prop(default = 256u16)]
+    queue_size: u16,
+    #[prop(default = true)]
+    seg_max_adjust: bool,
+    /// on/off
     #[prop(default = true)]
     discard: bool,
-    /// Whether the guest may have blocks zeroed
+    #[prop(default = true)]
+    report_discard_granularity: bool,
+    /// on/off
     #[prop(default = true)]
     write_zeroes: bool,
-    /// Boot order
+    #[prop(default = MAX_RANGE)]
+    max_discard_sectors: u32,
+    #[prop(default = MAX_RANGE)]
+    max_write_zeroes_sectors: u32,
+    /// on/off
+    #[prop(default = false)]
+    scsi: bool,
     bootindex: Option<i32>,
+}
+
+/// Cylinders, heads and sectors.
+#[derive(Clone, Copy)]
+struct Geometry {
+    cylinders: u16,
+    heads: u8,
+    sectors: u8,
 }
 
 /// The disk.
 struct Blk {
     backend: Arc<BlockBackend>,
+    system: Arc<dyn SystemControl>,
     serial: String,
     queues: u16,
     queue_size: u16,
+    seg_max: u32,
     features: u64,
     block_size: u32,
     physical_exponent: u8,
+    min_io: u16,
+    opt_io: u32,
+    discard_alignment: u32,
+    max_discard: u32,
+    max_zeroes: u32,
+    geometry: Geometry,
+    read_error: OnError,
+    write_error: OnError,
     initial_wce: bool,
     wce: AtomicBool,
-    agreed: Mutex<u64>,
+    /// A request waits for the machine to go on.
+    stopped: AtomicBool,
 }
+
+const MAX_BLOCK: u64 = 2 << 20;
 
 fn block_size(name: &str, value: Size, default: u32) -> Result<u32, DeviceError> {
     match value.0 {
         0 => Ok(default),
-        n if n.is_power_of_two() && (512..=2 << 20).contains(&n) => Ok(n as u32),
-        n if n.is_power_of_two() => Err(DeviceError::new(format!(
-            "Property .{name} doesn't take value {n} (minimum: 512, maximum: 2 MiB)"
+        n if !(SECTOR..=MAX_BLOCK).contains(&n) => Err(DeviceError::new(format!(
+            "Property .{name} doesn't take value {n} (minimum: {SECTOR}, maximum: {MAX_BLOCK})"
         ))),
+        n if n.is_power_of_two() => Ok(n as u32),
         n => {
             Err(DeviceError::new(format!("Property .{name} doesn't take value '{n}', it's not a power of 2")))
         }
     }
 }
 
+/// The geometry that the user gave, or one that suits the size.
+fn geometry(properties: &BlkProperties, sectors: u64) -> Result<Geometry, DeviceError> {
+    let BlkProperties { cyls, heads, secs, .. } = *properties;
+    if cyls | heads | secs == 0 {
+        // 16 heads of 63 sectors, as ATA disks beyond 528 MB tell.
+        let cylinders = (sectors / (16 * 63)).clamp(2, 16383) as u16;
+        return Ok(Geometry { cylinders, heads: 16, sectors: 63 });
+    }
+    for (name, value, most) in [("cyls", cyls, 65535), ("heads", heads, 255), ("secs", secs, 255)] {
+        if value == 0 || value > most {
+            return Err(DeviceError::new(format!("{name} must be between 1 and {most}")));
+        }
+    }
+    Ok(Geometry { cylinders: cyls as u16, heads: heads as u8, sectors: secs as u8 })
+}
+
+fn range_limit(name: &str, value: u32) -> Result<u32, DeviceError> {
+    if (1..=MAX_RANGE).contains(&value) {
+        return Ok(value);
+    }
+    Err(DeviceError::new(format!("invalid {name} property ({value}), must be between 1 and {MAX_RANGE}")))
+}
+
 impl Blk {
-    fn new(properties: &BlkProperties, backend: Arc<BlockBackend>, cpus: u16) -> Result<Self, DeviceError> {
+    fn new(
+        properties: &BlkProperties,
+        backend: Arc<BlockBackend>,
+        system: Arc<dyn SystemControl>,
+        cpus: u16,
+    ) -> Result<Self, DeviceError> {
         let queues =
-            if properties.num_queues == u16::MAX { cpus.clamp(1, 1024) } else { properties.num_queues };
+            if properties.num_queues == u16::MAX { cpus.clamp(1, MAX_QUEUES) } else { properties.num_queues };
+        let queue_size = properties.queue_size;
         if queues == 0 {
             return Err(DeviceError::new("num-queues property must be larger than 0"));
         }
-        if !properties.queue_size.is_power_of_two() || !(4..=1024).contains(&properties.queue_size) {
+        if queue_size <= 2 {
+            return Err(DeviceError::new(format!("invalid queue-size property ({queue_size}), must be > 2")));
+        }
+        if !queue_size.is_power_of_two() || queue_size > 1024 {
             return Err(DeviceError::new(format!(
-                "invalid queue-size property ({}), must be a power of 2 (max 1024)",
-                properties.queue_size
+                "invalid queue-size property ({queue_size}), must be a power of 2 (max 1024)"
             )));
         }
-        if queues > 1023 {
-            return Err(DeviceError::new(format!("invalid number of queues ({queues}), the most is 1023")));
+        if queues > MAX_QUEUES {
+            return Err(DeviceError::new(format!(
+                "invalid number of queues ({queues}), the most is {MAX_QUEUES}"
+            )));
         }
+        let geometry = geometry(properties, backend.size() / SECTOR)?;
         let logical = block_size("logical_block_size", properties.logical_block_size, 512)?;
         let physical = block_size("physical_block_size", properties.physical_block_size, logical)?;
         if logical > physical {
             return Err(DeviceError::new("logical_block_size > physical_block_size not supported"));
         }
+        let multiple = |name: &str, value: u64| match value.is_multiple_of(logical.into()) {
+            true => Ok(value),
+            false => Err(DeviceError::new(format!("{name} must be a multiple of logical_block_size"))),
+        };
+        let min_io = multiple("min_io_size", properties.min_io_size.0)?;
+        let opt_io = multiple("opt_io_size", properties.opt_io_size.0)?;
+        let (Ok(min_io), Ok(opt_io)) =
+            (u16::try_from(min_io / u64::from(logical)), u32::try_from(opt_io / u64::from(logical)))
+        else {
+            return Err(DeviceError::new("min_io_size and opt_io_size must be below 65536 and 2^32 blocks"));
+        };
+        let granularity = match properties.discard_granularity.0 {
+            n if n == u64::from(u32::MAX) => logical.into(),
+            n => multiple("discard_granularity", n)?,
+        };
+        let max_discard = range_limit("max-discard-sectors", properties.max_discard_sectors)?;
+        let max_zeroes = range_limit("max-write-zeroes-sectors", properties.max_write_zeroes_sectors)?;
         let wce = match properties.write_cache {
             OnOffAuto::Auto => backend.options().cache.writeback,
             on => on == OnOffAuto::On,
@@ -133,23 +271,42 @@ impl Blk {
             (F_WRITE_ZEROES, properties.write_zeroes && !backend.is_read_only()),
         ];
         features |= flags.into_iter().filter(|(_, on)| *on).fold(0, |bits, (bit, _)| bits | bit);
-        let serial = if properties.serial.is_empty() {
-            backend.options().serial.clone().unwrap_or_default()
-        } else {
-            properties.serial.clone()
-        };
+        let alignment = if properties.report_discard_granularity { granularity } else { logical.into() };
         Ok(Self {
-            serial,
+            system,
+            serial: properties.serial.clone(),
             queues,
-            queue_size: properties.queue_size,
+            queue_size,
+            seg_max: if properties.seg_max_adjust { u32::from(queue_size) - 2 } else { 126 },
             features,
             block_size: logical,
             physical_exponent: (physical / logical).trailing_zeros() as u8,
+            min_io,
+            opt_io,
+            discard_alignment: u32::try_from(alignment / SECTOR).unwrap_or(u32::MAX),
+            max_discard,
+            max_zeroes,
+            geometry,
+            read_error: properties.rerror.or(backend.options().read_error),
+            write_error: properties.werror.or(backend.options().write_error),
             initial_wce: wce,
             wce: AtomicBool::new(wce),
-            agreed: Mutex::new(0),
+            stopped: AtomicBool::new(false),
             backend,
         })
+    }
+
+    /// What becomes of an operation of the host's: its status, or `Stop` when the machine is to stop.
+    fn outcome(&self, result: io::Result<()>, write: bool) -> Result<u8, Stop> {
+        let Err(error) = result else { return Ok(OK) };
+        let policy = if write { self.write_error } else { self.read_error };
+        let full = error.kind() == io::ErrorKind::StorageFull;
+        match policy {
+            OnError::Ignore => Ok(OK),
+            OnError::Stop => Err(Stop),
+            OnError::Enospc if full => Err(Stop),
+            OnError::Report | OnError::Enospc => Ok(IO_ERROR),
+        }
     }
 
     /// The byte range of a request; `None` when it is not within the disk or not whole blocks.
@@ -162,7 +319,7 @@ impl Blk {
     }
 
     /// Does one request; its status and the bytes written before it. `None`: it makes no sense at all.
-    fn serve(&self, chain: &Chain) -> Option<(u8, u64)> {
+    fn serve(&self, chain: &Chain) -> Option<Result<(u8, u64), Stop>> {
         let mut header = [0; 16];
         if gather(&chain.readable, 0, &mut header) != 16 {
             return None;
@@ -171,24 +328,25 @@ impl Blk {
         let sector = u64::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
         let data_in = chain.writable_len().checked_sub(1)?;
         let data_out = chain.readable_len() - 16;
-        let status = |ok: bool| if ok { OK } else { IO_ERROR };
         Some(match kind {
             // Read.
-            0 => {
-                let ok = self
-                    .range(sector, data_in)
-                    .is_some_and(|at| self.backend.readv(at, &part(&chain.writable, 0, data_in)).is_ok());
-                (status(ok), data_in)
-            }
+            0 => match self.range(sector, data_in) {
+                Some(at) => {
+                    let done = self.backend.readv(at, &part(&chain.writable, 0, data_in));
+                    self.outcome(done, false).map(|status| (status, data_in))
+                }
+                None => Ok((IO_ERROR, data_in)),
+            },
             // Write.
-            1 => {
-                let ok = self.range(sector, data_out).is_some_and(|at| {
-                    self.backend.writev(at, &part(&chain.readable, 16, data_out)).is_ok() && self.settle()
-                });
-                (status(ok), 0)
-            }
+            1 => match self.range(sector, data_out) {
+                Some(at) => {
+                    let done = self.backend.writev(at, &part(&chain.readable, 16, data_out));
+                    self.outcome(done.and_then(|()| self.settle()), true).map(|status| (status, 0))
+                }
+                None => Ok((IO_ERROR, 0)),
+            },
             // Flush.
-            4 => (status(self.backend.flush().is_ok()), 0),
+            4 => self.outcome(self.backend.flush(), true).map(|status| (status, 0)),
             // Identify: 20 bytes, padded with zeros.
             8 => {
                 let mut id = [0; 20];
@@ -196,23 +354,27 @@ impl Blk {
                     *to = from;
                 }
                 let n = scatter(&part(&chain.writable, 0, data_in), 0, &id);
-                (OK, n as u64)
+                Ok((OK, n as u64))
             }
-            11 if self.features & F_DISCARD != 0 => (self.ranges(chain, data_out, false), 0),
-            13 if self.features & F_WRITE_ZEROES != 0 => (self.ranges(chain, data_out, true), 0),
-            _ => (UNSUPPORTED, 0),
+            11 if self.features & F_DISCARD != 0 => {
+                self.ranges(chain, data_out, false).map(|status| (status, 0))
+            }
+            13 if self.features & F_WRITE_ZEROES != 0 => {
+                self.ranges(chain, data_out, true).map(|status| (status, 0))
+            }
+            _ => Ok((UNSUPPORTED, 0)),
         })
     }
 
     /// Without a write cache a write is on the medium before it is done.
-    fn settle(&self) -> bool {
-        self.wce.load(Ordering::SeqCst) || self.backend.flush().is_ok()
+    fn settle(&self) -> io::Result<()> {
+        if self.wce.load(Ordering::SeqCst) { Ok(()) } else { self.backend.flush() }
     }
 
     /// Discard or write zeroes: one segment, as configuration says.
-    fn ranges(&self, chain: &Chain, len: u64, zero: bool) -> u8 {
+    fn ranges(&self, chain: &Chain, len: u64, zero: bool) -> Result<u8, Stop> {
         if len != 16 {
-            return if len == 0 || !len.is_multiple_of(16) { IO_ERROR } else { UNSUPPORTED };
+            return Ok(if len == 0 || !len.is_multiple_of(16) { IO_ERROR } else { UNSUPPORTED });
         }
         let mut raw = [0; 16];
         gather(&chain.readable, 16, &mut raw);
@@ -220,21 +382,27 @@ impl Blk {
         let sectors = u32::from_le_bytes(std::array::from_fn(|i| raw[8 + i]));
         let flags = u32::from_le_bytes(std::array::from_fn(|i| raw[12 + i]));
         if flags & !1 != 0 || (!zero && flags != 0) {
-            return UNSUPPORTED;
+            return Ok(UNSUPPORTED);
         }
+        let most = if zero { self.max_zeroes } else { self.max_discard };
         let len = u64::from(sectors) * SECTOR;
-        let Some(at) = self.range(sector, len).filter(|_| sectors <= MAX_RANGE) else { return IO_ERROR };
+        let Some(at) = self.range(sector, len).filter(|_| sectors <= most) else { return Ok(IO_ERROR) };
         let done = if zero {
-            self.backend.write_zeroes(at, len, flags & 1 != 0).is_ok() && self.settle()
+            self.backend.write_zeroes(at, len, flags & 1 != 0).and_then(|()| self.settle())
         } else {
-            self.backend.discard(at, len).is_ok()
+            self.backend.discard(at, len)
         };
-        if done { OK } else { IO_ERROR }
+        self.outcome(done, true)
     }
 }
 
+/// The machine is to stop before a request is tried again.
+struct Stop;
+
 /// Most sectors of a discard or write-zeroes segment.
 const MAX_RANGE: u32 = 4_194_303;
+/// Most queues: with one vector each and one for configuration.
+const MAX_QUEUES: u16 = 1024;
 
 impl VirtioDevice for Blk {
     fn id(&self) -> u16 {
@@ -251,23 +419,22 @@ impl VirtioDevice for Blk {
 
     fn config(&self) -> Vec<u8> {
         let sectors = self.backend.size() / SECTOR;
-        let cylinders = (sectors / (16 * 63)).clamp(2, 16383) as u16;
         let mut c = Vec::with_capacity(60);
         c.extend(sectors.to_le_bytes());
         c.extend(0u32.to_le_bytes()); // size_max: no limit
-        c.extend(u32::from(self.queue_size - 2).to_le_bytes()); // seg_max
-        c.extend(cylinders.to_le_bytes());
-        c.extend([16, 63]);
+        c.extend(self.seg_max.to_le_bytes());
+        c.extend(self.geometry.cylinders.to_le_bytes());
+        c.extend([self.geometry.heads, self.geometry.sectors]);
         c.extend(self.block_size.to_le_bytes());
         c.extend([self.physical_exponent, 0]);
-        c.extend(0u16.to_le_bytes()); // min_io_size
-        c.extend(0u32.to_le_bytes()); // opt_io_size
+        c.extend(self.min_io.to_le_bytes());
+        c.extend(self.opt_io.to_le_bytes());
         c.extend([u8::from(self.wce.load(Ordering::SeqCst)), 0]);
         c.extend(self.queues.to_le_bytes());
-        c.extend(MAX_RANGE.to_le_bytes()); // max_discard_sectors
+        c.extend(self.max_discard.to_le_bytes()); // max_discard_sectors
         c.extend(1u32.to_le_bytes()); // max_discard_seg
-        c.extend((self.block_size / SECTOR as u32).to_le_bytes()); // discard_sector_alignment
-        c.extend(MAX_RANGE.to_le_bytes()); // max_write_zeroes_sectors
+        c.extend(self.discard_alignment.to_le_bytes()); // discard_sector_alignment
+        c.extend(self.max_zeroes.to_le_bytes()); // max_write_zeroes_sectors
         c.extend(1u32.to_le_bytes()); // max_write_zeroes_seg
         c.extend([1, 0, 0, 0]); // write_zeroes_may_unmap
         c
@@ -280,7 +447,6 @@ impl VirtioDevice for Blk {
     }
 
     fn set_features(&self, features: u64) {
-        *self.agreed.lock() = features;
         // A driver that can neither flush nor switch the cache gets none.
         if features & (F_FLUSH | F_CONFIG_WCE) == 0 {
             self.wce.store(false, Ordering::SeqCst);
@@ -289,12 +455,24 @@ impl VirtioDevice for Blk {
 
     fn process(&self, _index: usize, queue: &mut QueueAccess<'_>) -> bool {
         for _ in 0..BATCH {
+            if self.stopped.load(Ordering::SeqCst) {
+                return false;
+            }
             let Some(chain) = queue.pop() else {
                 return false;
             };
-            let Some((status, written)) = self.serve(&chain) else {
-                queue.set_broken();
-                return false;
+            let (status, written) = match self.serve(&chain) {
+                None => {
+                    queue.set_broken();
+                    return false;
+                }
+                Some(Err(Stop)) => {
+                    queue.unpop();
+                    self.stopped.store(true, Ordering::SeqCst);
+                    self.system.request(SystemRequest::IoError);
+                    return false;
+                }
+                Some(Ok(done)) => done,
             };
             let last = chain.writable_len() - 1;
             scatter(&chain.writable, last, &[status]);
@@ -306,8 +484,12 @@ impl VirtioDevice for Blk {
     }
 
     fn reset(&self) {
-        *self.agreed.lock() = 0;
+        self.stopped.store(false, Ordering::SeqCst);
         self.wce.store(self.initial_wce, Ordering::SeqCst);
+    }
+
+    fn resumed(&self) -> bool {
+        self.stopped.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -323,13 +505,30 @@ fn realize(
     if properties.drive.is_empty() {
         return Err(DeviceError::new("drive property not set"));
     }
+    if links.get::<NoMedium>(&properties.drive).is_some() {
+        return Err(DeviceError::new("Device needs media, but drive is empty"));
+    }
     let backend = links.get::<BlockBackend>(&properties.drive).ok_or_else(|| {
-        DeviceError::new(format!("Property '{name}.drive' can't find value '{}'", properties.drive))
+        DeviceError::new(format!(
+            "Property 'virtio-blk-device.drive' can't find value '{}'",
+            properties.drive
+        ))
     })?;
+    if properties.scsi {
+        return Err(DeviceError::new(
+            "Please set scsi=off for virtio-blk devices in order to use virtio 1.0",
+        ));
+    }
     let cpus = links.get::<CpuCount>("cpus").map_or(1, |c| c.0);
-    let blk = Arc::new(Blk::new(&properties, backend, cpus)?);
+    let blk = Blk::new(&properties, backend.clone(), slot.context().system.clone(), cpus)?;
+    backend.claim(true, properties.share_rw).map_err(|error| DeviceError::new(error.0))?;
+    if let Some(index) = properties.bootindex
+        && let Some(order) = links.get::<BootOrder>(BootOrder::LINK)
+    {
+        order.add(index, format!("{}/disk@0,0", slot.firmware_path("scsi")))?;
+    }
     let vectors = blk.queues + 1;
-    Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0100, vectors, blk)?)
+    Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0100, vectors, Arc::new(blk))?)
 }
 
 /// `virtio-blk-pci` and its two forms.

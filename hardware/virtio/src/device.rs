@@ -1,9 +1,11 @@
 //! What a virtio device is to its transport.
 
 use crate::queue::{Chain, Queue};
+use crate::transport::VirtioPci;
 use guestmem::Dma;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The device side of one queue, while the device processes it.
 pub struct QueueAccess<'a> {
@@ -68,4 +70,14 @@ pub trait VirtioDevice: Send + Sync {
     fn process(&self, index: usize, queue: &mut QueueAccess<'_>) -> bool;
     /// Back to the power-up state; no queue is being processed.
     fn reset(&self);
+    /// The machine goes on after a stop; true: requests wait that could not be done before it.
+    fn resumed(&self) -> bool {
+        false
+    }
+    /// The buses that the device provides.
+    fn buses(&self) -> Vec<Arc<dyn qdev::Bus>> {
+        Vec::new()
+    }
+    /// Tells the device how to reach its transport, once.
+    fn attach(&self, _transport: Weak<VirtioPci>) {}
 }

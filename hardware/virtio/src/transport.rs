@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use guestmem::{IoHandler, IoRules, Region};
 use parking_lot::Mutex;
 use pci::{Address, BarKind, FunctionBuilder, Ids, MsixLayout, PciFunction, PciHooks, PciSlot};
-use qdev::{Device, DeviceError, OnOffAuto, Properties};
+use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -38,6 +38,8 @@ const NOTIFY_STEP: u32 = 4;
 const CFG_CAPABILITY: u16 = 0x84;
 /// Offset of the MSI-X capability, behind the five vendor capabilities.
 const MSIX_CAPABILITY: u8 = 0x98;
+/// Most vectors that an MSI-X table has (PCI 3.0, 6.8.2.3).
+const MSIX_MAX: u16 = 2048;
 
 /// Which interfaces a device type offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,26 +60,56 @@ pub struct VirtioProperties {
     /// on/off
     #[prop(default = false)]
     pub multifunction: bool,
-    /// Whether the legacy interface is left out
+    /// on/off/auto
     pub disable_legacy: OnOffAuto,
-    /// Whether the modern interface is left out
     #[prop(default = false)]
+    #[expect(missing_docs, reason = "the doc comment would be the help text, and QEMU has none")]
     pub disable_modern: bool,
-    /// Number of MSI-X vectors (4294967295: what the device needs)
     #[prop(default = u32::MAX)]
+    #[expect(missing_docs, reason = "as above")]
     pub vectors: u32,
-    /// Whether descriptors may be in tables of their own
+    /// on/off
     #[prop(default = true, name = "indirect_desc")]
     pub indirect_desc: bool,
-    /// Whether notifications are asked for by index
+    /// on/off
     #[prop(default = true, name = "event_idx")]
     pub event_idx: bool,
-    /// Whether packed rings are offered
-    #[prop(default = false)]
-    pub packed: bool,
-    /// Whether the device goes through an IOMMU
-    #[prop(default = false, name = "iommu_platform")]
-    pub iommu_platform: bool,
+    /// on/off
+    #[prop(default = true, name = "notify_on_empty")]
+    pub notify_on_empty: bool,
+    /// on/off
+    #[prop(default = true, name = "any_layout")]
+    pub any_layout: bool,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    packed: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false), name = "iommu_platform")]
+    iommu_platform: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false), name = "queue_reset")]
+    queue_reset: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    aer: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    ats: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(true))]
+    ioeventfd: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    modern_pio_notify: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    page_per_vq: Only<bool>,
+    #[prop(default = Only::new(0u32))]
+    acpi_index: Only<u32>,
+    #[prop(default = Only::new(1u32))]
+    rombar: Only<u32>,
+    #[prop(default = Only::new(String::new()))]
+    romfile: Only<String>,
 }
 
 struct State {
@@ -137,11 +169,6 @@ impl VirtioPci {
         vectors: u16,
         device: Arc<dyn VirtioDevice>,
     ) -> Result<Arc<Self>, DeviceError> {
-        for (key, on) in [("packed", properties.packed), ("iommu_platform", properties.iommu_platform)] {
-            if on {
-                return Err(DeviceError::new(format!("{key}=on is not supported")));
-            }
-        }
         let legacy = match family {
             Family::Generic => properties.disable_legacy != OnOffAuto::On,
             Family::Transitional => true,
@@ -156,10 +183,10 @@ impl VirtioPci {
         }
         let vectors = match properties.vectors {
             u32::MAX => vectors,
-            n => u16::try_from(n)
-                .ok()
-                .filter(|n| *n <= 2048)
-                .ok_or_else(|| DeviceError::new("unable to init msix vectors to 2048"))?,
+            n => u16::try_from(n).ok().filter(|n| *n <= MSIX_MAX).unwrap_or_else(|| {
+                report::warn_report!("unable to init msix vectors to {n}");
+                0
+            }),
         };
         let id = device.id();
         let ids = Ids {
@@ -197,13 +224,14 @@ impl VirtioPci {
             builder = builder.msix(MsixLayout { vectors, bar: 1, capability: at });
         }
         let function = slot.add(builder)?;
-        let mut transport_features = F_NOTIFY_ON_EMPTY | F_ANY_LAYOUT;
-        if properties.indirect_desc {
-            transport_features |= F_INDIRECT;
-        }
-        if properties.event_idx {
-            transport_features |= F_EVENT_IDX;
-        }
+        let transport_features = [
+            (F_NOTIFY_ON_EMPTY, properties.notify_on_empty),
+            (F_ANY_LAYOUT, properties.any_layout),
+            (F_INDIRECT, properties.indirect_desc),
+            (F_EVENT_IDX, properties.event_idx),
+        ];
+        let transport_features =
+            transport_features.into_iter().filter(|(_, on)| *on).fold(0, |bits, (bit, _)| bits | bit);
         let this = Arc::new_cyclic(|own: &Weak<Self>| Self {
             own: own.clone(),
             queues: device.queues().into_iter().map(|max| Mutex::new(Queue::new(max))).collect(),
@@ -226,6 +254,7 @@ impl VirtioPci {
         });
         let _ = this.worker.set(worker);
         let _ = link.set(Arc::downgrade(&this));
+        this.device.attach(Arc::downgrade(&this));
         function.set_hooks(this.clone());
         Ok(this)
     }
@@ -669,5 +698,15 @@ impl Device for VirtioPci {
         };
         lines.push(format!("virtio: {mode}, {} queues", self.queues.len()));
         lines
+    }
+
+    fn buses(&self) -> Vec<Arc<dyn Bus>> {
+        self.device.buses()
+    }
+
+    fn resumed(&self) {
+        if self.device.resumed() {
+            (0..self.queues.len()).for_each(|index| self.kick(index));
+        }
     }
 }

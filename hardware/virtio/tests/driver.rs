@@ -120,7 +120,7 @@ impl Board {
             format: Some("raw".to_owned()),
             ..BlockOptions::default()
         };
-        self.links.insert("d0", BlockBackend::open(&options).expect("open"));
+        self.links.insert("d0", BlockBackend::open("d0", &options).expect("open"));
         path
     }
 }

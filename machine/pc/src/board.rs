@@ -13,11 +13,11 @@ use chipset::pic::Pic;
 use chipset::pit::Pit;
 use chipset::rtc::{CmosLayout, Rtc};
 use clock::Clock;
-use guestmem::{IoRules, Region};
+use guestmem::{IoRules, RamBlock, Region};
 use irq::{CpuSignals, Event, IrqLine};
+use isa::IsaBus;
 use pci::{ConfigPorts, PciBus, Windows, assign_resources};
 use qdev::{Device, DeviceError, SystemControl, SystemRequest};
-use std::io;
 use std::sync::Arc;
 use thiserror::Error;
 use uarts::{Serial, SerialConfig};
@@ -33,8 +33,8 @@ const SERIAL_PORTS: [(u64, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e
 
 /// What the board is made of.
 pub struct PcConfig {
-    /// Bytes of RAM.
-    pub ram: u64,
+    /// All RAM.
+    pub ram: Arc<RamBlock>,
     /// One mailbox for each processor, in the order of their APIC IDs.
     pub cpus: Vec<Arc<CpuSignals>>,
     /// Whether CPUID offers x2APIC mode.
@@ -52,9 +52,6 @@ pub struct PcConfig {
 /// Why a board could not be made.
 #[derive(Debug, Error)]
 pub enum PcError {
-    /// The host has no room for the guest's RAM.
-    #[error("cannot set up guest memory 'pc.ram': {0}")]
-    Memory(#[from] io::Error),
     /// A chip found its place taken.
     #[error("{0}")]
     Device(#[from] DeviceError),
@@ -66,6 +63,8 @@ pub struct Pc {
     pub memory: PcMemory,
     /// The PCI bus.
     pub pci: Arc<PciBus>,
+    /// The ISA bus.
+    pub isa: Arc<IsaBus>,
     /// What each processor sees.
     pub cpus: Vec<Arc<PcCpu>>,
     /// The I/O APIC, for `info pic`.
@@ -90,10 +89,10 @@ impl Pc {
     /// Builds the board.
     ///
     /// # Errors
-    /// There is no room for the RAM.
+    /// A chip found its place taken.
     pub fn new(config: PcConfig) -> Result<Self, PcError> {
         let PcConfig { clock, system, .. } = config;
-        let memory = PcMemory::new(MemoryLayout::i440fx(config.ram))?;
+        let memory = PcMemory::new(MemoryLayout::i440fx(config.ram.size()), config.ram);
         let ports = memory.ports.root().clone();
         let add = |list: Vec<(u64, Region)>| {
             for (port, region) in list {
@@ -164,6 +163,7 @@ impl Pc {
             present[i] = true;
         }
 
+        let isa = IsaBus::new("isa.0", &ports, (0..16).map(|n| gsi.line(n)).collect());
         let pci = PciBus::new("pci.0", false, &memory.pci, &ports, &memory.memory, apics.clone());
         let config_ports = ConfigPorts::install(&pci, &ports);
         let north = I440fx::new(&pci, root, &memory.pci, &memory.ram)?;
@@ -182,6 +182,7 @@ impl Pc {
         Ok(Self {
             memory,
             pci,
+            isa,
             cpus,
             ioapic,
             pic,
@@ -262,7 +263,7 @@ mod tests {
         let requests = Arc::new(Requests::default());
         let signals: Vec<_> = (0..cpus).map(|_| Arc::new(CpuSignals::new())).collect();
         let pc = Pc::new(PcConfig {
-            ram: 16 << 20,
+            ram: RamBlock::new("pc.ram", 16 << 20).expect("ram"),
             cpus: signals.clone(),
             x2apic: true,
             serials: Vec::new(),

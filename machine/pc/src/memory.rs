@@ -43,27 +43,23 @@ pub struct PcMemory {
 }
 
 impl PcMemory {
-    /// Memory with `layout`'s RAM and nothing else.
-    ///
-    /// # Errors
-    /// The host has no room for the guest's RAM.
-    pub fn new(layout: MemoryLayout) -> io::Result<Self> {
+    /// Memory with `ram` and nothing else, split as `layout` says: the two are of one size.
+    pub fn new(layout: MemoryLayout, ram: Arc<RamBlock>) -> Self {
         let system = Region::whole("system");
-        let ram = RamBlock::new("pc.ram", layout.below_4g + layout.above_4g)?;
-        let all = Region::ram("pc.ram", ram.clone());
+        let all = Region::ram(ram.name(), ram.clone());
         system.add(&Region::alias("ram-below-4g", &all, 0, layout.below_4g), 0);
         if layout.above_4g > 0 {
             system.add(&Region::alias("ram-above-4g", &all, layout.below_4g, layout.above_4g), 4 * GIB);
         }
         let pci = Region::whole("pci");
         system.add_overlap(&pci, 0, -1);
-        Ok(Self {
+        Self {
             memory: AddressSpace::memory("memory", &system),
             ports: AddressSpace::ports("I/O", &Region::container("io", 0x1_0000)),
             pci,
             ram,
             layout,
-        })
+        }
     }
 
     /// Puts a firmware image so that it ends at 4 GiB, its last 128 KiB also below 1 MiB.
@@ -100,7 +96,8 @@ mod tests {
 
     #[test]
     fn high_ram_continues_low_ram() {
-        let memory = PcMemory::new(MemoryLayout { below_4g: 1 << 20, above_4g: 1 << 20 }).expect("memory");
+        let layout = MemoryLayout { below_4g: 1 << 20, above_4g: 1 << 20 };
+        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram"));
         memory.memory.write_int(4 * GIB + 8, 4, 0x1234_5678);
         assert_eq!(memory.ram.read_int((1 << 20) + 8, 4), 0x1234_5678);
         assert_eq!(memory.memory.read_int(0x20_0000, 4), 0);
@@ -108,7 +105,8 @@ mod tests {
 
     #[test]
     fn firmware_ends_at_4_gib() {
-        let memory = PcMemory::new(MemoryLayout::i440fx(2 << 20)).expect("memory");
+        let ram = RamBlock::new("pc.ram", 2 << 20).expect("ram");
+        let memory = PcMemory::new(MemoryLayout::i440fx(ram.size()), ram);
         assert!(memory.load_bios(&[0; 1000]).is_err());
         let mut image = vec![0; 0x1_0000];
         image[0xfff0] = 0xea;

@@ -1,7 +1,7 @@
 //! RAM blocks: host mappings that hold guest RAM or ROM. The one file of this crate with unsafe code.
 
 use rustix::fd::AsFd;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -50,6 +50,33 @@ impl RamBlock {
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let stamps = zeroed_stamps(len / PAGE_SIZE as usize);
         Ok(Arc::new(Self { name: name.to_owned(), base, size, stamps }))
+    }
+
+    /// Tells the host whether it may merge the block's pages with others of the same contents (`merge`), and whether
+    /// they belong into the process's core dumps (`dump`).
+    ///
+    /// # Errors
+    /// As `madvise(2)`; a host without page merging is no error.
+    pub fn advise(&self, merge: bool, dump: bool) -> io::Result<()> {
+        let len = usize::try_from(self.size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let advise = |advice| {
+            // SAFETY: the mapping is ours and stays; none of the advice given here changes what is in it.
+            unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), len, advice) }
+        };
+        match advise(if merge { Advice::LinuxMergeable } else { Advice::LinuxUnmergeable }) {
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        advise(if dump { Advice::LinuxDoDump } else { Advice::LinuxDontDump })?;
+        Ok(())
+    }
+
+    /// Touches every page, so that the host finds memory for all of them now.
+    pub fn touch(&self) {
+        for page in (0..self.size).step_by(PAGE_SIZE as usize) {
+            let byte = self.read_int(page, 1);
+            self.write_int(page, 1, byte);
+        }
     }
 
     /// The block's name, as `info ramblock` shows it.

@@ -86,6 +86,9 @@ pub trait Device: Any + Send + Sync {
         Vec::new()
     }
 
+    /// The machine goes on after a stop: what an error of the host's held up may be tried again.
+    fn resumed(&self) {}
+
     /// The buses that the device provides, for `bus=` and for devices that look for one.
     fn buses(&self) -> Vec<Arc<dyn Bus>> {
         Vec::new()

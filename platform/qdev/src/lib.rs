@@ -24,17 +24,23 @@
 // The derive names this crate by its path, also in this crate's own tests.
 extern crate self as qdev;
 
+mod boot;
 mod context;
 mod device;
 mod field;
+mod global;
 mod help;
+mod only;
 mod tree;
 
+pub use boot::BootOrder;
 pub use context::{Context, Links, SystemControl, SystemRequest};
 pub use derive::Properties;
 pub use device::{Bus, Category, Device, DeviceSpec};
 pub use field::{Enumeration, Input, OnOffAuto, PropertyField, Size};
+pub use global::{Global, Globals};
 pub use help::{device_help, property_help};
+pub use only::Only;
 pub use tree::{DeviceTree, Node};
 
 use thiserror::Error;
@@ -91,6 +97,15 @@ pub fn set(
         }
     });
     outcome.unwrap_or_else(|| Err(DeviceError(format!("Property '{owner}.{name}' not found"))))
+}
+
+/// The properties as the type that the spec made them, for [`DeviceSpec::realize`].
+///
+/// # Errors
+/// They are of another type.
+pub fn take_properties<P: Properties>(properties: Box<dyn Properties>) -> Result<Box<P>, DeviceError> {
+    let any: Box<dyn std::any::Any> = properties;
+    any.downcast().map_err(|_| DeviceError::new("properties of another device type"))
 }
 
 /// The value of property `name` as text; `None` when there is no such property.

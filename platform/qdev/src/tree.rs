@@ -106,6 +106,13 @@ impl DeviceTree {
         }
     }
 
+    /// Tells every device that the machine goes on after a stop.
+    pub fn resumed(&self) {
+        for node in self.nodes() {
+            node.device.resumed();
+        }
+    }
+
     /// `info qtree`.
     pub fn describe(&self) -> String {
         let mut out = String::new();
