@@ -273,5 +273,5 @@ fn errors_are_worded_as_in_qemu() {
         board.bus.plug(spec, properties, context).err().expect("refused").0
     };
     assert_eq!(make("multifunction", "off"), "drive property not set");
-    assert_eq!(make("drive", "nope"), "Property 'virtio-blk-pci.drive' can't find value 'nope'");
+    assert_eq!(make("drive", "nope"), "Property 'virtio-blk-device.drive' can't find value 'nope'");
 }
