@@ -171,6 +171,12 @@ impl Ich9Ahci {
         let function = bus.add(Devfn::new(31, 2), builder)?;
         Ok(Arc::new(Self { function, hba }))
     }
+
+    /// Does what firmware does: lets the function reach memory.
+    pub fn firmware_setup(&self) {
+        let command = self.function.config(pci::regs::COMMAND, 2);
+        self.function.config_write(pci::regs::COMMAND, 2, command | u32::from(pci::regs::COMMAND_MASTER));
+    }
 }
 
 impl Device for Ich9Ahci {

@@ -14,6 +14,8 @@ use std::sync::{Arc, Weak};
 const PM_BASE: u16 = 0x40;
 /// Bit 7 shows the ACPI registers; bits 2..0 route SCI.
 const ACPI_CONTROL: u16 = 0x44;
+/// Which legacy ports lie behind the bridge.
+const LPC_ENABLE: u16 = 0x82;
 /// Bit 4 locks SMI settings.
 const GEN_PMCON_1: u16 = 0xa0;
 /// Chipset configuration's base: bit 0 on.
@@ -52,6 +54,8 @@ pub struct Ich9Lpc {
     system_memory: Region,
     pm: Region,
     rcrb: Region,
+    /// What LPC_EN tells of the board's ports.
+    legacy_ports: u8,
     reset_control: AtomicU8,
     system: Arc<dyn SystemControl>,
 }
@@ -66,16 +70,19 @@ struct Sci(Weak<Ich9Lpc>);
 impl Ich9Lpc {
     /// Puts the bridge at 1f.0 of `bus` and routes the bus's interrupts through it to `gsi` (0 to 23). `pm` holds the
     /// ACPI registers (128 bytes), which appear in `io` where the guest says; chipset configuration appears in
-    /// `memory`.
+    /// `memory`. `serial` tells which of COM1 and COM2 exist, `parallel` whether LPT1 does: a register shows it.
     ///
     /// # Errors
     /// The slot is taken.
+    #[allow(clippy::too_many_arguments)] // What the chip is wired to.
     pub fn new(
         bus: &Arc<PciBus>,
         io: &Region,
         memory: &Region,
         pm: &Region,
         gsi: Vec<IrqLine>,
+        serial: [bool; 2],
+        parallel: bool,
         system: Arc<dyn SystemControl>,
     ) -> Result<Arc<Self>, DeviceError> {
         let builder = FunctionBuilder::new("ICH9-LPC", intel(0x2918, 2, 0x0601, 0))
@@ -98,6 +105,7 @@ impl Ich9Lpc {
                 Arc::new(Rcrb(weak.clone())),
                 IoRules { impl_max: 4, ..IoRules::ANY },
             ),
+            legacy_ports: u8::from(serial[0]) | u8::from(serial[1]) << 1 | u8::from(parallel) << 2,
             reset_control: AtomicU8::new(0),
             system,
         });
@@ -284,6 +292,7 @@ impl Device for Ich9Lpc {
             c.set(PM_BASE, 4, 1);
             c.set(0x60, 4, 0x8080_8080);
             c.set(0x68, 4, 0x8080_8080);
+            c.set(LPC_ENABLE, 1, self.legacy_ports.into());
             c.set_writable(GEN_PMCON_1, 1, 0xff);
         });
         {
@@ -325,6 +334,12 @@ impl Ich9Smbus {
             .bar(4, BarKind::Io, &SmbusHost::region(&host));
         let function = bus.add(Devfn::new(31, 3), builder)?;
         Ok(Arc::new(Self { function, host }))
+    }
+
+    /// Does what firmware does: the registers at port `base`, on. Comes after BARs were assigned.
+    pub fn firmware_setup(&self, base: u16) {
+        self.function.config_write(0x20, 4, u32::from(base) | 1);
+        self.function.config_write(0x40, 1, 1);
     }
 }
 

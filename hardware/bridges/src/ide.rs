@@ -85,6 +85,11 @@ impl Piix3Ide {
         no_drives(io);
         Ok(Arc::new(Self { function, registers }))
     }
+
+    /// Does what firmware does: both channels decode their ports.
+    pub fn firmware_setup(&self) {
+        self.function.config_write(0x40, 4, 0x8000_8000);
+    }
 }
 
 impl Device for Piix3Ide {

@@ -1,6 +1,6 @@
 //! The 440FX host bridge.
 
-use crate::{intel, pam::Shadow};
+use crate::{SHADOWED, intel, pam::Shadow};
 use guestmem::{RamBlock, Region};
 use parking_lot::Mutex;
 use pci::{Devfn, FunctionBuilder, PciBus, PciFunction, PciHooks};
@@ -45,12 +45,12 @@ impl I440fx {
         &self.smram
     }
 
-    /// Does what firmware does: RAM at 0xc0000 to 0xfffff.
+    /// Does what firmware does: RAM at 0xc0000 to 0xfffff, write-protected but for 0xe8000 to 0xeffff.
     pub fn firmware_setup(&self) {
-        self.function.config_write(PAM, 1, 0x30);
-        for register in 1..7 {
-            self.function.config_write(PAM + register, 1, 0x33);
+        for (register, value) in (PAM..).zip(SHADOWED) {
+            self.function.config_write(register, 1, value);
         }
+        self.function.config_write(SMRAM, 1, 0x0a);
     }
 
     fn follow(&self) {

@@ -180,7 +180,8 @@ pub struct Piix4Pm {
     pm: Region,
     pm_at: Mutex<Option<u64>>,
     smbus: Arc<SmbusHost>,
-    legacy_ports: u16,
+    /// What the registers at 0x5f and 0x67 tell of the board's ports.
+    legacy_ports: (u8, u8),
 }
 
 impl Piix4Pm {
@@ -204,8 +205,8 @@ impl Piix4Pm {
         let function = bus.add(Devfn::new(1, 3), builder)?;
         let smbus = SmbusHost::new();
         io.add(&SmbusHost::region(&smbus), 0xb100);
-        let ports = 0x60 | u16::from(serial[0]) << 3 | if serial[1] { 0x90 } else { 0 };
-        let legacy_ports = ports << 8 | 0x10 | u16::from(parallel) << 7;
+        let legacy_ports =
+            (0x10 | u8::from(parallel) << 7, u8::from(serial[0]) << 3 | if serial[1] { 0x90 } else { 0 });
         let this = Arc::new(Self {
             function: function.clone(),
             io: io.clone(),
@@ -219,10 +220,12 @@ impl Piix4Pm {
         Ok(this)
     }
 
-    /// Does what firmware does: the ACPI registers at `base`.
-    pub fn firmware_setup(&self, base: u16) {
+    /// Does what firmware does: SCI on 9, the ACPI registers at `base`, the SMBus's at `smbus`.
+    pub fn firmware_setup(&self, base: u16, smbus: u16) {
+        self.function.config_write(pci::regs::INTERRUPT_LINE, 1, 9);
         self.function.config_write(PM_BASE, 4, u32::from(base) | 1);
         self.function.config_write(PM_ENABLE, 1, 1);
+        self.function.config_write(SMB_BASE, 4, u32::from(smbus) | 1);
         self.function.config_write(0xd2, 1, 9);
     }
 
@@ -259,8 +262,9 @@ impl Device for Piix4Pm {
                 c.set(offset, 4, 0);
             }
             c.set(PM_BASE, 1, 1);
-            c.set(0x5f, 1, (self.legacy_ports & 0xff).into());
-            c.set(0x63, 1, (self.legacy_ports >> 8).into());
+            c.set(0x5f, 1, self.legacy_ports.0.into());
+            c.set(0x63, 1, 0x60);
+            c.set(0x67, 1, self.legacy_ports.1.into());
             c.set(SMB_BASE, 4, 0xb101);
             c.set(0xd2, 1, 0x09);
         });

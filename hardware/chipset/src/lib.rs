@@ -8,6 +8,7 @@
 
 pub mod acpi_pm;
 pub mod dma;
+pub mod hotplug;
 pub mod hpet;
 pub mod i8042;
 pub mod ioapic;

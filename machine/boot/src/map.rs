@@ -33,8 +33,8 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// The map of a PC: `below_4g` and `above_4g` bytes of RAM, of which the last `tables` bytes below 4 GiB hold ACPI
-    /// tables.
+    /// The map of a PC: `below_4g` and `above_4g` bytes of RAM, of which the last `tables` bytes below 4 GiB are kept
+    /// for ACPI tables. They are reserved rather than ACPI memory, as SeaBIOS has it.
     pub fn pc(below_4g: u64, above_4g: u64, tables: u64) -> Self {
         let mut map = Self::default();
         let mut add = |start, end: u64, kind| {
@@ -48,9 +48,17 @@ impl MemoryMap {
         add(0xf_0000, 0x10_0000, MemoryKind::Reserved);
         let tables_start = below_4g.saturating_sub(tables).max(0x10_0000);
         add(0x10_0000, tables_start, MemoryKind::Usable);
-        add(tables_start, below_4g, MemoryKind::Acpi);
+        add(tables_start, below_4g, MemoryKind::Reserved);
         add(1 << 32, (1 << 32) + above_4g, MemoryKind::Usable);
         map
+    }
+
+    /// Adds a range at its place by address. Empty ranges are left out.
+    pub fn add(&mut self, start: u64, len: u64, kind: MemoryKind) {
+        if len > 0 {
+            let at = self.ranges.partition_point(|r| r.start < start);
+            self.ranges.insert(at, MemoryRange { start, len, kind });
+        }
     }
 
     /// End of the usable range that holds `address`; `None` when it lies in none.
@@ -88,12 +96,15 @@ mod tests {
                 (0x9_fc00, 0xa_0000, MemoryKind::Reserved),
                 (0xf_0000, 0x10_0000, MemoryKind::Reserved),
                 (0x10_0000, 0x1ffe_0000, MemoryKind::Usable),
-                (0x1ffe_0000, 0x2000_0000, MemoryKind::Acpi),
+                (0x1ffe_0000, 0x2000_0000, MemoryKind::Reserved),
                 (1 << 32, 5 << 30, MemoryKind::Usable),
             ]
         );
         assert_eq!(map.usable_end(0x10_0000), Some(0x1ffe_0000));
         assert_eq!(map.usable_end(0xa_0000), None);
         assert_eq!(map.e820().len(), 120);
+        let mut map = map;
+        map.add(0xb000_0000, 4096, MemoryKind::Reserved);
+        assert_eq!(map.ranges[5].start, 0xb000_0000);
     }
 }

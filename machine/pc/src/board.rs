@@ -1,10 +1,15 @@
-//! The 440FX board.
+//! The board: chips that both models share, and the wires between them.
 
+use crate::config::{BoardModel, PcConfig, PcError};
 use crate::cpu::PcCpu;
 use crate::memory::{MemoryLayout, PcMemory};
-use bridges::{I440fx, Piix3, Piix3Ide, Piix4Pm};
-use chardev::CharFrontend;
-use chipset::acpi_pm::{AcpiPm, PmConfig, SleepRequest};
+use crate::options::MachineOptions;
+use crate::{i440fx, q35};
+use boot::{MemoryKind, MemoryMap};
+use chipset::acpi_pm::{AcpiPm, SleepRequest};
+use chipset::dma::DmaPair;
+use chipset::hotplug::{CpuHotplug, PciHotplug};
+use chipset::hpet::{HPET_BASE, Hpet, HpetConfig};
 use chipset::i8042::{A20Gate, I8042, Port92};
 use chipset::ioapic::{GsiRouter, IoApic};
 use chipset::lapic::{ApicBus, ApicConfig, MsiPort};
@@ -12,53 +17,88 @@ use chipset::misc::{FerrLatch, PostPort};
 use chipset::pic::Pic;
 use chipset::pit::Pit;
 use chipset::rtc::{CmosLayout, Rtc};
-use clock::Clock;
-use guestmem::{IoRules, RamBlock, Region};
-use irq::{CpuSignals, Event, IrqLine};
+use fwcfg::FwCfg;
+use guestmem::{Dma, IoRules, Region};
+use irq::{Event, IrqLine};
 use isa::IsaBus;
-use pci::{ConfigPorts, PciBus, Windows, assign_resources};
-use qdev::{Device, DeviceError, SystemControl, SystemRequest};
-use std::sync::Arc;
-use thiserror::Error;
+use pci::{ConfigPorts, Devfn, PciBus, Windows, assign_resources};
+use qdev::{SystemControl, SystemRequest};
+use std::sync::{Arc, Weak};
 use uarts::{Serial, SerialConfig};
 
 /// Version register of the I/O APIC.
 const IOAPIC_VERSION: u8 = 0x20;
-/// Where firmware puts the ACPI registers of the south bridge.
-const PM_BASE: u16 = 0x600;
-/// The GPE0 block of the board.
-const GPE_BASE: u64 = 0xafe0;
 /// COM1 to COM4: port and interrupt.
 const SERIAL_PORTS: [(u64, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+/// File slots of fw_cfg.
+const FW_CFG_SLOTS: u16 = 0x20;
+/// Bytes at the top of low RAM that hold ACPI tables.
+pub(crate) const TABLES_SIZE: u64 = 0x2_0000;
 
-/// What the board is made of.
-pub struct PcConfig {
-    /// All RAM.
-    pub ram: Arc<RamBlock>,
-    /// One mailbox for each processor, in the order of their APIC IDs.
-    pub cpus: Vec<Arc<CpuSignals>>,
-    /// Whether CPUID offers x2APIC mode.
-    pub x2apic: bool,
-    /// Back ends of the serial ports COM1 to COM4; `None` leaves a port out.
-    pub serials: Vec<Option<CharFrontend>>,
-    /// What the real-time clock shows at first, in seconds since 1970-01-01.
-    pub rtc: i64,
-    /// Guest time.
-    pub clock: Clock,
-    /// The machine's attention.
-    pub system: Arc<dyn SystemControl>,
+/// What a chip set is built with.
+pub(crate) struct Common<'a> {
+    pub(crate) pci: &'a Arc<PciBus>,
+    pub(crate) memory: &'a PcMemory,
+    pub(crate) ports: &'a Region,
+    pub(crate) gsi: &'a Arc<GsiRouter>,
+    pub(crate) system: Arc<dyn SystemControl>,
+    /// Whether COM1 and COM2 exist.
+    pub(crate) serial: [bool; 2],
 }
 
-/// Why a board could not be made.
-#[derive(Debug, Error)]
-pub enum PcError {
-    /// A chip found its place taken.
-    #[error("{0}")]
-    Device(#[from] DeviceError),
+impl Common<'_> {
+    /// What becomes of the guest's requests to sleep.
+    pub(crate) fn on_sleep(&self) -> impl Fn(SleepRequest) + Send + Sync + 'static {
+        let system = self.system.clone();
+        move |sleep| {
+            system.request(match sleep {
+                SleepRequest::Off | SleepRequest::Hibernate => SystemRequest::Shutdown,
+                SleepRequest::Suspend => SystemRequest::Suspend,
+            });
+        }
+    }
 }
 
-/// The 440FX board, powered up and without firmware's set-up.
+/// The part of the board that differs between the models.
+pub(crate) trait Platform: Send + Sync {
+    /// What firmware does before BARs have addresses.
+    fn prepare(&self);
+    /// What firmware does after that.
+    fn finish(&self);
+    /// The legacy interrupt of a function's pin (0 for INTA#) under the present routing.
+    fn line(&self, devfn: Devfn, pin: u8) -> u8;
+    /// System reset.
+    fn reset(&self);
+}
+
+/// What a model decides about the shared chips.
+struct Places {
+    /// Which I/O APIC inputs the HPET's timers may use.
+    hpet_intcap: u32,
+    cpu_hotplug: u64,
+    pci_hotplug: u64,
+    bus: &'static str,
+}
+
+impl Places {
+    fn of(model: BoardModel) -> Self {
+        match model {
+            BoardModel::I440fx => {
+                Self { hpet_intcap: 4, cpu_hotplug: 0xaf00, pci_hotplug: 0xae00, bus: "pci.0" }
+            }
+            BoardModel::Q35 => {
+                Self { hpet_intcap: 0xff_0104, cpu_hotplug: 0xcd8, pci_hotplug: 0xcc0, bus: "pcie.0" }
+            }
+        }
+    }
+}
+
+/// A board, powered up and without firmware's set-up.
 pub struct Pc {
+    /// Which board it is.
+    pub model: BoardModel,
+    /// Its properties.
+    pub options: MachineOptions,
     /// Memory and ports.
     pub memory: PcMemory,
     /// The PCI bus.
@@ -69,19 +109,28 @@ pub struct Pc {
     pub cpus: Vec<Arc<PcCpu>>,
     /// The I/O APIC, for `info pic`.
     pub ioapic: Arc<IoApic>,
-    /// The interrupt controllers, for `info pic`.
+    /// The interrupt controllers, for `info pic`; on a board without them nothing reaches this pair.
     pub pic: Arc<Pic>,
-    /// The keyboard controller.
+    /// The keyboard controller; without `i8042` it is on no port.
     pub keyboard: Arc<I8042>,
-    pit: Arc<Pit>,
+    /// What the machine tells its firmware.
+    pub fw_cfg: Arc<FwCfg>,
+    apics: Arc<ApicBus>,
+    amd: bool,
+    pit: Option<Arc<Pit>>,
     rtc: Arc<Rtc>,
+    hpet: Option<Arc<Hpet>>,
+    dma: Arc<DmaPair>,
+    ferr: Arc<FerrLatch>,
     pm: Arc<AcpiPm>,
+    port92: Option<Arc<Port92>>,
+    cpu_hotplug: Arc<CpuHotplug>,
+    pci_hotplug: Arc<PciHotplug>,
     serials: Vec<Arc<Serial>>,
+    /// Bases of the serial ports that exist.
+    serial_ports: Vec<u16>,
     config_ports: Arc<ConfigPorts>,
-    north: Arc<I440fx>,
-    south: Arc<Piix3>,
-    ide: Arc<Piix3Ide>,
-    power: Arc<Piix4Pm>,
+    platform: Box<dyn Platform>,
     a20: Arc<A20Gate>,
 }
 
@@ -91,8 +140,14 @@ impl Pc {
     /// # Errors
     /// A chip found its place taken.
     pub fn new(config: PcConfig) -> Result<Self, PcError> {
-        let PcConfig { clock, system, .. } = config;
-        let memory = PcMemory::new(MemoryLayout::i440fx(config.ram.size()), config.ram);
+        let places = Places::of(config.model);
+        let possible_cpus = config.possible_cpus();
+        let apic_ids: Vec<u32> = possible_cpus.iter().filter(|(_, here)| *here).map(|(id, _)| *id).collect();
+        let PcConfig { model, options, clock, system, .. } = config;
+        let memory = PcMemory::new(
+            MemoryLayout::new(model, config.ram.size(), options.max_ram_below_4g.0),
+            config.ram,
+        );
         let ports = memory.ports.root().clone();
         let add = |list: Vec<(u64, Region)>| {
             for (port, region) in list {
@@ -101,11 +156,16 @@ impl Pc {
         };
 
         let apics = ApicBus::new();
-        let pic = Pic::new(IrqLine::new(apics.clone(), 0));
-        apics.set_pic(pic.clone());
+        let pic = if options.has_pic() {
+            let pic = Pic::new(IrqLine::new(apics.clone(), 0));
+            apics.set_pic(pic.clone());
+            add(pic.ports());
+            pic
+        } else {
+            Pic::new(IrqLine::unconnected())
+        };
         let ioapic = IoApic::new(IOAPIC_VERSION, &apics);
         let gsi = GsiRouter::new(pic.clone(), ioapic.clone());
-        add(pic.ports());
         let root = memory.memory.root();
         root.add(&ioapic.region(), 0xfec0_0000);
         let messages = MsiPort::new(apics.clone());
@@ -119,10 +179,18 @@ impl Pc {
                 signals.raise(Event::MapChanged);
             }
         });
-        let cpus = (0u32..)
+        let cpus = apic_ids
+            .iter()
             .zip(&config.cpus)
-            .map(|(id, signals)| {
-                let apic_config = ApicConfig { x2apic: config.x2apic, ..ApicConfig::new(id) };
+            .enumerate()
+            .map(|(index, (&id, signals))| {
+                let apic_config = ApicConfig {
+                    id,
+                    bsp: index == 0,
+                    x2apic: config.x2apic,
+                    tsc_deadline: config.tsc_deadline,
+                    phys_bits: config.phys_bits,
+                };
                 let apic = apics.create(apic_config, &clock, signals.clone());
                 Arc::new(PcCpu {
                     apic,
@@ -134,8 +202,10 @@ impl Pc {
             })
             .collect();
 
-        let pit = Pit::new(&clock, gsi.line(0));
-        add(pit.ports());
+        let pit = options.has_pit().then(|| Pit::new(&clock, gsi.line(0)));
+        if let Some(pit) = &pit {
+            add(pit.ports());
+        }
         let rtc = Rtc::new(&clock, gsi.line(8), config.rtc);
         rtc.set_layout(&CmosLayout {
             below_4g: memory.layout.below_4g,
@@ -144,42 +214,85 @@ impl Pc {
             ..CmosLayout::default()
         });
         add(rtc.ports());
+        let hpet = options.hpet.then(|| {
+            let (pit, rtc): (Option<Weak<Pit>>, _) = (pit.as_ref().map(Arc::downgrade), Arc::downgrade(&rtc));
+            // In legacy replacement mode the timers drive the PIT's and the RTC's interrupts in their place.
+            let legacy = move |on: bool| {
+                if let Some(pit) = pit.as_ref().and_then(Weak::upgrade) {
+                    pit.set_irq_enabled(!on);
+                }
+                if let Some(rtc) = rtc.upgrade() {
+                    rtc.set_irq_enabled(!on);
+                }
+            };
+            let lines = (0..24).map(|n| gsi.line(n)).collect();
+            let hpet = Hpet::new(&clock, HpetConfig { timers: 3, intcap: places.hpet_intcap }, lines, legacy);
+            root.add(&hpet.region(), HPET_BASE);
+            hpet
+        });
+        let dma = DmaPair::new(Dma::new(&memory.memory));
+        add(dma.ports());
         let reset = system.clone();
         let keyboard =
             I8042::new(gsi.line(1), gsi.line(12), a20.clone(), move || reset.request(SystemRequest::Reset));
-        add(keyboard.ports());
-        let reset = system.clone();
-        add(Port92::new(a20.clone(), move || reset.request(SystemRequest::Reset)).ports());
-        add(PostPort::ports());
+        let port92 = options.i8042.then(|| {
+            add(keyboard.ports());
+            let reset = system.clone();
+            let port92 = Port92::new(a20.clone(), move || reset.request(SystemRequest::Reset));
+            add(port92.ports());
+            port92
+        });
+        // The page registers of the DMA controllers, which begin at the same port, do not answer there.
+        for (port, region) in PostPort::ports() {
+            ports.add_overlap(&region, port, 1);
+        }
 
+        let isa = IsaBus::new("isa.0", &ports, (0..16).map(|n| gsi.line(n)).collect());
         let mut serials = Vec::new();
         let mut present = [false; 4];
         for (i, front) in config.serials.into_iter().take(4).enumerate() {
             let Some(front) = front else { continue };
             let (port, irq) = SERIAL_PORTS[i];
-            let serial = Serial::new(&clock, gsi.line(irq), Some(front), SerialConfig::default());
+            let serial = Serial::new(&clock, isa.line(irq)?, Some(front), SerialConfig::default());
             ports.add(&serial.region(), port);
             serials.push(serial);
             present[i] = true;
         }
 
-        let isa = IsaBus::new("isa.0", &ports, (0..16).map(|n| gsi.line(n)).collect());
-        let pci = PciBus::new("pci.0", false, &memory.pci, &ports, &memory.memory, apics.clone());
+        let express = model == BoardModel::Q35;
+        let pci = PciBus::new(places.bus, express, &memory.pci, &ports, &memory.memory, apics.clone());
         let config_ports = ConfigPorts::install(&pci, &ports);
-        let north = I440fx::new(&pci, root, &memory.pci, &memory.ram)?;
-        let south = Piix3::new(&pci, &ports, (0..16).map(|n| gsi.line(n)).collect(), system.clone())?;
-        let ide = Piix3Ide::new(&pci, &ports)?;
-        let pm = AcpiPm::new(&clock, gsi.line(9), PmConfig::default(), move |sleep| {
-            system.request(match sleep {
-                SleepRequest::Off | SleepRequest::Hibernate => SystemRequest::Shutdown,
-                SleepRequest::Suspend => SystemRequest::Suspend,
-            });
-        });
-        ports.add(&pm.gpe_region(), GPE_BASE);
-        ports.add(&pm.apm_region(), 0xb2);
-        let power = Piix4Pm::new(&pci, &ports, &pm.pm1_region(), [present[0], present[1]], false)?;
+        let common = Common {
+            pci: &pci,
+            memory: &memory,
+            ports: &ports,
+            gsi: &gsi,
+            system,
+            serial: [present[0], present[1]],
+        };
+        let (platform, pm): (Box<dyn Platform>, _) = match model {
+            BoardModel::I440fx => {
+                let (chips, pm) = i440fx::Chips::build(&common, &clock, config.sleep)?;
+                (Box::new(chips), pm)
+            }
+            BoardModel::Q35 => {
+                let (chips, pm) = q35::Chips::build(&common, &clock, config.sleep, &options)?;
+                (Box::new(chips), pm)
+            }
+        };
 
-        Ok(Self {
+        let cpu_hotplug = CpuHotplug::new(possible_cpus);
+        ports.add(&cpu_hotplug.region(), places.cpu_hotplug);
+        let bus = Arc::downgrade(&pci);
+        let pci_hotplug = PciHotplug::new(move |slot| eject(&bus, slot));
+        pci_hotplug.set_fixed(pci.functions().iter().fold(0, |mask, f| mask | 1 << f.devfn().device()));
+        ports.add(&pci_hotplug.region(), places.pci_hotplug);
+        let fw_cfg = FwCfg::new(Some(Dma::new(&memory.memory)), FW_CFG_SLOTS);
+        add(fw_cfg.ports());
+
+        let pc = Self {
+            model,
+            options,
             memory,
             pci,
             isa,
@@ -187,37 +300,84 @@ impl Pc {
             ioapic,
             pic,
             keyboard,
+            fw_cfg,
+            apics,
+            amd: config.amd,
             pit,
             rtc,
+            hpet,
+            dma,
+            ferr,
             pm,
+            port92,
+            cpu_hotplug,
+            pci_hotplug,
             serials,
+            serial_ports: (0..4).filter(|&i| present[i]).map(|i| SERIAL_PORTS[i].0 as u16).collect(),
             config_ports,
-            north,
-            south,
-            ide,
-            power,
+            platform,
             a20,
-        })
+        };
+        Ok(pc)
     }
 
     /// Does what firmware does before it starts an operating system: RAM where ROM was, addresses for BARs, interrupt
-    /// routing, ACPI registers, the PIC as the first processor's interrupt source.
+    /// routing, ACPI registers, the PIC as the first processor's interrupt source, the BIOS data area.
     pub fn firmware_setup(&self) {
-        self.north.firmware_setup();
-        self.south.firmware_setup();
-        self.power.firmware_setup(PM_BASE);
-        self.pm.enable_acpi();
-        let low = self.memory.layout.below_4g.next_multiple_of(0x1000_0000).max(0x8000_0000);
-        let windows = Windows { io: 0xc000..0x1_0000, memory: low..0xfebf_f000 };
-        assign_resources(&self.pci, &windows, |devfn, pin| self.south.line(devfn, pin));
+        self.platform.prepare();
+        let low = self.memory.layout.below_4g;
+        let memory = match self.model {
+            // Behind configuration space.
+            BoardModel::Q35 => 0xc000_0000,
+            BoardModel::I440fx if low <= 0x8000_0000 => 0x8000_0000,
+            BoardModel::I440fx if low <= 0xc000_0000 => 0xc000_0000,
+            BoardModel::I440fx => 0xe000_0000,
+        };
+        let high = (1 << 32) + self.memory.layout.above_4g.next_multiple_of(1 << 30);
+        let windows =
+            Windows { io: 0xc000..0x1_0000, memory: memory..0xfec0_0000, high: high..high + (1 << 36) };
+        assign_resources(&self.pci, &windows, |devfn, pin| self.platform.line(devfn, pin));
+        self.platform.finish();
+        crate::firmware::initialize_chips(&self.memory, self.options.has_pic(), self.pit.is_some());
+        crate::firmware::write_bios_data(&self.memory, &self.serial_ports);
         if let Some(cpu) = self.cpus.first() {
             cpu.apic().set_virtual_wire();
         }
     }
 
+    /// The memory map that a kernel is told of, with room for ACPI tables at the top of low RAM.
+    pub fn memory_map(&self) -> MemoryMap {
+        let MemoryLayout { below_4g, above_4g } = self.memory.layout;
+        let mut map = MemoryMap::pc(below_4g, above_4g, TABLES_SIZE);
+        if self.model == BoardModel::Q35 {
+            map.add(0xb000_0000, 0x1000_0000, MemoryKind::Reserved);
+            map.add(0xfed1_c000, 0x4000, MemoryKind::Reserved);
+        }
+        map.add(0xfffc_0000, 0x4_0000, MemoryKind::Reserved);
+        if self.amd {
+            map.add(0xfd_0000_0000, 0x3_0000_0000, MemoryKind::Reserved);
+        }
+        map
+    }
+
+    /// The real-time clock with its CMOS RAM.
+    pub fn rtc(&self) -> &Arc<Rtc> {
+        &self.rtc
+    }
+
+    /// The 8237 pair, for ISA devices.
+    pub fn isa_dma(&self) -> &Arc<DmaPair> {
+        &self.dma
+    }
+
     /// Presses the power button.
     pub fn power_button(&self) {
         self.pm.power_button();
+    }
+
+    /// Presses the NMI button.
+    pub fn nmi(&self) {
+        self.apics.nmi();
     }
 
     /// Returns every chip to its power-up state. Call it with all processors stopped.
@@ -227,107 +387,39 @@ impl Pc {
         for cpu in &self.cpus {
             cpu.apic().reset();
         }
-        self.pit.reset();
+        if let Some(hpet) = &self.hpet {
+            hpet.reset();
+        }
+        if let Some(pit) = &self.pit {
+            pit.reset();
+        }
         self.rtc.reset();
+        self.dma.reset();
+        self.ferr.reset();
         self.keyboard.reset();
+        if let Some(port92) = &self.port92 {
+            port92.reset();
+        }
         self.a20.set(true);
         self.pm.reset();
+        self.cpu_hotplug.reset();
+        self.pci_hotplug.reset();
+        self.fw_cfg.reset();
         for serial in &self.serials {
             serial.reset();
         }
         self.config_ports.reset();
-        let bridges: [&dyn Device; 4] = [&*self.north, &*self.south, &*self.ide, &*self.power];
-        for bridge in bridges {
-            bridge.reset();
-        }
+        self.platform.reset();
+    }
+}
+
+/// Takes every function of a slot off the bus, as the guest asked.
+fn eject(bus: &Weak<PciBus>, slot: u8) {
+    let Some(bus) = bus.upgrade() else { return };
+    for function in 0..8 {
+        bus.remove(Devfn::new(slot, function));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use accel::CpuIo;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Requests(Mutex<Vec<SystemRequest>>);
-
-    impl SystemControl for Requests {
-        fn request(&self, request: SystemRequest) {
-            self.0.lock().expect("requests").push(request);
-        }
-    }
-
-    fn board(cpus: usize) -> (Pc, Clock, Arc<Requests>, Vec<Arc<CpuSignals>>) {
-        let clock = Clock::manual();
-        let requests = Arc::new(Requests::default());
-        let signals: Vec<_> = (0..cpus).map(|_| Arc::new(CpuSignals::new())).collect();
-        let pc = Pc::new(PcConfig {
-            ram: RamBlock::new("pc.ram", 16 << 20).expect("ram"),
-            cpus: signals.clone(),
-            x2apic: true,
-            serials: Vec::new(),
-            rtc: 0,
-            clock: clock.clone(),
-            system: requests.clone(),
-        });
-        (pc.expect("board"), clock, requests, signals)
-    }
-
-    #[test]
-    fn the_bus_holds_what_qemus_board_holds() {
-        let (pc, ..) = board(1);
-        let id = |slot: u32, function: u32| {
-            pc.cpus[0].port_write(0xcf8, 4, 0x8000_0000 | slot << 11 | function << 8);
-            pc.cpus[0].port_read(0xcfc, 4)
-        };
-        assert_eq!(
-            [id(0, 0), id(1, 0), id(1, 1), id(1, 3)],
-            [0x1237_8086, 0x7000_8086, 0x7010_8086, 0x7113_8086]
-        );
-        assert_eq!([id(1, 2), id(2, 0)], [u32::MAX; 2]);
-    }
-
-    #[test]
-    fn the_timer_reaches_the_first_processor_through_the_pic() {
-        let (pc, clock, _, signals) = board(2);
-        pc.firmware_setup();
-        let cpu = &pc.cpus[0];
-        for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0xfe)] {
-            cpu.port_write(port, 1, value);
-        }
-        // Channel 0, mode 2, 1000 ticks of 838 ns.
-        for (port, value) in [(0x43, 0x34), (0x40, 0xe8), (0x40, 3)] {
-            cpu.port_write(port, 1, value);
-        }
-        assert!(!signals[0].is_raised(Event::Intr));
-        clock.advance(2_000_000);
-        assert!(signals[0].is_raised(Event::Intr) && !signals[1].is_raised(Event::Intr));
-        assert_eq!(cpu.acknowledge_interrupt(), Some(0x20));
-        assert_eq!(cpu.acknowledge_interrupt(), None);
-    }
-
-    #[test]
-    fn each_processor_has_its_own_apic_at_the_same_address() {
-        let (pc, ..) = board(2);
-        let id = |cpu: usize| pc.cpus[cpu].mmio_read(0xfee0_0020, 4) >> 24;
-        assert_eq!([id(0), id(1)], [0, 1]);
-    }
-
-    #[test]
-    fn the_guest_can_reset_and_power_off() {
-        let (pc, _, requests, signals) = board(1);
-        pc.firmware_setup();
-        let cpu = &pc.cpus[0];
-        cpu.port_write(0x64, 1, 0xfe);
-        // PM1 control: S5 is sleep type 0.
-        cpu.port_write(0x604, 2, 0x2001);
-        assert_eq!(*requests.0.lock().expect("requests"), [SystemRequest::Reset, SystemRequest::Shutdown]);
-        cpu.port_write(0x92, 1, 0);
-        assert_eq!(cpu.a20_mask(), !(1 << 20));
-        assert!(signals[0].take(Event::MapChanged));
-        pc.reset();
-        assert_eq!(cpu.a20_mask(), u64::MAX);
-        assert_eq!(cpu.port_read(0x604, 2), 0xffff, "the ACPI registers are hidden again");
-    }
-}
+mod tests;

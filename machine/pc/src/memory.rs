@@ -1,13 +1,12 @@
 //! Where RAM and firmware lie in the physical address space.
 
+use crate::BoardModel;
 use guestmem::{AddressSpace, RamBlock, Region};
 use std::io;
 use std::sync::Arc;
 
 /// One gibibyte.
 const GIB: u64 = 1 << 30;
-/// The highest end of low RAM on a 440FX board; a guest that would reach it gets a whole number of gibibytes there.
-const LOW_LIMIT: u64 = 0xe000_0000;
 /// Bytes of firmware that are also seen below 1 MiB.
 const ISA_BIOS: u64 = 0x2_0000;
 
@@ -21,10 +20,47 @@ pub struct MemoryLayout {
 }
 
 impl MemoryLayout {
-    /// The split of a 440FX board with `ram` bytes.
-    pub fn i440fx(ram: u64) -> Self {
-        let low = if ram >= LOW_LIMIT { 3 * GIB } else { ram };
-        Self { below_4g: low, above_4g: ram - low }
+    /// The split of `ram` bytes on a board of `model`; `limit` is `max-ram-below-4g`, 0 for the board's own.
+    pub fn new(model: BoardModel, ram: u64, limit: u64) -> Self {
+        let low = match model {
+            // Up to 3.5 GiB; a guest with more gets a whole number of gibibytes.
+            BoardModel::I440fx => {
+                let limit = if limit == 0 { 7 * GIB / 2 } else { limit };
+                if ram >= limit { limit.min(3 * GIB) } else { limit }
+            }
+            // Configuration space lies at 2.75 GiB.
+            BoardModel::Q35 => {
+                let own = if ram >= 0xb000_0000 { 2 * GIB } else { 0xb000_0000 };
+                if limit == 0 { own } else { own.min(limit) }
+            }
+        };
+        let below_4g = ram.min(low);
+        Self { below_4g, above_4g: ram - below_4g }
+    }
+
+    /// What is worth a warning about a `max-ram-below-4g` of `limit` bytes: QEMU's texts.
+    pub fn warnings(&self, model: BoardModel, limit: u64) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if limit != 0 && limit < 1 << 20 {
+            warnings.push(format!(
+                "Only {limit} bytes of RAM below the 4GiB boundary, BIOS may not work with less than 1MiB"
+            ));
+        }
+        let odd = limit != 0 && !limit.is_multiple_of(GIB) && self.above_4g > 0;
+        match model {
+            BoardModel::I440fx if odd && limit <= 3 * GIB => warnings.push(format!(
+                "Large machine and max_ram_below_4g ({limit}) not a multiple of 1G; possible bad performance."
+            )),
+            BoardModel::Q35 if odd && self.below_4g == limit && self.above_4g > limit => {
+                warnings.push(format!(
+                    "There is possibly poor performance as the ram size (0x{:x}) is more then twice the size of \
+                     max-ram-below-4g ({limit}) and max-ram-below-4g is not a multiple of 1G.",
+                    self.below_4g + self.above_4g
+                ));
+            }
+            _ => {}
+        }
+        warnings
     }
 }
 
@@ -87,11 +123,26 @@ mod tests {
 
     #[test]
     fn ram_is_split_where_qemu_splits_it() {
-        for (ram, below, above) in
-            [(96 << 20, 96 << 20, 0), (LOW_LIMIT - 4096, LOW_LIMIT - 4096, 0), (5 * GIB, 3 * GIB, 2 * GIB)]
-        {
-            assert_eq!(MemoryLayout::i440fx(ram), MemoryLayout { below_4g: below, above_4g: above });
+        use BoardModel::{I440fx, Q35};
+        let limit = 7 * GIB / 2;
+        for (model, ram, max, below) in [
+            (I440fx, 96 << 20, 0, 96 << 20),
+            (I440fx, limit - 4096, 0, limit - 4096),
+            (I440fx, limit, 0, 3 * GIB),
+            (I440fx, 5 * GIB, 0, 3 * GIB),
+            (I440fx, 2 * GIB, GIB, GIB),
+            (Q35, 2 * GIB, 0, 2 * GIB),
+            (Q35, 0xb000_0000 - 4096, 0, 0xb000_0000 - 4096),
+            (Q35, 0xb000_0000, 0, 2 * GIB),
+            (Q35, 5 * GIB, 0, 2 * GIB),
+            (Q35, 5 * GIB, GIB, GIB),
+        ] {
+            let layout = MemoryLayout::new(model, ram, max);
+            assert_eq!(layout, MemoryLayout { below_4g: below, above_4g: ram - below });
         }
+        let odd = 3 * GIB / 2;
+        assert_eq!(MemoryLayout::new(Q35, 8 * GIB, odd).warnings(Q35, odd).len(), 1);
+        assert_eq!(MemoryLayout::new(I440fx, 8 * GIB, GIB).warnings(I440fx, GIB).len(), 0);
     }
 
     #[test]
@@ -105,8 +156,8 @@ mod tests {
 
     #[test]
     fn firmware_ends_at_4_gib() {
-        let ram = RamBlock::new("pc.ram", 2 << 20).expect("ram");
-        let memory = PcMemory::new(MemoryLayout::i440fx(ram.size()), ram);
+        let layout = MemoryLayout { below_4g: 2 << 20, above_4g: 0 };
+        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram"));
         assert!(memory.load_bios(&[0; 1000]).is_err());
         let mut image = vec![0; 0x1_0000];
         image[0xfff0] = 0xea;
