@@ -1,38 +1,26 @@
 //! What this program has to offer.
 
 use cmdline::{Catalog, MachineRow};
+use pc::{BoardModel, MachineType};
 
 /// Everything that the command line can name.
 pub fn catalog() -> Catalog {
     Catalog {
-        machines: vec![
-            MachineRow {
-                name: "pc-i440fx-9.1",
-                alias: Some("pc"),
-                description: "Standard PC (i440FX + PIIX, 1996)",
-                default: true,
-                max_cpus: 255,
-            },
-            MachineRow {
-                name: "pc-q35-9.1",
-                alias: Some("q35"),
-                description: "Standard PC (Q35 + ICH9, 2009)",
-                default: false,
-                max_cpus: 4096,
-            },
-        ],
+        machines: pc::MACHINES
+            .iter()
+            .map(|machine| {
+                let newest = MachineType::newest(machine.model) == machine.name;
+                MachineRow {
+                    name: machine.name,
+                    alias: newest.then(|| machine.model.alias()),
+                    description: machine.model.description(),
+                    default: newest && machine.model == BoardModel::I440fx,
+                    max_cpus: machine.model.max_cpus(),
+                }
+            })
+            .collect(),
         devices: vm::devices(),
         cpu_help: x86::models::help,
-        machine_help: |name| {
-            format!(
-                "{name}-machine options:\n\
-                 {:2}append=<string>        - Linux kernel command line\n\
-                 {:2}firmware=<string>      - Firmware image\n\
-                 {:2}initrd=<string>        - Linux initial ramdisk file\n\
-                 {:2}kernel=<string>        - Linux kernel image file\n\
-                 {:2}memory-backend=<string> - Set RAM backend\n",
-                "", "", "", "", ""
-            )
-        },
+        machine_help: pc::machine_help,
     }
 }

@@ -18,7 +18,7 @@ use eventloop::{EventLoop, LoopHandle, Ready, Watch};
 use hostio::signals::Termination;
 use irq::CpuSignals;
 use monitor::Monitor;
-use pc::{Pc, PcConfig};
+use pc::{MachineOptions, MachineType, Pc, PcConfig};
 use qdev::{BootOrder, Context, DeviceTree, Global, Globals, Links};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -112,16 +112,22 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     for user in &plan.serials {
         serials.push(user.as_ref().map(|user| chars::claim(&chardevs, user)).transpose()?);
     }
-    let board = Pc::new(PcConfig {
-        ram: objects::ram(plan, &links)?,
-        cpus: signals.clone(),
-        x2apic: realized.features.has("x2apic"),
-        serials,
-        rtc: rtc_start(plan),
-        clock: clock.clone(),
-        system: life.clone(),
-    })
-    .map_err(|error| error.to_string())?;
+    let machine = MachineType::find(&plan.machine.name)
+        .ok_or_else(|| format!("machine '{}' is not supported by this build", plan.machine.name))?;
+    let mut config = PcConfig::new(machine.model, objects::ram(plan, &links)?, &clock, life.clone());
+    config.options = MachineOptions::parse(
+        machine.name,
+        plan.machine.props.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+    )?;
+    config.cpus.clone_from(&signals);
+    config.x2apic = realized.features.has("x2apic");
+    config.serials = serials;
+    config.rtc = rtc_start(plan);
+    let board = Pc::new(config).map_err(|error| error.to_string())?;
+    let limit = board.options.max_ram_below_4g.0;
+    for warning in board.memory.layout.warnings(board.model, limit) {
+        report::warn_report!("{warning}");
+    }
 
     let tree = DeviceTree::default();
     tree.add_root_bus(board.pci.clone());

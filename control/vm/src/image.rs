@@ -4,7 +4,7 @@
 
 use crate::Failed;
 use crate::accels::reason;
-use boot::{BootRequest, MemoryMap, Module};
+use boot::{BootRequest, Module};
 use cmdline::Plan;
 use pc::Pc;
 use std::fs::File;
@@ -78,8 +78,7 @@ impl Image {
         let read = |source: &Source| {
             source.read().map_err(|error| format!("could not read '{}': {}", source.name, reason(&error)))
         };
-        let layout = board.memory.layout;
-        let map = MemoryMap::pc(layout.below_4g, layout.above_4g, 0);
+        let map = board.memory_map();
         let mut modules = Vec::new();
         for source in &self.modules {
             modules.push(Module { data: read(source)?, command_line: source.command_line.clone() });

@@ -142,7 +142,7 @@ fn ours(machine: &str) -> Ours {
     let devices: Vec<Arc<dyn Device>> = if machine == "q35" {
         vec![
             Mch::new(&bus, &system, &pci, &ram).expect("mch"),
-            Ich9Lpc::new(&bus, &ports, &system, &pm, gsi, control).expect("lpc"),
+            Ich9Lpc::new(&bus, &ports, &system, &pm, gsi, [false; 2], false, control).expect("lpc"),
             Ich9Ahci::new(&bus).expect("ahci"),
             Ich9Smbus::new(&bus).expect("smbus"),
         ]

@@ -28,6 +28,14 @@ impl BoardModel {
         }
     }
 
+    /// The short name for the newest machine type.
+    pub fn alias(self) -> &'static str {
+        match self {
+            Self::I440fx => "pc",
+            Self::Q35 => "q35",
+        }
+    }
+
     /// Most processors.
     pub fn max_cpus(self) -> u32 {
         match self {
