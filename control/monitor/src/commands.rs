@@ -2,7 +2,7 @@
 
 use crate::expr::Reader;
 use crate::memory::{self, Format};
-use crate::{MachineControl, Topic};
+use crate::{MachineControl, Topic, keys};
 use std::fmt::Write as _;
 
 /// What a command works on.
@@ -10,6 +10,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) machine: &'a dyn MachineControl,
     pub(crate) cpu: &'a mut usize,
     pub(crate) format: &'a mut Format,
+    /// Lines that were typed.
+    pub(crate) history: &'a [String],
     pub(crate) out: &'a mut String,
 }
 
@@ -34,8 +36,20 @@ const COMMANDS: &[Command] = &[
         help: "show various information about the system state",
         run: info,
     },
+    Command {
+        names: "memsave",
+        params: "addr size file",
+        help: "save to disk virtual memory dump starting at 'addr' of size 'size'",
+        run: |s, a| save(s, a, false),
+    },
     Command { names: "nmi", params: "", help: "inject an NMI", run: nmi },
     Command { names: "o", params: "/fmt addr value", help: "I/O port write", run: port_out },
+    Command {
+        names: "pmemsave",
+        params: "addr size file",
+        help: "save to disk physical memory dump starting at 'addr' of size 'size'",
+        run: |s, a| save(s, a, true),
+    },
     Command {
         names: "print|p",
         params: "/fmt expr",
@@ -43,7 +57,20 @@ const COMMANDS: &[Command] = &[
         run: print,
     },
     Command { names: "quit|q", params: "", help: "quit the emulator", run: quit },
+    Command {
+        names: "ringbuf_read",
+        params: "device size",
+        help: "Read from a ring buffer character device",
+        run: ringbuf_read,
+    },
+    Command {
+        names: "sendkey",
+        params: "keys [hold_ms]",
+        help: "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)",
+        run: sendkey,
+    },
     Command { names: "stop|s", params: "", help: "stop emulation", run: stop },
+    Command { names: "sum", params: "addr size", help: "compute the checksum of a memory region", run: sum },
     Command { names: "system_powerdown", params: "", help: "send system power down event", run: powerdown },
     Command { names: "system_reset", params: "", help: "reset the system", run: reset },
     Command { names: "x", params: "/fmt addr", help: "virtual memory dump starting at 'addr'", run: x },
@@ -59,12 +86,14 @@ const INFO: &[Command] = &[
     },
     Command { names: "chardev", params: "", help: "show the character devices", run: info_chardev },
     Command { names: "cpus", params: "", help: "show infos for each CPU", run: info_cpus },
+    Command { names: "history", params: "", help: "show the command line history", run: info_history },
     Command {
         names: "irq",
         params: "",
         help: "show the interrupts statistics (if available)",
         run: |s, a| topic(s, a, Topic::Irq),
     },
+    Command { names: "kvm", params: "", help: "show KVM information", run: info_kvm },
     Command {
         names: "lapic",
         params: "",
@@ -77,15 +106,28 @@ const INFO: &[Command] = &[
         help: "show the active virtual memory mappings",
         run: |s, a| topic(s, a, Topic::Mem),
     },
+    Command {
+        names: "memory_size_summary",
+        params: "",
+        help: "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.",
+        run: info_memory_size,
+    },
     Command { names: "mtree", params: "", help: "show memory tree", run: |s, a| topic(s, a, Topic::Mtree) },
     Command { names: "name", params: "", help: "show the current VM name", run: info_name },
     Command { names: "pci", params: "", help: "show PCI info", run: |s, a| topic(s, a, Topic::Pci) },
     Command { names: "pic", params: "", help: "show PIC state", run: |s, a| topic(s, a, Topic::Pic) },
     Command { names: "qtree", params: "", help: "show device tree", run: |s, a| topic(s, a, Topic::Qtree) },
     Command {
+        names: "ramblock",
+        params: "",
+        help: "Display system ramblock information",
+        run: |s, a| topic(s, a, Topic::Ramblock),
+    },
+    Command {
         names: "registers",
-        params: "[-a]",
-        help: "show the cpu registers (-a: all CPUs)",
+        params: "[-a|vcpu]",
+        help: "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to query; show the \
+               current CPU's registers if no argument is specified)",
         run: info_registers,
     },
     Command { names: "roms", params: "", help: "show roms", run: |s, a| topic(s, a, Topic::Roms) },
@@ -133,10 +175,20 @@ pub(crate) fn execute(scope: &mut Scope<'_>, line: &str) {
         let _ = writeln!(scope.out, "unknown command: '{}'", if name.is_empty() { line } else { name });
         return;
     };
+    let (mut shown, mut names) = (name.to_owned(), command.names);
+    if command.names == "info"
+        && let Some(topic) = INFO.iter().find(|row| row.is(split(args.trim()).0))
+    {
+        shown = format!("info {}", split(args.trim()).0);
+        names = topic.names;
+    }
     if let Err(text) = (command.run)(scope, args) {
-        let _ = writeln!(scope.out, "{text}\nTry \"help {name}\" for more information");
+        let place = if text == EXTRANEOUS { format!("{names}: ") } else { String::new() };
+        let _ = writeln!(scope.out, "{place}{text}\nTry \"help {shown}\" for more information");
     }
 }
+
+const EXTRANEOUS: &str = "extraneous characters at the end of line";
 
 /// The names that complete `text`, the line up to the cursor.
 pub(crate) fn completions(text: &str) -> (String, Vec<&'static str>) {
@@ -153,7 +205,7 @@ pub(crate) fn completions(text: &str) -> (String, Vec<&'static str>) {
 }
 
 fn none(args: &str) -> Result<(), String> {
-    if args.trim().is_empty() { Ok(()) } else { Err("extraneous characters at the end of line".to_owned()) }
+    if args.trim().is_empty() { Ok(()) } else { Err(EXTRANEOUS.to_owned()) }
 }
 
 fn help(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
@@ -287,11 +339,13 @@ fn dump(scope: &mut Scope<'_>, args: &str, physical: bool) -> Result<(), String>
     let mut rest = args;
     let format = Format::read(&mut rest, *scope.format)?;
     let [address] = expressions(scope, rest)?;
-    if format.letter == 'i' {
-        return Err("disassembly is not supported by this build".to_owned());
-    }
     *scope.format = Format { count: 1, ..format };
-    scope.out.push_str(&memory::dump(scope.machine, *scope.cpu, format, address, physical));
+    let text = if format.letter == 'i' {
+        memory::disassemble(scope.machine, *scope.cpu, format.count, address, physical)
+    } else {
+        memory::dump(scope.machine, *scope.cpu, format, address, physical)
+    };
+    scope.out.push_str(&text);
     Ok(())
 }
 
@@ -383,7 +437,158 @@ fn info_registers(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
                 let _ = writeln!(scope.out, "\nCPU#{index}\n{}", text.trim_end());
             }
         }
-        _ => return none(args),
+        _ => {
+            let [index] = expressions(scope, args)?;
+            match usize::try_from(index) {
+                Ok(index) if index < scope.machine.cpu_count() => {
+                    let text = scope.machine.registers(index);
+                    let _ = writeln!(scope.out, "\nCPU#{index}\n{}", text.trim_end());
+                }
+                _ => {
+                    let _ = writeln!(scope.out, "CPU#{index} not available");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn info_history(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    for (index, line) in scope.history.iter().enumerate() {
+        let _ = writeln!(scope.out, "{index}: '{line}'");
+    }
+    Ok(())
+}
+
+fn info_kvm(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    let state = if scope.machine.accelerator() == "kvm" { "enabled" } else { "disabled" };
+    let _ = writeln!(scope.out, "kvm support: {state}");
+    Ok(())
+}
+
+fn info_memory_size(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    let _ = writeln!(scope.out, "base memory: {}\nplugged memory: 0", scope.machine.ram());
+    Ok(())
+}
+
+/// Cuts the next word off a command's arguments.
+fn word<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    let text = rest.trim_start();
+    let end = text.find(char::is_whitespace).unwrap_or(text.len());
+    let (word, after) = text.split_at(end);
+    *rest = after;
+    (!word.is_empty()).then_some(word)
+}
+
+fn sendkey(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let Some(names) = word(&mut rest) else { return Err("sendkey: string expected".to_owned()) };
+    let hold = if rest.trim().is_empty() { 100 } else { expressions::<1>(scope, rest)?[0] };
+    let mut codes = Vec::new();
+    for name in keys::split(names) {
+        match keys::code(name) {
+            Some(code) => codes.push(code),
+            None => {
+                let _ = writeln!(scope.out, "invalid parameter: {name}");
+                return Ok(());
+            }
+        }
+    }
+    scope.machine.send_keys(&codes, u64::try_from(hold).unwrap_or(0).min(60_000));
+    Ok(())
+}
+
+fn sum(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let [address, size] = expressions(scope, args)?;
+    let mut checksum: u16 = 0;
+    let (mut at, mut left) = (address.cast_unsigned(), u64::try_from(size).unwrap_or(0).min(MAX_RANGE));
+    let mut bytes = vec![0; 4096];
+    while left > 0 {
+        let length = usize::try_from(left.min(4096)).unwrap_or(4096);
+        scope.machine.read_physical(at, &mut bytes[..length]);
+        for &byte in &bytes[..length] {
+            // The BSD checksum.
+            checksum = checksum.rotate_right(1).wrapping_add(byte.into());
+        }
+        at = at.wrapping_add(length as u64);
+        left -= length as u64;
+    }
+    let _ = writeln!(scope.out, "{checksum:05}");
+    Ok(())
+}
+
+/// Most bytes of memory in one command.
+const MAX_RANGE: u64 = 1 << 40;
+
+fn save(scope: &mut Scope<'_>, args: &str, physical: bool) -> Result<(), String> {
+    let (machine, cpu) = (scope.machine, *scope.cpu);
+    let registers = |name: &str| machine.register(cpu, name);
+    let mut reader = Reader::new(args, &registers);
+    let (address, size) = (reader.expression()?, reader.expression()?);
+    let mut rest = reader.rest;
+    let Some(name) = word(&mut rest) else { return Err("filename expected".to_owned()) };
+    none(rest)?;
+    let name = name.trim_matches('"');
+    let write = || -> std::io::Result<Option<u64>> {
+        use std::io::Write as _;
+        let mut file = std::io::BufWriter::new(std::fs::File::create(name)?);
+        let (mut at, mut left) = (address.cast_unsigned(), u64::try_from(size).unwrap_or(0).min(MAX_RANGE));
+        let mut bytes = vec![0; 4096];
+        while left > 0 {
+            let length = usize::try_from(left.min(4096)).unwrap_or(4096);
+            let bytes = &mut bytes[..length];
+            let read = if physical {
+                machine.read_physical(at, bytes)
+            } else {
+                machine.read_virtual(cpu, at, bytes)
+            };
+            if !read {
+                return Ok(Some(at));
+            }
+            file.write_all(bytes)?;
+            at = at.wrapping_add(length as u64);
+            left -= length as u64;
+        }
+        file.flush()?;
+        Ok(None)
+    };
+    match write() {
+        Ok(None) => {}
+        Ok(Some(at)) => {
+            let _ = writeln!(scope.out, "Error: Invalid addr 0x{at:016x}/size {size} specified");
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.rfind(" (os error").map_or(text.as_str(), |at| &text[..at]);
+            let _ = writeln!(scope.out, "Error: Could not open '{name}': {text}");
+        }
+    }
+    Ok(())
+}
+
+fn ringbuf_read(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let Some(device) = word(&mut rest) else { return Err("ringbuf_read: string expected".to_owned()) };
+    let [size] = expressions(scope, rest)?;
+    match scope.machine.ringbuf_read(device, usize::try_from(size).unwrap_or(0)) {
+        Ok(bytes) => {
+            for character in String::from_utf8_lossy(&bytes).chars() {
+                match character {
+                    '\\' => scope.out.push_str("\\\\"),
+                    '\n' | '\t' | ' '..='~' => scope.out.push(character),
+                    other => {
+                        let _ = write!(scope.out, "\\u{:04X}", u32::from(other));
+                    }
+                }
+            }
+            scope.out.push('\n');
+        }
+        Err(text) => {
+            let _ = writeln!(scope.out, "Error: {text}");
+        }
     }
     Ok(())
 }

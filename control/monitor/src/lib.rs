@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod disassembly;
 mod expr;
+mod keys;
 mod memory;
 mod readline;
 mod session;
@@ -43,6 +45,8 @@ pub enum Topic {
     Block,
     /// ROMs and loaded images.
     Roms,
+    /// Blocks of RAM.
+    Ramblock,
 }
 
 /// A machine, as the monitor steers it. All calls come from the main loop's thread.
@@ -79,6 +83,20 @@ pub trait MachineControl: Send + Sync {
     fn registers(&self, cpu: usize) -> String;
     /// A vCPU's register by its lower-case name (`rip`, `eax`, `cs`, `cr3`, ...).
     fn register(&self, cpu: usize, name: &str) -> Option<u64>;
+    /// How a vCPU reads code now: 16, 32 or 64 bits.
+    fn code_bits(&self, cpu: usize) -> u32;
+    /// The accelerator's name.
+    fn accelerator(&self) -> &'static str;
+    /// Bytes of RAM.
+    fn ram(&self) -> u64;
+    /// Presses the keys of scan code set 1 together (0xe0 in the high byte for the extended ones), then lets them go
+    /// after `hold_ms` milliseconds.
+    fn send_keys(&self, keys: &[u16], hold_ms: u64);
+    /// Takes up to `max` bytes out of a ring buffer.
+    ///
+    /// # Errors
+    /// There is no such device, or it is no ring buffer.
+    fn ringbuf_read(&self, id: &str, max: usize) -> Result<Vec<u8>, String>;
     /// Reads memory through a vCPU's page tables; false when a page is not mapped.
     fn read_virtual(&self, cpu: usize, address: u64, bytes: &mut [u8]) -> bool;
     /// Reads physical memory; false where there is nothing.

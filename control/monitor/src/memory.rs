@@ -1,6 +1,7 @@
 //! `x`, `xp`, `print`, `i`, `o`: formats and dumps.
 
 use crate::MachineControl;
+use crate::disassembly::{self, MAX_LENGTH};
 use std::fmt::Write as _;
 
 /// `/COUNT FORMAT SIZE`; the last one used is the next one's default.
@@ -122,6 +123,44 @@ pub(crate) fn dump(
         out.push('\n');
         address = address.wrapping_add(length as u64);
         left -= length;
+    }
+    out
+}
+
+/// Most instructions in one dump.
+const MAX_INSTRUCTIONS: i64 = 1 << 16;
+
+/// `count` instructions from `address` on, as the processor would read them now.
+pub(crate) fn disassemble(
+    machine: &dyn MachineControl,
+    cpu: usize,
+    count: i64,
+    address: i64,
+    physical: bool,
+) -> String {
+    let bits = machine.code_bits(cpu);
+    let mut out = String::new();
+    let mut address = address.cast_unsigned();
+    for _ in 0..count.clamp(0, MAX_INSTRUCTIONS) {
+        let mut bytes = [0; MAX_LENGTH];
+        let mut known = 0;
+        // Byte by byte, so that an instruction before the end of what is mapped is still shown.
+        while known < MAX_LENGTH {
+            let (at, one) = (address.wrapping_add(known as u64), &mut bytes[known..=known]);
+            let read =
+                if physical { machine.read_physical(at, one) } else { machine.read_virtual(cpu, at, one) };
+            if !read {
+                break;
+            }
+            known += 1;
+        }
+        match disassembly::line(&mut out, bits, address, &bytes[..known]) {
+            Some(length) => address = address.wrapping_add(length as u64),
+            None => {
+                let _ = writeln!(out, "0x{address:08x}: unable to read memory");
+                break;
+            }
+        }
     }
     out
 }

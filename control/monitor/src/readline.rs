@@ -60,6 +60,11 @@ impl Readline {
         self.update(out);
     }
 
+    /// The lines that were typed, oldest first.
+    pub(crate) fn history(&self) -> Vec<String> {
+        self.history.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
     /// Forgets the line.
     pub(crate) fn restart(&mut self) {
         self.line.clear();

@@ -68,7 +68,14 @@ impl Monitor {
     fn run(&self, state: &mut State, line: &str) {
         let mut out = String::new();
         let (mut cpu, mut format) = (state.cpu, state.format);
-        let mut scope = Scope { machine: &*self.machine, cpu: &mut cpu, format: &mut format, out: &mut out };
+        let history = state.readline.history();
+        let mut scope = Scope {
+            machine: &*self.machine,
+            cpu: &mut cpu,
+            format: &mut format,
+            history: &history,
+            out: &mut out,
+        };
         commands::execute(&mut scope, line);
         (state.cpu, state.format) = (cpu, format);
         self.show(state, out.as_bytes());

@@ -59,6 +59,21 @@ impl MachineControl for Machine {
     fn register(&self, _cpu: usize, name: &str) -> Option<u64> {
         (name == "rip").then_some(0x1000)
     }
+    fn code_bits(&self, _cpu: usize) -> u32 {
+        64
+    }
+    fn accelerator(&self) -> &'static str {
+        "tcg"
+    }
+    fn ram(&self) -> u64 {
+        0x100_0000
+    }
+    fn send_keys(&self, keys: &[u16], hold_ms: u64) {
+        self.note(&format!("keys {keys:x?} {hold_ms}"));
+    }
+    fn ringbuf_read(&self, id: &str, _max: usize) -> Result<Vec<u8>, String> {
+        if id == "r" { Ok(b"a\\\x01\n".to_vec()) } else { Err(format!("Device '{id}' not found")) }
+    }
     fn read_virtual(&self, _cpu: usize, address: u64, bytes: &mut [u8]) -> bool {
         self.read_physical(address, bytes)
     }
@@ -135,6 +150,28 @@ fn answers() {
         ("print 1/0", "division by zero\nTry \"help print\" for more information\n"),
         ("x", "unexpected end of expression\nTry \"help x\" for more information\n"),
         ("x/4xq 0", "invalid char in format: 'q'\nTry \"help x\" for more information\n"),
+        (
+            "xp/2i 0x90",
+            "0x00000090:  90                       nop      \n0x00000091:  91                       xchgl    %eax, %ecx\n",
+        ),
+        ("x/i 0x7fffffff", "0x7fffffff: unable to read memory\n"),
+        (
+            "stop foo",
+            "stop|s: extraneous characters at the end of line\nTry \"help stop\" for more information\n",
+        ),
+        (
+            "info chardev x",
+            "chardev: extraneous characters at the end of line\nTry \"help info chardev\" for more information\n",
+        ),
+        ("sum 0 16", "00032\n"),
+        ("sendkey ctrl-alt-f1", ""),
+        ("sendkey foo", "invalid parameter: foo\n"),
+        ("sendkey a 5", ""),
+        ("info kvm", "kvm support: disabled\n"),
+        ("info memory_size_summary", "base memory: 16777216\nplugged memory: 0\n"),
+        ("info registers 7", "CPU#7 not available\n"),
+        ("ringbuf_read r 5", "a\\\\\\u0001\n\n"),
+        ("ringbuf_read q 5", "Error: Device 'q' not found\n"),
         ("cpu 5", "invalid CPU index\n"),
         ("cpu 1", ""),
         ("info lapic", "Lapic 1\n"),
@@ -145,7 +182,10 @@ fn answers() {
     ] {
         assert_eq!(answer(&peer, line), text, "{line}");
     }
-    assert_eq!(*machine.calls.lock(), ["out 80 1 1", "reset", "cont"]);
+    assert_eq!(
+        *machine.calls.lock(),
+        ["keys [1d, 38, 3b] 100", "keys [1e] 5", "out 80 1 1", "reset", "cont"]
+    );
     assert!(answer(&peer, "help").contains("quit|q  -- quit the emulator\n"));
 }
 

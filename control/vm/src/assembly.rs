@@ -155,6 +155,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         signals,
         model,
         vcpus: Vcpus::new(gate, vcpus),
+        accelerator: accelerator.name(),
+        handle: handle.clone(),
         life: life.clone(),
         chardevs,
         links,

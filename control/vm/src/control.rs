@@ -1,9 +1,11 @@
 //! The machine as the monitor steers it.
 
+use crate::inspect;
 use crate::life::RunState;
 use crate::machine::Machine;
 use monitor::{MachineControl, Topic};
 use qdev::{SystemControl, SystemRequest};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The monitor's view of a machine.
@@ -67,11 +69,33 @@ impl MachineControl for Control {
     }
 
     fn registers(&self, cpu: usize) -> String {
-        self.machine.vcpus.with(cpu, |vcpu| format!("{:x?}", vcpu.state().gpr)).unwrap_or_default()
+        use accel::CpuIo as _;
+        let a20 = self.machine.board.cpus.get(cpu).is_none_or(|cpu| cpu.a20_mask() & 1 << 20 != 0);
+        self.machine.vcpus.with(cpu, |vcpu| inspect::dump(vcpu.state(), a20)).unwrap_or_default()
     }
 
     fn register(&self, cpu: usize, name: &str) -> Option<u64> {
-        self.machine.vcpus.with(cpu, |vcpu| (name == "rip").then(|| vcpu.state().rip)).flatten()
+        self.machine.vcpus.with(cpu, |vcpu| inspect::register(vcpu.state(), name)).flatten()
+    }
+
+    fn code_bits(&self, cpu: usize) -> u32 {
+        self.machine.vcpus.with(cpu, |vcpu| inspect::code_bits(vcpu.state())).unwrap_or(16)
+    }
+
+    fn accelerator(&self) -> &'static str {
+        self.machine.accelerator
+    }
+
+    fn ram(&self) -> u64 {
+        self.machine.board.memory.ram.size()
+    }
+
+    fn send_keys(&self, keys: &[u16], hold_ms: u64) {
+        self.machine.send_keys(keys, hold_ms);
+    }
+
+    fn ringbuf_read(&self, id: &str, max: usize) -> Result<Vec<u8>, String> {
+        self.machine.chardevs.read_ringbuf(id, max).map_err(|error| error.to_string())
     }
 
     fn read_virtual(&self, cpu: usize, address: u64, bytes: &mut [u8]) -> bool {
@@ -91,7 +115,13 @@ impl MachineControl for Control {
     }
 
     fn read_physical(&self, address: u64, bytes: &mut [u8]) -> bool {
-        self.machine.board.memory.memory.read(address, bytes);
+        let memory = &self.machine.board.memory.memory;
+        let last = address.saturating_add((bytes.len() as u64).saturating_sub(1));
+        let view = memory.view();
+        if view.lookup(address).is_none() && view.lookup(last).is_none() {
+            return false;
+        }
+        memory.read(address, bytes);
         true
     }
 
@@ -104,13 +134,51 @@ impl MachineControl for Control {
     }
 
     fn info(&self, topic: Topic, cpu: usize) -> String {
-        let board = &self.machine.board;
+        let machine = &self.machine;
+        let board = &machine.board;
+        let memory = &board.memory.memory;
         match topic {
+            Topic::Mem => {
+                machine.vcpus.with(cpu, |vcpu| inspect::mappings(vcpu.state(), memory)).unwrap_or_default()
+            }
+            Topic::Tlb => machine
+                .vcpus
+                .with(cpu, |vcpu| inspect::translations(vcpu.state(), memory))
+                .unwrap_or_default(),
+            Topic::Mtree => {
+                let mut out = String::new();
+                for space in [memory, &board.memory.ports] {
+                    let _ = writeln!(out, "address-space: {}\n{}", space.name(), space.root().describe());
+                }
+                out
+            }
             Topic::Pic => format!("{}{}", board.ioapic.describe(), board.pic.describe()),
             Topic::Lapic => board.cpus.get(cpu).map(|cpu| cpu.apic().describe()).unwrap_or_default(),
             Topic::Pci => board.pci.describe(),
-            Topic::Qtree => self.machine.tree.describe(),
-            other => format!("info {other:?} is not supported by this build"),
+            Topic::Qtree => machine.tree.describe(),
+            Topic::Ramblock => {
+                let ram = &board.memory.ram;
+                let size = ram.size();
+                format!(
+                    "{:>32}  {:>5}  {:>18} {:>18} {:>18} {:>18} {:>3}\n{:>32}  {:>5}  0x{:016x} 0x{size:016x} \
+                     0x{size:016x} 0x{:016x} {:>3}\n",
+                    "Block Name",
+                    "PSize",
+                    "Offset",
+                    "Used",
+                    "Total",
+                    "HVA",
+                    "RO",
+                    ram.name(),
+                    "4 KiB",
+                    0,
+                    ram.host_base().as_ptr() as usize,
+                    "rw"
+                )
+            }
+            Topic::Irq | Topic::Block | Topic::Roms => {
+                format!("info {topic:?} is not supported by this build")
+            }
         }
     }
 

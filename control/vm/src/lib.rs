@@ -5,7 +5,7 @@
 //! * `catalog`, `objects`, `drives`, `devices`: device types, and what `-object`, `-drive`, `-blockdev`, `-device` make;
 //! * `life`: run states, and what happens at a reset, a power-off, a panic, a signal;
 //! * `vcpus`: the processors' threads, and the gate that stops them;
-//! * `machine`: the assembled machine; `control`: the machine as the monitor steers it.
+//! * `machine`: the assembled machine; `control`, `inspect`: the machine as the monitor steers it and looks at it.
 #![forbid(unsafe_code)]
 
 mod accels;
@@ -16,6 +16,7 @@ mod control;
 mod devices;
 mod drives;
 mod image;
+mod inspect;
 mod life;
 mod machine;
 mod objects;

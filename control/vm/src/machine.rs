@@ -4,11 +4,13 @@ use crate::image::Image;
 use crate::life::Life;
 use crate::vcpus::Vcpus;
 use chardev::Chardevs;
+use eventloop::{HostTimer, LoopHandle};
 use irq::{CpuSignals, Event};
 use parking_lot::Mutex;
 use pc::Pc;
 use qdev::{DeviceTree, Links};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use x86::cpuid::CpuidTable;
 use x86::{Activity, X86State};
 
@@ -26,6 +28,10 @@ pub(crate) struct Machine {
     pub(crate) model: Arc<CpuidTable>,
     /// The processors.
     pub(crate) vcpus: Vcpus,
+    /// The accelerator's name.
+    pub(crate) accelerator: &'static str,
+    /// The main loop.
+    pub(crate) handle: LoopHandle,
     /// Run states.
     pub(crate) life: Arc<Life>,
     /// Character devices.
@@ -39,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) image: Option<Image>,
     /// What the time-stamp counter showed when the machine was stopped.
     frozen_tsc: Mutex<Option<u64>>,
+    /// Lets go of the keys that are held down.
+    held_keys: Mutex<Option<HostTimer>>,
 }
 
 /// The parts of a [`Machine`] that the assembly makes.
@@ -49,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) signals: Vec<Arc<CpuSignals>>,
     pub(crate) model: Arc<CpuidTable>,
     pub(crate) vcpus: Vcpus,
+    pub(crate) accelerator: &'static str,
+    pub(crate) handle: LoopHandle,
     pub(crate) life: Arc<Life>,
     pub(crate) chardevs: Arc<Chardevs>,
     pub(crate) links: Arc<Links>,
@@ -58,7 +68,21 @@ pub(crate) struct Parts {
 
 impl Machine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { name, uuid, board, signals, model, vcpus, life, chardevs, links, tree, image } = parts;
+        let Parts {
+            name,
+            uuid,
+            board,
+            signals,
+            model,
+            vcpus,
+            accelerator,
+            handle,
+            life,
+            chardevs,
+            links,
+            tree,
+            image,
+        } = parts;
         Self {
             name,
             uuid,
@@ -66,12 +90,15 @@ impl Machine {
             signals,
             model,
             vcpus,
+            accelerator,
+            handle,
             life,
             chardevs,
             links,
             tree,
             image,
             frozen_tsc: Mutex::new(None),
+            held_keys: Mutex::new(None),
         }
     }
 
@@ -135,6 +162,24 @@ impl Machine {
         for index in 0..self.vcpus.count() {
             self.vcpus.with(index, |vcpu| vcpu.shift_tsc(then.wrapping_sub(now)));
         }
+    }
+
+    /// Presses keys one after the other, and lets them go together.
+    pub(crate) fn send_keys(&self, keys: &[u16], hold_ms: u64) {
+        let press = |keyboard: &chipset::i8042::I8042, key: u16, down| {
+            keyboard.key(key.to_le_bytes()[0], key >> 8 != 0, down);
+        };
+        for &key in keys {
+            press(&self.board.keyboard, key, true);
+        }
+        let (keys, keyboard) = (keys.to_vec(), self.board.keyboard.clone());
+        let timer = self.handle.timer(move || {
+            for &key in keys.iter().rev() {
+                press(&keyboard, key, false);
+            }
+        });
+        timer.arm(Instant::now() + Duration::from_millis(hold_ms));
+        *self.held_keys.lock() = Some(timer);
     }
 
     /// Presses the power button.
