@@ -1,5 +1,7 @@
 //! An emulator process: how to start one, talk with its guest, and see how it ends.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -111,6 +113,33 @@ impl Emulator {
             errors: Console::new(stderr, std::io::sink()),
             child,
             started,
+            terminal: None,
+        })
+    }
+
+    /// Starts it on a terminal of its own, as a person does; the console is that person's side.
+    pub fn start_on_terminal<S: AsRef<str>>(&self, arguments: &[S]) -> Result<Running, String> {
+        let started = Instant::now();
+        let text = |error: std::io::Error| error.to_string();
+        let pty = nix::pty::openpty(None, None).map_err(|error| format!("no terminal: {error}"))?;
+        let mut child = self
+            .command()
+            .args(arguments.iter().map(AsRef::as_ref))
+            .stdin(pty.slave.try_clone().map_err(text)?)
+            .stdout(pty.slave.try_clone().map_err(text)?)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.program.display()))?;
+        let Some(stderr) = child.stderr.take() else {
+            return Err("standard error is a pipe".to_owned());
+        };
+        let reader = pty.master.try_clone().map_err(text)?;
+        Ok(Running {
+            console: Console::new(File::from(reader), File::from(pty.master)),
+            errors: Console::new(stderr, std::io::sink()),
+            child,
+            started,
+            terminal: Some(pty.slave),
         })
     }
 }
@@ -149,6 +178,8 @@ pub struct Running {
     child: Child,
     /// When the process was started.
     pub started: Instant,
+    /// The program's side of the terminal, if it was started on one.
+    terminal: Option<OwnedFd>,
 }
 
 impl Running {
@@ -171,6 +202,13 @@ impl Running {
     /// What the process has used up to now; nothing after it has ended.
     pub fn usage(&self) -> Option<Usage> {
         Usage::of(self.child.id())
+    }
+
+    /// Whether the terminal hands every key to the program at once and shows none by itself; nothing without a terminal.
+    pub fn terminal_is_raw(&self) -> Option<bool> {
+        use nix::sys::termios::{LocalFlags, tcgetattr};
+        let settings = tcgetattr(self.terminal.as_ref()?).ok()?;
+        Some(!settings.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO))
     }
 
     /// The process's number.
@@ -253,5 +291,17 @@ mod tests {
         let error = running.expect("never", LATER).unwrap_err();
         assert!(error.contains("oops"), "{error}");
         assert_eq!(running.usage(), None);
+    }
+
+    #[test]
+    fn a_terminal_echoes_until_the_program_makes_it_raw() {
+        let mut running = shell()
+            .start_on_terminal(&["-c", "read line; stty raw -echo; echo raw $line; read rest"])
+            .unwrap();
+        assert_eq!(running.terminal_is_raw(), Some(false));
+        running.console.send("it\n").unwrap();
+        running.expect("it\r\n", LATER).unwrap();
+        running.expect("raw it", LATER).unwrap();
+        assert_eq!(running.terminal_is_raw(), Some(true));
     }
 }
