@@ -49,13 +49,13 @@ fn text<'a>(sections: &'a [Section], name: &str) -> &'a str {
     section.text.trim()
 }
 
-/// The guest tells about itself and turns the machine off.
+/// The guest tells about itself and resets the machine.
 fn boots(machine: &str, kernel: &str) {
     let kernel = blackbox::or_skip!(guests::kernel(kernel));
     let script = "section release uname -r\n\
                   section processors nproc\n\
                   section sum sh -c 'seq 1 20000 | sha256sum'";
-    let initramfs = Initramfs::new(&kernel).modules(DISK_MODULES).script(script);
+    let initramfs = Initramfs::new(&kernel).modules(DISK_MODULES).script(script).then(Finish::Reboot);
     let mut running = start(&arguments(machine, &kernel, &initramfs, ""), &["-no-reboot"]);
     let found = sections(&until(&mut running, DONE));
     assert_eq!(text(&found, "release"), kernel.release);
@@ -108,16 +108,6 @@ fn shell_on_a_terminal() {
     until(running, "QEMU: Terminated");
     ends_well(running);
     assert_eq!(running.terminal_is_raw(), Some(false), "the terminal is as it was");
-}
-
-#[test]
-fn leaving_the_shell_turns_the_machine_off() {
-    let kernel = blackbox::or_skip!(guests::kernel("cloud"));
-    let initramfs = Initramfs::new(&kernel).then(Finish::Shell);
-    let mut running = start(&arguments("pc", &kernel, &initramfs, ""), &[]);
-    until(&mut running, "/ # ");
-    running.console.send("exit\n").expect("a pipe");
-    ends_well(&mut running);
 }
 
 #[test]
