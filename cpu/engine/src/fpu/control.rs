@@ -17,7 +17,7 @@ const FCW: u16 = 0x1f3f;
 const FCW_FIXED: u16 = 0x40;
 
 /// Brings ES and B in line with the masks.
-fn summarize(x87: &mut X87) {
+pub(super) fn summarize(x87: &mut X87) {
     let error = x87.fsw & !x87.fcw & EXCEPTIONS != 0;
     x87.fsw = x87.fsw & !(ES | BUSY) | if error { ES | BUSY } else { 0 };
 }

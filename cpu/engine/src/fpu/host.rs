@@ -3,6 +3,7 @@
 //! The state travels by FRSTOR and FNSAVE. Both are non-waiting, so that an unmasked exception is only recorded, and
 //! FNSAVE leaves the unit as FNINIT does, which is what Rust code expects.
 
+use super::control::summarize;
 use std::arch::asm;
 use x86::X87;
 
@@ -23,7 +24,10 @@ impl Image {
                 tags |= 3 << (2 * n);
             }
         }
-        bytes[0..2].copy_from_slice(&x87.fcw.to_le_bytes());
+        // With CR0.NE clear an instruction runs on in spite of a pending exception, which must not become the host's.
+        let pending = x87.fsw & !x87.fcw & 0x3f != 0;
+        let fcw = if pending { x87.fcw | 0x3f } else { x87.fcw };
+        bytes[0..2].copy_from_slice(&fcw.to_le_bytes());
         bytes[4..6].copy_from_slice(&x87.fsw.to_le_bytes());
         bytes[8..10].copy_from_slice(&tags.to_le_bytes());
         for n in 0..8 {
@@ -36,6 +40,7 @@ impl Image {
     #[inline]
     pub fn store(&self, x87: &mut X87) {
         x87.fsw = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
+        summarize(x87);
         let tags = u16::from_le_bytes([self.bytes[8], self.bytes[9]]);
         x87.ftw = (0..8).fold(0, |full, n| full | u8::from(tags >> (2 * n) & 3 != 3) << n);
         let top = x87.top();

@@ -336,3 +336,15 @@ fn nothing_is_missing() {
         .collect();
     assert_eq!(missing, Vec::<String>::new());
 }
+
+#[test]
+fn a_pending_exception_that_is_passed_over_stays_the_guests() {
+    let mut bench = Bench::new();
+    bench.state.cr0 &= !cr0::NE;
+    bench.state.x87 = X87 { fcw: 0x40, fsw: 0x8481, ftw: 0, ..X87::default() };
+    // fld1, then fadd st, st(0), with an invalid operation pending and unmasked.
+    bench.run(&[0xd9, 0xe8]).expect("no exception");
+    bench.run(&[0xd8, 0xc0]).expect("no exception");
+    assert_eq!(bench.ferr, 2);
+    assert_eq!((bench.state.x87.fcw, bench.state.x87.fsw & 0x8081), (0x40, 0x8081));
+}
