@@ -18,7 +18,7 @@ use eventloop::{EventLoop, LoopHandle, Ready, Watch};
 use hostio::signals::Termination;
 use irq::CpuSignals;
 use monitor::Monitor;
-use pc::{MachineOptions, MachineType, Pc, PcConfig};
+use pc::{Identity, MachineOptions, MachineType, Pc, PcConfig};
 use qdev::{BootOrder, Context, DeviceTree, Global, Globals, Links};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -123,6 +123,16 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     config.x2apic = realized.features.has("x2apic");
     config.serials = serials;
     config.rtc = rtc_start(plan);
+    let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    let smp =
+        plan.smp.map_or([1; 3], |smp| [smp.sockets, smp.dies.max(1) * smp.cores, smp.threads].map(small));
+    let version = realized.table.read(1, 0);
+    config.identity = Identity {
+        machine: machine.name.to_owned(),
+        uuid: plan.uuid.unwrap_or_default(),
+        topology: smp,
+        processor_id: [version.eax, version.edx],
+    };
     let board = Pc::new(config).map_err(|error| error.to_string())?;
     let limit = board.options.max_ram_below_4g.0;
     for warning in board.memory.layout.warnings(board.model, limit) {
@@ -135,6 +145,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     devices::reserve_default_slots(plan, &board.pci);
     let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
     devices::Maker { tree: &tree, context, globals: &globals(plan) }.make_all(plan)?;
+    board.publish_tables();
 
     let model = Arc::new(realized.table);
     let mut vcpus = Vec::new();

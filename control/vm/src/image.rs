@@ -70,11 +70,11 @@ impl Image {
         Ok(Some(Self { kernel, modules, command_line: plan.append.clone().unwrap_or_default(), long_mode }))
     }
 
-    /// Puts everything into guest memory; returns how the first processor starts.
+    /// Puts everything into guest memory; returns how the first processor starts. `rsdp` is where ACPI's tables begin, or 0.
     ///
     /// # Errors
     /// A file cannot be read, or the kernel cannot be started.
-    pub(crate) fn load(&self, board: &Pc) -> Result<X86State, String> {
+    pub(crate) fn load(&self, board: &Pc, rsdp: u64) -> Result<X86State, String> {
         let read = |source: &Source| {
             source.read().map_err(|error| format!("could not read '{}': {}", source.name, reason(&error)))
         };
@@ -88,7 +88,7 @@ impl Image {
             kernel_name: self.kernel.name.clone(),
             command_line: self.command_line.clone(),
             modules,
-            rsdp: 0,
+            rsdp,
             long_mode: self.long_mode,
         };
         boot::load(&board.memory.memory, &map, &request).map_err(|error| error.to_string())

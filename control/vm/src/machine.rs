@@ -128,7 +128,8 @@ impl Machine {
         let start = match &self.image {
             Some(image) => {
                 self.board.firmware_setup();
-                Some(image.load(&self.board)?)
+                let tables = self.board.install_tables();
+                Some(image.load(&self.board, tables.rsdp.into())?)
             }
             None => None,
         };

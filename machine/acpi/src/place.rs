@@ -9,7 +9,7 @@ const AREA: (u32, u32) = (0xf_5000, 0x10_0000);
 /// Where things went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed {
-    /// Address of the RSDP.
+    /// Address of the RSDP; 0 without ACPI tables.
     pub rsdp: u32,
     /// Address of the SMBIOS entry point; 0 when the structures found no place.
     pub smbios: u32,
@@ -25,23 +25,25 @@ fn take(next: &mut u32, len: usize) -> Option<u32> {
     Some(start)
 }
 
-/// Writes the ACPI tables to `tables_at` (a multiple of 64 below 4 GiB, with room for [`Tables::size`] bytes) and what
-/// points to them to the BIOS area below 1 MiB, which has to be RAM; there the SMBIOS structures and the MP table go as well.
+/// Writes the ACPI tables (`tables`: address, a multiple of 64 below 4 GiB with room for [`Tables::size`] bytes, and what)
+/// to their place, and what points to them to the BIOS area below 1 MiB, which has to be RAM; there the SMBIOS structures
+/// and the MP table go as well.
 pub fn install(
     memory: &AddressSpace,
-    tables_at: u32,
-    tables: &Tables,
+    tables: Option<(u32, &Tables)>,
     smbios: &Smbios,
     mp: &MpTable,
 ) -> Installed {
     let mut next = AREA.0;
-    let mut out = Installed { rsdp: next, smbios: 0, mp: 0 };
-    if let Some(rsdp) = take(&mut next, tables.rsdp_size() as usize) {
+    let mut out = Installed { rsdp: 0, smbios: 0, mp: 0 };
+    if let Some((at, tables)) = tables
+        && let Some(rsdp) = take(&mut next, tables.rsdp_size() as usize)
+    {
         out.rsdp = rsdp;
-        tables.install(memory, Placement { tables: tables_at, rsdp });
+        tables.install(memory, Placement { tables: at, rsdp });
     }
-    let (pointer, table) = (mp.build(0).0.len(), mp.build(0).1.len());
-    if let (Some(at), Some(table_at)) = (take(&mut next, pointer), take(&mut next, table)) {
+    let (pointer, table) = mp.build(0);
+    if let (Some(at), Some(table_at)) = (take(&mut next, pointer.len()), take(&mut next, table.len())) {
         let (pointer, table) = mp.build(table_at);
         memory.load(at.into(), &pointer);
         memory.load(table_at.into(), &table);

@@ -96,8 +96,9 @@ impl Structure {
 }
 
 impl Smbios {
+    /// All structures but firmware's own.
     fn structures(&self) -> Vec<Vec<u8>> {
-        let mut out = vec![self.bios(), self.system(), self.chassis()];
+        let mut out = vec![self.system(), self.chassis()];
         out.extend((0..self.sockets).map(|n| self.processor(n)));
         out.push(self.memory_array());
         let modules = self.ram.div_ceil(MODULE);
@@ -180,25 +181,35 @@ impl Smbios {
         s.finish()
     }
 
-    /// All structures, and the entry point that says that they are at `address`.
+    /// The entry point, which says that the structures are at `address`, and all structures.
     pub fn build(&self, address: u32) -> (Vec<u8>, Vec<u8>) {
-        let structures = self.structures();
-        let largest = structures.iter().map(Vec::len).max().unwrap_or(0);
-        let count = structures.len();
-        let table = structures.concat();
-        let mut anchor = b"_SM_".to_vec();
-        anchor.extend([0, ANCHOR as u8, 2, 8]);
-        anchor.extend((largest as u16).to_le_bytes());
-        anchor.extend([0; 6]);
-        anchor.extend(*b"_DMI_\0");
-        anchor.extend((table.len() as u16).to_le_bytes());
-        anchor.extend(address.to_le_bytes());
-        anchor.extend((count as u16).to_le_bytes());
-        anchor.push(0x28);
-        anchor[21] = sum(&anchor[16..]).wrapping_neg();
-        anchor[4] = sum(&anchor).wrapping_neg();
-        (anchor, table)
+        let mut structures = self.structures();
+        structures.insert(0, self.bios());
+        (anchor(address, &structures), structures.concat())
     }
+
+    /// The same for firmware, which gives the structures their address and puts one that describes itself in front.
+    pub fn for_firmware(&self) -> (Vec<u8>, Vec<u8>) {
+        let structures = self.structures();
+        (anchor(0, &structures), structures.concat())
+    }
+}
+
+fn anchor(address: u32, structures: &[Vec<u8>]) -> Vec<u8> {
+    let largest = structures.iter().map(Vec::len).max().unwrap_or(0);
+    let total: usize = structures.iter().map(Vec::len).sum();
+    let mut anchor = b"_SM_".to_vec();
+    anchor.extend([0, ANCHOR as u8, 2, 8]);
+    anchor.extend((largest as u16).to_le_bytes());
+    anchor.extend([0; 6]);
+    anchor.extend(*b"_DMI_\0");
+    anchor.extend((total as u16).to_le_bytes());
+    anchor.extend(address.to_le_bytes());
+    anchor.extend((structures.len() as u16).to_le_bytes());
+    anchor.push(0x28);
+    anchor[21] = sum(&anchor[16..]).wrapping_neg();
+    anchor[4] = sum(&anchor).wrapping_neg();
+    anchor
 }
 
 fn memory_range(n: u16, start: u64, len: u64) -> Vec<u8> {

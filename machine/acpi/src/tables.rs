@@ -185,10 +185,14 @@ fn fadt(config: &Config, dsdt: u32) -> Vec<u8> {
     let flags = flags
         | if q35 { RESET_REGISTER } else { 0 }
         | if config.cpus.len() > FLAT_APICS { CLUSTER_MODEL } else { 0 };
-    let (enable, disable) = if q35 { (2, 3) } else { (0xf1, 0xf0) };
+    let (command, enable, disable) = match (config.smi, q35) {
+        (false, _) => (0, 0, 0),
+        (true, true) => (0xb2, 2, 3),
+        (true, false) => (0xb2, 0xf1, 0xf0),
+    };
     let dwords = [
         (FADT_DSDT, dsdt),
-        (48, if config.smi { 0xb2 } else { 0 }),
+        (48, command),
         (56, pm),
         (64, pm + 4),
         (76, pm + 8),

@@ -244,10 +244,10 @@ fn what_does_not_fit_is_left_out() {
     let memory = AddressSpace::memory("memory", &root);
     let many = Smbios { sockets: 4096, ..smbios() };
     let tables = Tables::build(&pc());
-    let done = install(&memory, 0xfe_0000, &tables, &many, &MpTable::default());
+    let done = install(&memory, Some((0xfe_0000, &tables)), &many, &MpTable::default());
     assert_eq!((done.rsdp, done.smbios), (0xf_5000, 0));
     assert_eq!(memory.read_int(u64::from(done.mp), 4), u64::from(u32::from_le_bytes(*b"_MP_")));
-    let done = install(&memory, 0xfe_0000, &tables, &smbios(), &MpTable::default());
+    let done = install(&memory, Some((0xfe_0000, &tables)), &smbios(), &MpTable::default());
     assert_eq!(memory.read_int(u64::from(done.smbios), 4), u64::from(u32::from_le_bytes(*b"_SM_")));
     assert_eq!(memory.read_int(0xfe_0000, 4), u64::from(u32::from_le_bytes(*b"FACS")));
 }

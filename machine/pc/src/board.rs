@@ -4,9 +4,10 @@ use crate::config::{BoardModel, PcConfig, PcError};
 use crate::cpu::PcCpu;
 use crate::memory::{MemoryLayout, PcMemory};
 use crate::options::MachineOptions;
+use crate::tables::Identity;
 use crate::{i440fx, q35};
 use boot::{MemoryKind, MemoryMap};
-use chipset::acpi_pm::{AcpiPm, SleepRequest};
+use chipset::acpi_pm::{AcpiPm, PmConfig, SleepRequest};
 use chipset::dma::DmaPair;
 use chipset::hotplug::{CpuHotplug, PciHotplug};
 use chipset::hpet::{HPET_BASE, Hpet, HpetConfig};
@@ -128,10 +129,17 @@ pub struct Pc {
     pci_hotplug: Arc<PciHotplug>,
     serials: Vec<Arc<Serial>>,
     /// Bases of the serial ports that exist.
-    serial_ports: Vec<u16>,
+    pub(crate) serial_ports: Vec<u16>,
     config_ports: Arc<ConfigPorts>,
     platform: Box<dyn Platform>,
     a20: Arc<A20Gate>,
+    /// What identifies the machine in its tables.
+    pub(crate) identity: Identity,
+    /// The APIC ID of every possible processor, and whether it is there.
+    pub(crate) possible_cpus: Vec<(u32, bool)>,
+    /// A bit for each slot of the root bus that holds the board's own functions.
+    pub(crate) onboard_slots: u32,
+    pub(crate) sleep: PmConfig,
 }
 
 impl Pc {
@@ -143,7 +151,7 @@ impl Pc {
         let places = Places::of(config.model);
         let possible_cpus = config.possible_cpus();
         let apic_ids: Vec<u32> = possible_cpus.iter().filter(|(_, here)| *here).map(|(id, _)| *id).collect();
-        let PcConfig { model, options, clock, system, .. } = config;
+        let PcConfig { model, options, clock, system, identity, .. } = config;
         let memory = PcMemory::new(
             MemoryLayout::new(model, config.ram.size(), options.max_ram_below_4g.0),
             config.ram,
@@ -281,11 +289,12 @@ impl Pc {
             }
         };
 
-        let cpu_hotplug = CpuHotplug::new(possible_cpus);
+        let cpu_hotplug = CpuHotplug::new(possible_cpus.clone());
         ports.add(&cpu_hotplug.region(), places.cpu_hotplug);
         let bus = Arc::downgrade(&pci);
         let pci_hotplug = PciHotplug::new(move |slot| eject(&bus, slot));
-        pci_hotplug.set_fixed(pci.functions().iter().fold(0, |mask, f| mask | 1 << f.devfn().device()));
+        let onboard_slots = pci.functions().iter().fold(0, |mask, f| mask | 1 << f.devfn().device());
+        pci_hotplug.set_fixed(onboard_slots);
         ports.add(&pci_hotplug.region(), places.pci_hotplug);
         let fw_cfg = FwCfg::new(Some(Dma::new(&memory.memory)), FW_CFG_SLOTS);
         add(fw_cfg.ports());
@@ -317,6 +326,10 @@ impl Pc {
             config_ports,
             platform,
             a20,
+            identity,
+            possible_cpus,
+            onboard_slots,
+            sleep: config.sleep,
         };
         Ok(pc)
     }

@@ -1,6 +1,6 @@
 //! What a board is made of.
 
-use crate::MachineOptions;
+use crate::{Identity, MachineOptions};
 use chardev::CharFrontend;
 use chipset::acpi_pm::PmConfig;
 use clock::Clock;
@@ -72,6 +72,8 @@ pub struct PcConfig {
     pub rtc: i64,
     /// What the ACPI block offers (`disable_s3`, `disable_s4`, `s4_val`).
     pub sleep: PmConfig,
+    /// What identifies the machine in its tables.
+    pub identity: Identity,
     /// Guest time.
     pub clock: Clock,
     /// The machine's attention.
@@ -94,6 +96,10 @@ impl PcConfig {
             serials: Vec::new(),
             rtc: 0,
             sleep: PmConfig::default(),
+            identity: Identity {
+                machine: crate::MachineType::newest(model).to_owned(),
+                ..Identity::default()
+            },
             clock: clock.clone(),
             system,
         }

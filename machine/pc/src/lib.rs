@@ -13,9 +13,11 @@ mod i440fx;
 mod memory;
 mod options;
 mod q35;
+mod tables;
 
 pub use board::Pc;
 pub use config::{BoardModel, PcConfig, PcError};
 pub use cpu::PcCpu;
 pub use memory::{MemoryLayout, PcMemory};
 pub use options::{MACHINES, MachineOptions, MachineType, machine_help};
+pub use tables::Identity;
