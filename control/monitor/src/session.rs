@@ -105,7 +105,8 @@ impl Monitor {
 
 impl Handler for Monitor {
     fn can_receive(&self) -> usize {
-        4096
+        // The greeting comes first.
+        if self.state.lock().greeted { 4096 } else { 0 }
     }
 
     fn receive(&self, bytes: &[u8]) {
@@ -138,6 +139,7 @@ impl Handler for Monitor {
                 }
                 state.greeted = true;
                 self.show(&mut state, &out);
+                self.front.accept_input();
             }
             Event::Close => {
                 state.readline.restart();

@@ -9,6 +9,7 @@ use guestmem::{IoRules, Region};
 use irq::IrqSink;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Number of inputs.
 pub const IOAPIC_PINS: u32 = 24;
@@ -154,20 +155,36 @@ impl IoApic {
         self.service(&mut state, pin);
     }
 
-    /// `info pic`'s part: every entry.
+    /// `info pic`'s part: every entry, in the layout of QEMU's monitor.
     pub fn describe(&self) -> String {
         let state = self.state.lock();
         let mut text =
-            format!("ioapic0: ver=0x{:x} id=0x{:02x} sel=0x{:02x}\n", self.version, state.id, state.select);
+            format!("ioapic0: ver=0x{:x} id=0x{:02x} sel=0x{:02x}", self.version, state.id, state.select);
+        match state.select.checked_sub(0x10) {
+            Some(index) => text.push_str(&format!(" (redir[{}])\n", index >> 1)),
+            None => text.push('\n'),
+        }
         for (pin, &entry) in state.entries.iter().enumerate() {
+            let pick = |bit: u64, set, clear| if entry & bit != 0 { set } else { clear };
             text.push_str(&format!(
-                "  pin {pin:<2} 0x{entry:016x} dest={:x} vec={:<3} {}{}{}\n",
+                "  pin {pin:<2} 0x{entry:016x} dest={:x} vec={:<3} {} {:<5} {:<6} {:<6} {}\n",
                 entry >> 56,
                 entry & 0xff,
-                if entry & LEVEL != 0 { "level" } else { "edge " },
-                if entry & MASKED != 0 { " masked" } else { "" },
-                if entry & REMOTE_IRR != 0 { " remote-irr" } else { "" }
+                pick(1 << 13, "active-lo", "active-hi"),
+                pick(LEVEL, "level", "edge"),
+                pick(MASKED, "masked", ""),
+                ["fixed", "lowest", "SMI", "...", "NMI", "INIT", "...", "extINT"][(entry >> 8 & 7) as usize],
+                pick(1 << 11, "logical", "physical"),
             ));
+        }
+        let remote = (0..32).zip(&state.entries).filter(|(_, entry)| *entry & REMOTE_IRR != 0);
+        let remote = remote.fold(0, |set, (pin, _)| set | 1 << pin);
+        for (name, set) in [("IRR", state.irr), ("Remote IRR", remote)] {
+            text.push_str(&format!("  {name:<8} "));
+            for pin in (0..24).filter(|pin| set & 1 << pin != 0) {
+                text.push_str(&format!("{pin} "));
+            }
+            text.push_str(if set == 0 { "(none)\n" } else { "\n" });
         }
         text
     }
@@ -227,12 +244,43 @@ impl EoiListener for IoApic {
 pub struct GsiRouter {
     pic: Arc<crate::pic::Pic>,
     ioapic: Arc<IoApic>,
+    levels: AtomicU32,
+    rises: [AtomicU64; GSIS],
 }
+
+/// Wires of the router.
+const GSIS: usize = 24;
 
 impl GsiRouter {
     /// Wires to `pic` and `ioapic`.
     pub fn new(pic: Arc<crate::pic::Pic>, ioapic: Arc<IoApic>) -> Arc<Self> {
-        Arc::new(Self { pic, ioapic })
+        Arc::new(Self { pic, ioapic, levels: AtomicU32::new(0), rises: Default::default() })
+    }
+
+    /// `info irq`: how often each wire has risen, as its controllers saw it.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (name, wires) in [("ioapic", GSIS), ("isa-i8259", 16)] {
+            text.push_str(&format!("IRQ statistics for {name}:\n"));
+            for (gsi, rises) in self.rises.iter().enumerate().take(wires) {
+                let rises = rises.load(Ordering::Relaxed);
+                if rises > 0 {
+                    text.push_str(&format!("{gsi:2}: {rises}\n"));
+                }
+            }
+        }
+        text
+    }
+
+    /// Keeps a wire's level, and counts its rises.
+    fn count(&self, gsi: u32, level: bool) {
+        let Some(rises) = self.rises.get(gsi as usize) else { return };
+        let bit = 1 << gsi;
+        if !level {
+            self.levels.fetch_and(!bit, Ordering::Relaxed);
+        } else if self.levels.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            rises.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The wire of one GSI (0 to 23), for one source.
@@ -247,6 +295,7 @@ impl GsiRouter {
 
 impl IrqSink for GsiRouter {
     fn set_level(&self, line: u32, level: bool) {
+        self.count(line, level);
         if line < 16 {
             self.pic.set_level(line, level);
         }

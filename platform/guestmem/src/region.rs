@@ -170,14 +170,20 @@ impl Region {
         out
     }
 
+    /// What is behind the region in the end.
+    fn kind_name(&self) -> &'static str {
+        match &self.inner.kind {
+            Kind::Ram(_) => "ram",
+            Kind::Rom(_) => "rom",
+            Kind::Alias { target, .. } => target.kind_name(),
+            _ => "i/o",
+        }
+    }
+
     fn describe_at(&self, out: &mut String, depth: usize, base: u64, priority: i32) {
         use std::fmt::Write as _;
         let last = base.wrapping_add(u64::try_from(self.inner.size.saturating_sub(1)).unwrap_or(u64::MAX));
-        let kind = match &self.inner.kind {
-            Kind::Ram(_) => "ram",
-            Kind::Rom(_) => "rom",
-            _ => "i/o",
-        };
+        let kind = self.kind_name();
         let indent = "  ".repeat(depth + 1);
         let _ = write!(out, "{indent}{base:016x}-{last:016x} (prio {priority}, {kind}): ");
         let _ = match &self.inner.kind {

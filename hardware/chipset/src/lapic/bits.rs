@@ -33,10 +33,4 @@ impl Bits {
         let word = self.0.iter().rposition(|&w| w != 0)?;
         u8::try_from(word as u32 * 32 + self.0[word].ilog2()).ok()
     }
-
-    /// The vectors in the set, as `info lapic` shows them.
-    pub(super) fn list(&self) -> String {
-        let all: Vec<_> = (0..=255).filter(|&v| self.has(v)).map(|v| v.to_string()).collect();
-        if all.is_empty() { "(none)".to_owned() } else { all.join(" ") }
-    }
 }

@@ -7,6 +7,7 @@
 //! its vCPU's mailbox. So the mailbox's [`Event::Intr`] is always what the registers say.
 
 mod bits;
+mod describe;
 mod bus;
 mod regs;
 #[cfg(test)]
@@ -444,28 +445,6 @@ impl LocalApic {
         self.local_interrupt(&mut state, regs::LVT_TIMER);
         self.schedule(&mut state);
         self.update(&state);
-    }
-
-    /// `info lapic`: the registers as text.
-    pub fn describe(&self) -> String {
-        let mut state = self.state.lock();
-        let current = self.current_count(&state);
-        let mut text = format!("dumping local APIC state for CPU {}\n\n", self.config.id);
-        for (name, entry) in
-            [("LVT0", 3), ("LVT1", 4), ("LVTPC", 2), ("LVTERR", 5), ("LVTTHMR", 1), ("LVTT", 0)]
-        {
-            text.push_str(&format!("{name:8} 0x{:08x}\n", state.lvt[entry]));
-        }
-        text.push_str(&format!(
-            "Timer    DCR=0x{:x} initial_count = {} current_count = {current}\n",
-            state.divide, state.initial
-        ));
-        text.push_str(&format!("SPIV     0x{:08x}\nICR      0x{:016x}\n", state.svr, state.icr));
-        text.push_str(&format!("ESR      0x{:08x}\n", state.esr));
-        text.push_str(&format!("ISR      {}\nIRR      {}\n", state.isr.list(), state.irr.list()));
-        let ppr = state.read(0x0a);
-        text.push_str(&format!("\nTPR 0x{:02x} PPR 0x{ppr:02x}\n", state.tpr));
-        text
     }
 }
 
