@@ -5,6 +5,7 @@ use crate::chars;
 use crate::control::Control;
 use crate::devices;
 use crate::drives;
+use crate::firmware;
 use crate::image::Image;
 use crate::life::Life;
 use crate::machine::{Machine, Parts};
@@ -13,7 +14,7 @@ use crate::vcpus::{Gate, Vcpus};
 use accel::VcpuSetup;
 use chardev::Chardevs;
 use clock::Clock;
-use cmdline::{Plan, RtcBase};
+use cmdline::{Plan, RtcBase, RtcClock};
 use eventloop::{EventLoop, LoopHandle, Ready, Watch};
 use hostio::signals::Termination;
 use irq::CpuSignals;
@@ -89,6 +90,9 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
 }
 
 fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
+    if plan.rtc.slew {
+        return Err(Failed::because("-rtc driftfix=slew is not supported by this build"));
+    }
     let clock = Clock::new(handle);
     let count = plan.smp.map_or(1, |smp| smp.cpus);
     let signals: Vec<_> = (0..count).map(|_| Arc::new(CpuSignals::new())).collect();
@@ -98,7 +102,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let chardevs = Arc::new(Chardevs::new(handle.clone(), move || quit.quit()));
     let links = Arc::new(Links::default());
     links.insert(Chardevs::LINK, chardevs.clone());
-    links.insert(BootOrder::LINK, Arc::new(BootOrder::default()));
+    let boot_order = Arc::new(BootOrder::default());
+    links.insert(BootOrder::LINK, boot_order.clone());
     devices::publish_cpus(&links, count);
     objects::create(plan, &links)?;
     chars::create(plan, &chardevs)?;
@@ -133,18 +138,28 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         topology: smp,
         processor_id: [version.eax, version.edx],
     };
+    config.rtc_clock = rtc_clock(plan, handle, &clock);
     let board = Pc::new(config).map_err(|error| error.to_string())?;
     let limit = board.options.max_ram_below_4g.0;
     for warning in board.memory.layout.warnings(board.model, limit) {
         report::warn_report!("{warning}");
     }
 
+    firmware::load(plan, &board)?;
+    firmware::add_items(plan, &board.fw_cfg)?;
+
     let tree = DeviceTree::default();
     tree.add_root_bus(board.pci.clone());
     tree.add_root_bus(board.isa.clone());
     devices::reserve_default_slots(plan, &board.pci);
     let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
-    devices::Maker { tree: &tree, context, globals: &globals(plan) }.make_all(plan)?;
+    let globals = globals(plan);
+    let maker = devices::Maker { tree: &tree, context, globals: &globals };
+    for console in firmware::debug_consoles(plan) {
+        maker.make(&console)?;
+    }
+    maker.make_all(plan)?;
+    firmware::add_boot_options(plan, &board, &boot_order)?;
     board.publish_tables();
 
     let model = Arc::new(realized.table);
@@ -173,6 +188,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         links,
         tree,
         image,
+        boot: plan.boot.clone(),
     }));
     life.set_machine(&machine);
     machine.reset()?;
@@ -196,7 +212,20 @@ fn rtc_start(plan: &Plan) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
     match plan.rtc.base {
         RtcBase::At(seconds) => seconds,
-        RtcBase::Utc | RtcBase::LocalTime => now,
+        RtcBase::Utc => now,
+        RtcBase::LocalTime => now + hostio::time::local_offset(now),
+    }
+}
+
+/// The time that the real-time clock follows: the guest's, or the host's, which does not stand still with the machine.
+fn rtc_clock(plan: &Plan, handle: &LoopHandle, guest: &Clock) -> Clock {
+    match plan.rtc.clock {
+        RtcClock::Vm => guest.clone(),
+        RtcClock::Host | RtcClock::Rt => {
+            let clock = Clock::new(handle);
+            clock.start();
+            clock
+        }
     }
 }
 

@@ -41,9 +41,7 @@ impl MachineControl for Control {
     }
 
     fn nmi(&self) -> Result<(), String> {
-        for cpu in &self.machine.board.cpus {
-            cpu.apic().nmi_button();
-        }
+        self.machine.board.nmi();
         Ok(())
     }
 
@@ -176,7 +174,8 @@ impl MachineControl for Control {
                     "rw"
                 )
             }
-            Topic::Irq | Topic::Block | Topic::Roms => {
+            Topic::Irq => board.gsi.describe(),
+            Topic::Block | Topic::Roms => {
                 format!("info {topic:?} is not supported by this build")
             }
         }

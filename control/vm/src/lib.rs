@@ -1,7 +1,7 @@
 //! Assembly and life of a virtual machine: from a [`cmdline::Plan`] to running processors.
 //!
 //! * `assembly`: makes everything that the plan names, in order, and runs the main loop;
-//! * `accels`, `chars`, `image`: the accelerator, the character devices, what the machine boots;
+//! * `accels`, `chars`, `image`, `firmware`: the accelerator, the character devices, what the machine boots;
 //! * `catalog`, `objects`, `drives`, `devices`: device types, and what `-object`, `-drive`, `-blockdev`, `-device` make;
 //! * `life`: run states, and what happens at a reset, a power-off, a panic, a signal;
 //! * `vcpus`: the processors' threads, and the gate that stops them;
@@ -15,6 +15,7 @@ mod chars;
 mod control;
 mod devices;
 mod drives;
+mod firmware;
 mod image;
 mod inspect;
 mod life;

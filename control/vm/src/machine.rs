@@ -1,5 +1,6 @@
 //! The assembled machine.
 
+use crate::firmware::set_boot_order;
 use crate::image::Image;
 use crate::life::Life;
 use crate::vcpus::Vcpus;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use pc::Pc;
 use qdev::{DeviceTree, Links};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use x86::cpuid::CpuidTable;
 use x86::{Activity, X86State};
@@ -43,6 +45,10 @@ pub(crate) struct Machine {
     pub(crate) tree: DeviceTree,
     /// What is booted without firmware.
     pub(crate) image: Option<Image>,
+    /// The order of boot drives.
+    boot: cmdline::Boot,
+    /// How often the machine has been reset, the first start included.
+    resets: AtomicU32,
     /// What the time-stamp counter showed when the machine was stopped.
     frozen_tsc: Mutex<Option<u64>>,
     /// Lets go of the keys that are held down.
@@ -64,6 +70,7 @@ pub(crate) struct Parts {
     pub(crate) links: Arc<Links>,
     pub(crate) tree: DeviceTree,
     pub(crate) image: Option<Image>,
+    pub(crate) boot: cmdline::Boot,
 }
 
 impl Machine {
@@ -82,6 +89,7 @@ impl Machine {
             links,
             tree,
             image,
+            boot,
         } = parts;
         Self {
             name,
@@ -97,6 +105,8 @@ impl Machine {
             links,
             tree,
             image,
+            boot,
+            resets: AtomicU32::new(0),
             frozen_tsc: Mutex::new(None),
             held_keys: Mutex::new(None),
         }
@@ -125,6 +135,12 @@ impl Machine {
         }
         self.board.reset();
         self.tree.reset();
+        let order = self.boot.order.as_deref().unwrap_or("cad");
+        match self.resets.fetch_add(1, Ordering::Relaxed) {
+            0 => set_boot_order(&self.board, self.boot.once.as_deref().unwrap_or(order)),
+            1 => set_boot_order(&self.board, order),
+            _ => {}
+        }
         let start = match &self.image {
             Some(image) => {
                 self.board.firmware_setup();

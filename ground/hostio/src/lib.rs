@@ -8,4 +8,5 @@ pub mod inherit;
 pub mod pidlock;
 pub mod pty;
 pub mod signals;
+pub mod time;
 pub mod tty;

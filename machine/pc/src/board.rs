@@ -110,6 +110,8 @@ pub struct Pc {
     pub cpus: Vec<Arc<PcCpu>>,
     /// The I/O APIC, for `info pic`.
     pub ioapic: Arc<IoApic>,
+    /// The wires to the interrupt controllers, for `info irq`.
+    pub gsi: Arc<GsiRouter>,
     /// The interrupt controllers, for `info pic`; on a board without them nothing reaches this pair.
     pub pic: Arc<Pic>,
     /// The keyboard controller; without `i8042` it is on no port.
@@ -214,7 +216,7 @@ impl Pc {
         if let Some(pit) = &pit {
             add(pit.ports());
         }
-        let rtc = Rtc::new(&clock, gsi.line(8), config.rtc);
+        let rtc = Rtc::new(&config.rtc_clock, gsi.line(8), config.rtc);
         rtc.set_layout(&CmosLayout {
             below_4g: memory.layout.below_4g,
             above_4g: memory.layout.above_4g,
@@ -307,6 +309,7 @@ impl Pc {
             isa,
             cpus,
             ioapic,
+            gsi,
             pic,
             keyboard,
             fw_cfg,

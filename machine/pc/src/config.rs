@@ -70,6 +70,8 @@ pub struct PcConfig {
     pub serials: Vec<Option<CharFrontend>>,
     /// What the real-time clock shows at first, in seconds since 1970-01-01.
     pub rtc: i64,
+    /// The time that the real-time clock follows.
+    pub rtc_clock: Clock,
     /// What the ACPI block offers (`disable_s3`, `disable_s4`, `s4_val`).
     pub sleep: PmConfig,
     /// What identifies the machine in its tables.
@@ -95,6 +97,7 @@ impl PcConfig {
             amd: false,
             serials: Vec::new(),
             rtc: 0,
+            rtc_clock: clock.clone(),
             sleep: PmConfig::default(),
             identity: Identity {
                 machine: crate::MachineType::newest(model).to_owned(),

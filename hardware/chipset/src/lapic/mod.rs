@@ -7,8 +7,8 @@
 //! its vCPU's mailbox. So the mailbox's [`Event::Intr`] is always what the registers say.
 
 mod bits;
-mod describe;
 mod bus;
+mod describe;
 mod regs;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,133 @@
+//! Firmware images, and what the user puts into fw_cfg.
+
+use crate::Failed;
+use crate::accels::reason;
+use cmdline::{FwCfgData, Item, Plan, PropValue};
+use fwcfg::{AddError, FwCfg};
+use pc::Pc;
+use qdev::BootOrder;
+use std::path::PathBuf;
+
+/// The image that a board without `-bios` and `-kernel` starts.
+const DEFAULT: &str = "bios-256k.bin";
+/// Where distributions put firmware; asked after the user's `-L`.
+const DATA_DIRS: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
+
+/// The file of this name: as a path, else in the data directories.
+fn find(plan: &Plan, name: &str) -> Option<PathBuf> {
+    let own = PathBuf::from(name);
+    let places = plan.data_dirs.iter().cloned().chain(DATA_DIRS.map(PathBuf::from));
+    std::iter::once(own).chain(places.map(|dir| dir.join(name))).find(|path| path.is_file())
+}
+
+/// Puts firmware at the reset vector, unless a kernel is started directly.
+///
+/// # Errors
+/// There is no such image, or it is none.
+pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<(), Failed> {
+    let name = match (&plan.bios, &plan.kernel) {
+        (None, Some(_)) => return Ok(()),
+        (Some(_), Some(_)) => {
+            return Err(Failed::because("-bios together with -kernel is not supported by this build"));
+        }
+        (Some(name), None) => name.as_str(),
+        (None, None) => DEFAULT,
+    };
+    let refused = || Failed::because(format!("could not load PC BIOS '{name}'"));
+    let path = find(plan, name).ok_or_else(refused)?;
+    let image = std::fs::read(path).map_err(|_| refused())?;
+    board.memory.load_bios(&image).map_err(|_| refused())
+}
+
+/// `-fw_cfg`, in order.
+///
+/// # Errors
+/// A file cannot be read, or a name is taken.
+pub(crate) fn add_items(plan: &Plan, fw_cfg: &FwCfg) -> Result<(), Failed> {
+    for item in &plan.fw_cfg {
+        let failed = |text: String| Failed::because(format!("{}: {text}", item.location));
+        let data = match &item.data {
+            FwCfgData::Text(text) => text.clone().into_bytes(),
+            FwCfgData::File(path) => std::fs::read(path)
+                .map_err(|error| failed(format!("can't load {path}: {}", reason(&error))))?,
+        };
+        fw_cfg.add_file(&item.name, data).map_err(|error| match error {
+            AddError::Duplicate => failed(format!("duplicate fw_cfg file name: {}", item.name)),
+            AddError::Full => failed("there is no room for another fw_cfg file".to_owned()),
+            AddError::BadName => failed("the name is empty or too long".to_owned()),
+        })?;
+    }
+    Ok(())
+}
+
+/// What `-boot` tells firmware, besides the order of drive letters ([`set_boot_order`]).
+///
+/// # Errors
+/// The order cannot be kept, or something asks for what is not built.
+pub(crate) fn add_boot_options(plan: &Plan, board: &Pc, devices: &BootOrder) -> Result<(), Failed> {
+    let boot = &plan.boot;
+    if boot.splash.is_some() {
+        return Err(Failed::because("-boot splash= is not supported by this build"));
+    }
+    for order in [&boot.order, &boot.once].into_iter().flatten() {
+        places(order).map_err(Failed::because)?;
+    }
+    let list = devices.file(boot.strict);
+    let mut files =
+        vec![("etc/boot-fail-wait", boot.reboot_timeout.unwrap_or(-1).to_le_bytes()[..4].to_vec())];
+    if !list.is_empty() {
+        files.push(("bootorder", list));
+    }
+    if let Some(time) = boot.splash_time {
+        let Ok(time) = u16::try_from(time) else {
+            return Err(Failed::because("splash time is invalid,it should be a value between 0 and 65535"));
+        };
+        files.push(("etc/boot-menu-wait", time.to_le_bytes().to_vec()));
+    }
+    board.fw_cfg.add_u16(fwcfg::key::BOOT_MENU, boot.menu.unwrap_or(false).into());
+    for (name, data) in files {
+        board
+            .fw_cfg
+            .set_file(name, data)
+            .map_err(|_| Failed::because(format!("cannot add fw_cfg file {name}")))?;
+    }
+    Ok(())
+}
+
+/// The places that drive letters have in the CMOS RAM: firmware's numbers of the kinds of drives.
+fn places(letters: &str) -> Result<[u8; 3], String> {
+    let mut places = [0; 3];
+    for (index, letter) in letters.chars().enumerate() {
+        let place = places.get_mut(index).ok_or("Too many boot devices for PC")?;
+        *place = match letter {
+            'a' => 1,
+            'c' => 2,
+            'd' => 3,
+            'n' => 4,
+            other => return Err(format!("Invalid boot device for PC: '{other}'")),
+        };
+    }
+    Ok(places)
+}
+
+/// Writes an order of drive letters, checked before, into the CMOS RAM.
+pub(crate) fn set_boot_order(board: &Pc, letters: &str) {
+    let [first, second, third] = places(letters).unwrap_or_default();
+    let rtc = board.rtc();
+    rtc.set_cmos(0x3d, second << 4 | first);
+    rtc.set_cmos(0x38, third << 4 | rtc.cmos(0x38) & 0xf);
+}
+
+/// What `-debugcon` stands for.
+pub(crate) fn debug_consoles(plan: &Plan) -> Vec<Item> {
+    let console = |user: &cmdline::CharUse| Item {
+        location: user.location.clone(),
+        kind: "isa-debugcon".to_owned(),
+        id: None,
+        props: vec![
+            ("iobase".to_owned(), PropValue::Text("0xe9".to_owned())),
+            ("chardev".to_owned(), PropValue::Text(user.chardev.clone())),
+        ],
+    };
+    plan.debugcons.iter().map(console).collect()
+}
