@@ -3,6 +3,7 @@
 //! * [`paths`], [`guests`]: where the programs and the guest systems are (`cargo xtask guests` fetches the latter);
 //! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
 //! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
+//! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
 
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod initramfs;
 pub mod modules;
 pub mod monitor;
 pub mod paths;
+pub mod payload;
 
 /// Ends the calling test early and says so on standard output, as `SKIPPED <test>: <reason>`.
 ///
