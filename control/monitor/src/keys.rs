@@ -132,9 +132,11 @@ pub(crate) fn code(name: &str) -> Option<u16> {
     if let Some(number) = name.strip_prefix("0x") {
         let code = u16::from_str_radix(number, 16).ok()?;
         // Bit 7 of a code stands for the extended keys.
-        return (1..0x100)
-            .contains(&code)
-            .then(|| if code & 0x80 != 0 { 0xe000 | code & 0x7f } else { code });
+        return (1..0x100).contains(&code).then_some(if code & 0x80 != 0 {
+            0xe000 | code & 0x7f
+        } else {
+            code
+        });
     }
     KEYS.iter().find(|(own, _)| *own == name).map(|(_, code)| *code)
 }
