@@ -13,6 +13,8 @@ pub fn devices() -> Vec<&'static DeviceSpec> {
     ];
     list.extend(&virtio::BLK_SPECS);
     list.extend(&virtio::RNG_SPECS);
+    list.extend(&virtio::SERIAL_SPECS);
+    list.extend(&virtio::PORT_SPECS);
     list
 }
 

@@ -36,7 +36,7 @@ mod tree;
 pub use boot::BootOrder;
 pub use context::{Context, Links, SystemControl, SystemRequest};
 pub use derive::Properties;
-pub use device::{Bus, Category, Device, DeviceSpec};
+pub use device::{Bus, Category, Device, DeviceSpec, Realize};
 pub use field::{Enumeration, Input, OnOffAuto, PropertyField, Size};
 pub use global::{Global, Globals};
 pub use help::{device_help, property_help};
