@@ -24,6 +24,10 @@ use qdev::{BootOrder, Context, DeviceTree, Global, Globals, Links};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
+use x86::models::Topology;
+
+/// Bits of a physical address.
+const PHYS_BITS: u32 = 40;
 
 /// Why there is no machine. Without a text the user has been told already.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +115,9 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
 
     let accelerator = accels::choose(&plan.accels)?;
     let config = x86::models::parse(plan.cpu.as_deref().unwrap_or("qemu64"))?;
-    let realized = config.realize(&engine::supported_features(), Default::default(), 40)?;
+    let topology = topology(plan);
+    let realized = config.realize(&engine::supported_features(), topology, PHYS_BITS)?;
+    let amd = config.vendor == "AuthenticAMD";
     let image = Image::open(plan, realized.features.has("lm"))?;
     let mut serials = Vec::new();
     for user in &plan.serials {
@@ -125,6 +131,11 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         plan.machine.props.iter().map(|(name, value)| (name.as_str(), value.as_str())),
     )?;
     config.cpus.clone_from(&signals);
+    let possible = plan.smp.map_or(1, |smp| smp.max_cpus);
+    config.apic_ids = (0..possible).map(|index| topology.apic_id(index)).collect();
+    config.amd = amd;
+    config.phys_bits = PHYS_BITS as u8;
+    config.tsc_deadline = realized.features.has("tsc-deadline");
     config.x2apic = realized.features.has("x2apic");
     config.serials = serials;
     config.rtc = rtc_start(plan);
@@ -137,6 +148,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         uuid: plan.uuid.unwrap_or_default(),
         topology: smp,
         processor_id: [version.eax, version.edx],
+        nographic: plan.nographic,
     };
     config.rtc_clock = rtc_clock(plan, handle, &clock);
     let board = Pc::new(config).map_err(|error| error.to_string())?;
@@ -167,7 +179,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     for ((index, signals), io) in (0u32..).zip(&signals).zip(&board.cpus) {
         vcpus.push(accelerator.create_vcpu(VcpuSetup {
             index,
-            apic_id: index,
+            apic_id: io.apic().id(),
             signals: signals.clone(),
             io: io.clone(),
             memory: board.memory.memory.clone(),
@@ -195,6 +207,14 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     machine.freeze();
     machine.vcpus.spawn(&life, accelerator.name(), plan.name.debug_threads)?;
     Ok(machine)
+}
+
+/// How the processors hang together.
+fn topology(plan: &Plan) -> Topology {
+    plan.smp.map_or_else(Topology::default, |smp| Topology {
+        threads: smp.threads,
+        cores: smp.dies.max(1) * smp.cores,
+    })
 }
 
 /// `-global`.

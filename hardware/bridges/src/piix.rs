@@ -224,6 +224,8 @@ impl Piix4Pm {
     pub fn firmware_setup(&self, base: u16, smbus: u16) {
         self.function.config_write(pci::regs::INTERRUPT_LINE, 1, 9);
         self.function.config_write(PM_BASE, 4, u32::from(base) | 1);
+        // System management mode is set up.
+        self.function.config_write(0x5b, 1, 2);
         self.function.config_write(PM_ENABLE, 1, 1);
         self.function.config_write(SMB_BASE, 4, u32::from(smbus) | 1);
         self.function.config_write(0xd2, 1, 9);

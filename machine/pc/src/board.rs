@@ -23,7 +23,7 @@ use guestmem::{Dma, IoRules, Region};
 use irq::{Event, IrqLine};
 use isa::IsaBus;
 use pci::{ConfigPorts, Devfn, PciBus, Windows, assign_resources};
-use qdev::{SystemControl, SystemRequest};
+use qdev::{OnOffAuto, SystemControl, SystemRequest};
 use std::sync::{Arc, Weak};
 use uarts::{Serial, SerialConfig};
 
@@ -33,6 +33,8 @@ const IOAPIC_VERSION: u8 = 0x20;
 const SERIAL_PORTS: [(u64, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
 /// File slots of fw_cfg.
 const FW_CFG_SLOTS: u16 = 0x20;
+/// What lies below 1 TiB in AMD's address maps: the HyperTransport hole (start, bytes).
+pub(crate) const AMD_HOLE: (u64, u64) = (0xfd_0000_0000, 0x3_0000_0000);
 /// Bytes at the top of low RAM that hold ACPI tables.
 pub(crate) const TABLES_SIZE: u64 = 0x2_0000;
 
@@ -119,7 +121,7 @@ pub struct Pc {
     /// What the machine tells its firmware.
     pub fw_cfg: Arc<FwCfg>,
     apics: Arc<ApicBus>,
-    amd: bool,
+    pub(crate) amd: bool,
     pit: Option<Arc<Pit>>,
     rtc: Arc<Rtc>,
     hpet: Option<Arc<Hpet>>,
@@ -354,7 +356,8 @@ impl Pc {
             Windows { io: 0xc000..0x1_0000, memory: memory..0xfec0_0000, high: high..high + (1 << 36) };
         assign_resources(&self.pci, &windows, |devfn, pin| self.platform.line(devfn, pin));
         self.platform.finish();
-        crate::firmware::initialize_chips(&self.memory, self.options.has_pic(), self.pit.is_some());
+        let [pic, pit, i8042] = [self.options.has_pic(), self.pit.is_some(), self.options.i8042];
+        crate::firmware::initialize_chips(&self.memory, pic, pit, i8042);
         crate::firmware::write_bios_data(&self.memory, &self.serial_ports);
         if let Some(cpu) = self.cpus.first() {
             cpu.apic().set_virtual_wire();
@@ -371,9 +374,16 @@ impl Pc {
         }
         map.add(0xfffc_0000, 0x4_0000, MemoryKind::Reserved);
         if self.amd {
-            map.add(0xfd_0000_0000, 0x3_0000_0000, MemoryKind::Reserved);
+            map.add(AMD_HOLE.0, AMD_HOLE.1, MemoryKind::Reserved);
         }
         map
+    }
+
+    /// Without system management mode there is nothing to ask for ACPI mode: it is on.
+    fn enter_acpi_mode_without_smm(&self) {
+        if self.options.smm == OnOffAuto::Off {
+            self.pm.enable_acpi();
+        }
     }
 
     /// The real-time clock with its CMOS RAM.
@@ -418,6 +428,7 @@ impl Pc {
         }
         self.a20.set(true);
         self.pm.reset();
+        self.enter_acpi_mode_without_smm();
         self.cpu_hotplug.reset();
         self.pci_hotplug.reset();
         self.fw_cfg.reset();

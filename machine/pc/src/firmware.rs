@@ -11,7 +11,9 @@ const EXTENDED: u64 = 0x9_fc00;
 
 /// Sets up the interrupt controllers (base vectors 8 and 0x70, the timer, keyboard and clock let through), PCI's
 /// interrupts as levels, and the timer at 18.2 Hz.
-pub(crate) fn initialize_chips(memory: &PcMemory, pic: bool, pit: bool) {
+///
+/// The keyboard's codes are translated to those of the first PC, and its interrupt is on; the mouse is off.
+pub(crate) fn initialize_chips(memory: &PcMemory, pic: bool, pit: bool, i8042: bool) {
     let out = |port: u64, value: u64| memory.ports.write_int(port, 1, value);
     if pic {
         for (port, base, wiring, mask) in [(0x20, 0x08, 0x04, 0xb8), (0xa0, 0x70, 0x02, 0x8e)] {
@@ -26,6 +28,11 @@ pub(crate) fn initialize_chips(memory: &PcMemory, pic: bool, pit: bool) {
     }
     if pit {
         for (port, value) in [(0x43, 0x34), (0x40, 0), (0x40, 0)] {
+            out(port, value);
+        }
+    }
+    if i8042 {
+        for (port, value) in [(0x64, 0x60), (0x60, 0x61)] {
             out(port, value);
         }
     }

@@ -10,6 +10,7 @@ mod config;
 mod cpu;
 mod firmware;
 mod i440fx;
+mod items;
 mod memory;
 mod options;
 mod q35;

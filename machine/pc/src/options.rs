@@ -119,6 +119,7 @@ impl MachineOptions {
             ("usb", self.usb, "on"),
             ("mem-merge", !self.mem_merge, "off"),
             ("dump-guest-core", !self.dump_guest_core, "off"),
+            ("smbios-entry-point-type", self.smbios_entry_point == "64", "64"),
         ];
         for (name, wanted, value) in unbuilt {
             if wanted {

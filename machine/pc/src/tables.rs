@@ -35,6 +35,8 @@ pub struct Identity {
     pub topology: [u16; 3],
     /// EAX and EDX of CPUID leaf 1.
     pub processor_id: [u32; 2],
+    /// Whether there is no display.
+    pub nographic: bool,
 }
 
 impl Pc {
@@ -91,7 +93,7 @@ impl Pc {
             high_end,
             hole_64: least.max(self.end_of_bars().saturating_sub(high_end.next_multiple_of(1 << 30))),
             hpet: self.options.hpet,
-            pit: true,
+            pit: self.options.has_pit(),
             mcfg: (board == Board::Q35).then_some(MCFG),
             smi: self.options.smm != qdev::OnOffAuto::Off,
             disable_s3: self.sleep.disable_s3,
@@ -150,7 +152,7 @@ impl Pc {
         }
     }
 
-    /// Gives firmware the tables as files of fw_cfg. To be called when all devices are there.
+    /// Gives firmware the tables as files of fw_cfg, and what else it is to know of the board. To be called when all devices are there.
     pub fn publish_tables(&self) {
         let mut files: Vec<(&'static str, Vec<u8>)> = Vec::new();
         if self.options.has_acpi() {
@@ -166,6 +168,7 @@ impl Pc {
                 report::warn_report!("fw_cfg file {name}: {error:?}");
             }
         }
+        self.fill_fw_cfg();
     }
 
     /// Puts the tables into memory where firmware would have put them. To be called after [`Pc::firmware_setup`].

@@ -32,6 +32,13 @@ impl Topology {
         self.thread_bits() + self.cores.max(1).next_power_of_two().trailing_zeros()
     }
 
+    /// The APIC ID of processor `index`, counted thread by thread, then core by core, then socket by socket.
+    pub fn apic_id(self, index: u32) -> u32 {
+        let (threads, cores) = (self.threads.max(1), self.cores.max(1));
+        let (core, socket) = (index / threads % cores, index / threads / cores);
+        index % threads + (core << self.thread_bits()) + (socket << self.socket_bits())
+    }
+
     fn logical(self) -> u32 {
         self.threads.max(1) * self.cores.max(1)
     }

@@ -185,8 +185,11 @@ fn reset_brings_back_the_state_after_power_up() {
 }
 
 #[test]
-fn the_memory_map_is_that_of_seabios() {
+fn the_memory_map_and_the_tables_are_where_seabios_has_them() {
     let (pc, ..) = board(BoardModel::Q35, 1);
+    pc.publish_tables();
+    pc.firmware_setup();
+    let rsdp = u64::from(pc.install_tables().rsdp);
     let map = pc.memory_map();
     let reserved: Vec<_> =
         map.ranges.iter().filter(|r| r.kind == MemoryKind::Reserved).map(|r| (r.start, r.len)).collect();
@@ -201,4 +204,49 @@ fn the_memory_map_is_that_of_seabios() {
             (0xfffc_0000, 0x4_0000),
         ]
     );
+    let read = |at: u64| pc.memory.memory.read_int(at, 8).to_le_bytes();
+    assert_eq!(&read(rsdp), b"RSD PTR ");
+    assert_eq!(&read(0xfe_0000)[..4], b"FACS");
+    // The area is write-protected, as SeaBIOS leaves it.
+    pc.cpus[0].mmio_write(rsdp, 1, 0);
+    assert_eq!(&read(rsdp), b"RSD PTR ");
+}
+
+#[test]
+fn fw_cfg_has_what_qemu_gives() {
+    let (pc, ..) = board(BoardModel::I440fx, 1);
+    pc.fw_cfg.add_file("opt/a", b"xyz".to_vec()).expect("file");
+    pc.publish_tables();
+    let cpu = &pc.cpus[0];
+    let item = |key: u32, len: usize| -> Vec<u8> {
+        cpu.port_write(0x510, 2, key);
+        (0..len).map(|_| cpu.port_read(0x511, 1) as u8).collect()
+    };
+    assert_eq!(item(0, 4), b"QEMU");
+    assert_eq!((item(1, 1), item(3, 4), item(5, 2)), (vec![3], vec![0, 0, 0, 1], vec![1, 0]));
+    assert_eq!(item(0x8004, 13), [1, 1, 0xa2, 0x86, 0x80, 0, 0, 0xd0, 0xfe, 0, 0, 0, 0]);
+    let directory = item(0x19, 4 + 64 * 13);
+    let names: Vec<&str> = directory[4..]
+        .chunks(64)
+        .map(|entry| std::str::from_utf8(&entry[8..]).expect("name").trim_end_matches('\0'))
+        .take_while(|name| !name.is_empty())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "bios-geometry",
+            "bootorder",
+            "etc/acpi/rsdp",
+            "etc/acpi/tables",
+            "etc/boot-fail-wait",
+            "etc/e820",
+            "etc/smbios/smbios-anchor",
+            "etc/smbios/smbios-tables",
+            "etc/system-states",
+            "etc/table-loader",
+            "etc/tpm/log",
+            "opt/a"
+        ]
+    );
+    assert_eq!(item(0x28, 6), [0x80, 0, 0, 0x81, 0x82, 0x80]);
 }
