@@ -123,6 +123,22 @@ impl Machine {
         state
     }
 
+    /// What firmware sets up on every processor.
+    fn set_memory_types(&self, state: &mut X86State) {
+        // Leaf 1, EDX bit 12: there are such registers.
+        if self.model.read(1, 0).edx & 1 << 12 == 0 {
+            return;
+        }
+        let types = self.board.memory_types();
+        let (base, size) = types.variable;
+        let width = self.model.read(0x8000_0008, 0).eax & 0xff;
+        let mask = (1u64 << width.clamp(32, 52)) - 1;
+        state.mtrr_fixed = types.fixed;
+        // Bit 11: the range is valid.
+        state.mtrr_var[0] = [base, !(size - 1) & mask | 1 << 11];
+        state.mtrr_deftype = types.default;
+    }
+
     /// Returns everything to its power-up state, and puts what boots in place. The processors must stand.
     ///
     /// # Errors
@@ -156,6 +172,9 @@ impl Machine {
                 Some(start) if index == 0 => start.clone(),
                 _ => self.power_up_state(index),
             };
+            if start.is_some() {
+                self.set_memory_types(&mut state);
+            }
             state.tsc_offset = host.wrapping_neg();
             self.vcpus.with(index, |vcpu| vcpu.set_state(&state));
         }

@@ -2,6 +2,7 @@
 
 use crate::config::{BoardModel, PcConfig, PcError};
 use crate::cpu::PcCpu;
+use crate::firmware::MemoryTypes;
 use crate::memory::{MemoryLayout, PcMemory};
 use crate::options::MachineOptions;
 use crate::tables::Identity;
@@ -343,14 +344,7 @@ impl Pc {
     /// routing, ACPI registers, the PIC as the first processor's interrupt source, the BIOS data area.
     pub fn firmware_setup(&self) {
         self.platform.prepare();
-        let low = self.memory.layout.below_4g;
-        let memory = match self.model {
-            // Behind configuration space.
-            BoardModel::Q35 => 0xc000_0000,
-            BoardModel::I440fx if low <= 0x8000_0000 => 0x8000_0000,
-            BoardModel::I440fx if low <= 0xc000_0000 => 0xc000_0000,
-            BoardModel::I440fx => 0xe000_0000,
-        };
+        let memory = self.pci_memory();
         let high = (1 << 32) + self.memory.layout.above_4g.next_multiple_of(1 << 30);
         let windows =
             Windows { io: 0xc000..0x1_0000, memory: memory..0xfec0_0000, high: high..high + (1 << 36) };
@@ -362,6 +356,23 @@ impl Pc {
         if let Some(cpu) = self.cpus.first() {
             cpu.apic().set_virtual_wire();
         }
+    }
+
+    /// Where firmware's window for PCI devices below 4 GiB begins.
+    fn pci_memory(&self) -> u64 {
+        let low = self.memory.layout.below_4g;
+        match self.model {
+            // Behind configuration space.
+            BoardModel::Q35 => 0xc000_0000,
+            BoardModel::I440fx if low <= 0x8000_0000 => 0x8000_0000,
+            BoardModel::I440fx if low <= 0xc000_0000 => 0xc000_0000,
+            BoardModel::I440fx => 0xe000_0000,
+        }
+    }
+
+    /// The memory types that firmware sets up on every processor.
+    pub fn memory_types(&self) -> MemoryTypes {
+        MemoryTypes::of_firmware(self.pci_memory())
     }
 
     /// The memory map that a kernel is told of, with room for ACPI tables at the top of low RAM.

@@ -63,3 +63,28 @@ pub(crate) fn write_bios_data(memory: &PcMemory, serials: &[u16]) {
     extended[0] = 1;
     memory.memory.load(EXTENDED, &extended);
 }
+
+/// The contents of the memory type range registers (SDM vol. 3, 12.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryTypes {
+    /// The fixed ranges' registers, by ascending address: eight ranges of 64 KiB, 16 of 16 KiB, 64 of 4 KiB.
+    pub fixed: [u64; 11],
+    /// The first variable range: its base with the type, and its size.
+    pub variable: (u64, u64),
+    /// The default type register.
+    pub default: u64,
+}
+
+impl MemoryTypes {
+    /// All is write-back, but for the window of PCI devices from `pci` to 4 GiB (uncached), the VGA window (uncached) and
+    /// what may be ROM (write-protected).
+    pub(crate) fn of_firmware(pci: u64) -> Self {
+        const WRITE_BACK: u64 = 0x0606_0606_0606_0606;
+        const WRITE_PROTECTED: u64 = 0x0505_0505_0505_0505;
+        let mut fixed = [WRITE_PROTECTED; 11];
+        fixed[..2].fill(WRITE_BACK);
+        fixed[2] = 0;
+        // On, fixed ranges on, write-back.
+        Self { fixed, variable: (pci, (1 << 32) - pci), default: 0xc06 }
+    }
+}

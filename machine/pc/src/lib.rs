@@ -19,6 +19,7 @@ mod tables;
 pub use board::Pc;
 pub use config::{BoardModel, PcConfig, PcError};
 pub use cpu::PcCpu;
+pub use firmware::MemoryTypes;
 pub use memory::{MemoryLayout, PcMemory};
 pub use options::{MACHINES, MachineOptions, MachineType, machine_help};
 pub use tables::Identity;
