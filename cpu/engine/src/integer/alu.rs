@@ -324,7 +324,11 @@ fn bit<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn, n: u64, far: bool) -> R 
         }
         return Ok(());
     }
-    let step = if far { (extend(T::from_u64(n)) >> bits.trailing_zeros()) as u64 * T::SIZE } else { 0 };
+    let step = if far {
+        ((extend(T::from_u64(n)) >> bits.trailing_zeros()) as u64).wrapping_mul(T::SIZE)
+    } else {
+        0
+    };
     let at = cpu.part(i, step, T::SIZE, KIND != 0)?;
     if KIND == 0 {
         let v = cpu.read::<T>(at)?;
