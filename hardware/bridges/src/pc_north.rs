@@ -17,6 +17,8 @@ pub struct I440fx {
     function: Arc<PciFunction>,
     shadow: Mutex<Shadow>,
     smram: Region,
+    /// RAM in units of 8 MiB, as firmware without fw_cfg reads it.
+    ram_size: u8,
 }
 
 impl I440fx {
@@ -34,7 +36,9 @@ impl I440fx {
         let function = bus.add(Devfn::new(0, 0), builder)?;
         let shadow = Shadow::new(system, pci, ram);
         let smram = shadow.smram().clone();
-        let this = Arc::new(Self { function: function.clone(), shadow: Mutex::new(shadow), smram });
+        let ram_size = u8::try_from(ram.size() >> 23).unwrap_or(u8::MAX);
+        let shadow = Mutex::new(shadow);
+        let this = Arc::new(Self { function: function.clone(), shadow, smram, ram_size });
         function.set_hooks(this.clone());
         this.reset();
         Ok(this)
@@ -80,8 +84,8 @@ impl Device for I440fx {
             for offset in (0x40..0x100).step_by(4) {
                 c.set(offset, 4, 0);
             }
-            // DRAM row boundaries as QEMU leaves them.
-            c.set(0x57, 1, 0x10);
+            // Not a DRAM row boundary but what QEMU keeps there for coreboot.
+            c.set(0x57, 1, self.ram_size.into());
             c.set(SMRAM, 1, 0x02);
         });
         self.follow();
