@@ -19,8 +19,11 @@ fn main() -> ExitCode {
             // The kernel keeps the low byte.
             Ok(status) => ExitCode::from((status & 0xff) as u8),
             Err(text) => {
-                if let Some(text) = text {
-                    report::error_report!("{text}");
+                match text {
+                    // QEMU's oldest messages, about what it boots, stand without the program's name.
+                    Some(text) if text.starts_with("qemu: ") => eprintln!("{text}"),
+                    Some(text) => report::error_report!("{text}"),
+                    None => {}
                 }
                 ExitCode::FAILURE
             }

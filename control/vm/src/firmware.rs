@@ -33,7 +33,7 @@ pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<(), Failed> {
         (Some(name), None) => name.as_str(),
         (None, None) => DEFAULT,
     };
-    let refused = || Failed::because(format!("could not load PC BIOS '{name}'"));
+    let refused = || Failed::because(format!("qemu: could not load PC BIOS '{name}'"));
     let path = find(plan, name).ok_or_else(refused)?;
     let image = std::fs::read(path).map_err(|_| refused())?;
     board.memory.load_bios(&image).map_err(|_| refused())

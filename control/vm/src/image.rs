@@ -48,20 +48,28 @@ impl Image {
     pub(crate) fn open(plan: &Plan, long_mode: bool) -> Result<Option<Self>, Failed> {
         let Some(name) = &plan.kernel else { return Ok(None) };
         let kernel = Source::open(name).map_err(|error| {
-            Failed::because(format!("could not open kernel file '{name}': {}", reason(&error)))
+            Failed::because(format!("qemu: could not open kernel file '{name}': {}", reason(&error)))
         })?;
         let start = kernel.read().map_err(|error| {
-            Failed::because(format!("could not open kernel file '{name}': {}", reason(&error)))
+            Failed::because(format!("qemu: could not load kernel '{name}': {}", reason(&error)))
         })?;
         let mut modules = Vec::new();
         if let Some(initrd) = &plan.initrd {
-            let files = match boot::identify(&start) {
-                Some(boot::ImageKind::Multiboot) => boot::split_modules(initrd),
-                _ => vec![(initrd.clone(), initrd.clone())],
+            let multiboot = boot::identify(&start) == Some(boot::ImageKind::Multiboot);
+            let files = match multiboot {
+                true => boot::split_modules(initrd),
+                false => vec![(initrd.clone(), initrd.clone())],
             };
             for (path, command_line) in files {
                 let mut source = Source::open(&path).map_err(|error| {
-                    Failed::because(format!("could not open initrd file '{path}': {}", reason(&error)))
+                    Failed::because(if multiboot {
+                        format!("Failed to open file '{path}'")
+                    } else {
+                        let reason = reason(&error);
+                        format!(
+                            "qemu: error reading initrd {path}: Failed to open file “{path}”: open() failed: {reason}"
+                        )
+                    })
                 })?;
                 source.command_line = command_line;
                 modules.push(source);

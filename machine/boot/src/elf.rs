@@ -83,7 +83,7 @@ impl<'a> Elf<'a> {
 
     /// Copies the loadable segments to their physical addresses and returns the end of the highest.
     pub(crate) fn load(&self, memory: &AddressSpace) -> Result<u64, BootError> {
-        let damaged = || BootError::Invalid("error while loading elf kernel".to_owned());
+        let damaged = || BootError::Invalid("Error while loading elf kernel".to_owned());
         let mut end = 0;
         for segment in self.segments.iter().filter(|s| s.kind == PT_LOAD && s.memory_size != 0) {
             let data = self.contents(segment).ok_or_else(damaged)?;

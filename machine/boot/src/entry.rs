@@ -5,10 +5,16 @@ use guestmem::AddressSpace;
 use x86::reg::{cr0, cr4, efer, flags, gpr, seg};
 use x86::{Segment, TableRegister, X86State};
 
-/// Selector of the flat code segment (the boot protocol's `__BOOT_CS`).
-const BOOT_CS: u16 = 0x10;
-/// Selector of the flat data segment (`__BOOT_DS`).
-const BOOT_DS: u16 = 0x18;
+/// Selectors of the flat code segment and the flat data segment.
+struct Selectors {
+    code: u16,
+    data: u16,
+}
+
+/// Linux's boot protocol names them: `__BOOT_CS` and `__BOOT_DS`.
+const LINUX: Selectors = Selectors { code: 0x10, data: 0x18 };
+/// Multiboot kernels find them here in QEMU.
+const MULTIBOOT: Selectors = Selectors { code: 0x08, data: 0x10 };
 
 const DATA: u16 = Segment::PRESENT | Segment::NON_SYSTEM | Segment::WRITABLE | Segment::ACCESSED;
 const FLAT_DATA: u16 = DATA | Segment::BIG | Segment::GRANULARITY;
@@ -26,31 +32,37 @@ fn descriptor(attributes: u16) -> u64 {
 }
 
 /// Writes the table that the segments were loaded from, and returns its register.
-fn write_gdt(memory: &AddressSpace, code: u16) -> TableRegister {
-    let entries = [0, 0, descriptor(code), descriptor(FLAT_DATA)];
+fn write_gdt(memory: &AddressSpace, selectors: &Selectors, code: u16) -> TableRegister {
+    let mut entries = [0; 4];
+    entries[usize::from(selectors.code / 8)] = descriptor(code);
+    entries[usize::from(selectors.data / 8)] = descriptor(FLAT_DATA);
     for (i, entry) in (0u64..).zip(entries) {
         memory.load(layout::GDT + 8 * i, &entry.to_le_bytes());
     }
     TableRegister { base: layout::GDT, limit: 31 }
 }
 
-fn common(memory: &AddressSpace, code: u16, entry: u64) -> X86State {
+fn common(memory: &AddressSpace, selectors: &Selectors, code: u16, entry: u64) -> X86State {
     let mut state = X86State { rip: entry, rflags: flags::FIXED, ..X86State::default() };
-    state.gdtr = write_gdt(memory, code);
+    state.gdtr = write_gdt(memory, selectors, code);
     state.idtr = TableRegister::default();
     for index in [seg::ES, seg::SS, seg::DS, seg::FS, seg::GS] {
-        state.seg[index] = flat(BOOT_DS, FLAT_DATA);
+        state.seg[index] = flat(selectors.data, FLAT_DATA);
     }
-    state.seg[seg::CS] = flat(BOOT_CS, code);
+    state.seg[seg::CS] = flat(selectors.code, code);
     state.cr0 = cr0::PE | cr0::ET;
+    state.gpr[gpr::RSP] = layout::STACK_TOP;
     state
 }
 
 /// 32-bit protected mode, flat segments, no paging, interrupts off: at `entry` with ESP at the top of a small stack.
 pub fn protected_mode_state(memory: &AddressSpace, entry: u32) -> X86State {
-    let mut state = common(memory, FLAT_CODE, entry.into());
-    state.gpr[gpr::RSP] = layout::STACK_TOP;
-    state
+    common(memory, &LINUX, FLAT_CODE, entry.into())
+}
+
+/// As [`protected_mode_state`], with the segments where QEMU's multiboot loader has them.
+pub(crate) fn multiboot_state(memory: &AddressSpace, entry: u32) -> X86State {
+    common(memory, &MULTIBOOT, FLAT_CODE, entry.into())
 }
 
 /// 64-bit mode, the first 4 GiB mapped to themselves in 2 MiB pages, interrupts off: at `entry`.
@@ -71,8 +83,7 @@ pub fn long_mode_state(memory: &AddressSpace, entry: u64) -> X86State {
             put(directory + 8 * entry, (gigabyte << 30 | entry << 21) | LARGE);
         }
     }
-    let mut state = common(memory, LONG_CODE, entry);
-    state.gpr[gpr::RSP] = layout::STACK_TOP;
+    let mut state = common(memory, &LINUX, LONG_CODE, entry);
     state.cr0 |= cr0::PG;
     state.cr3 = pml4;
     state.cr4 = cr4::PAE;
@@ -89,7 +100,7 @@ mod tests {
     fn the_descriptor_table_says_what_the_segments_say() {
         let (memory, _) = ram(4);
         let state = long_mode_state(&memory, 0x10_0200);
-        let raw = memory.read_int(state.gdtr.base + u64::from(BOOT_CS), 8);
+        let raw = memory.read_int(state.gdtr.base + u64::from(LINUX.code), 8);
         assert_eq!((raw >> 40) as u16 & !0x0f00, state.seg[seg::CS].attributes);
         assert_eq!(raw & 0xffff, 0xffff);
         assert_eq!(memory.read_int(layout::GDT + 0x10, 8), 0x00af_9b00_0000_ffff);

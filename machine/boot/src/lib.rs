@@ -13,6 +13,7 @@ mod map;
 mod multiboot;
 mod pvh;
 
+use entry::multiboot_state;
 pub use entry::{long_mode_state, protected_mode_state};
 pub use linux::SetupHeader;
 pub use map::{MemoryKind, MemoryMap, MemoryRange};
@@ -22,7 +23,8 @@ use guestmem::AddressSpace;
 use thiserror::Error;
 use x86::X86State;
 
-/// Why an image cannot be started; the texts are what the user sees.
+/// Why an image cannot be started; the texts are what the user sees. One that begins with `qemu: ` is the whole line,
+/// as QEMU prints it; others follow the program's name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BootError {
     /// The image is of no known kind, or damaged.
@@ -49,7 +51,7 @@ pub struct BootRequest {
     pub kernel: Vec<u8>,
     /// Its name as the user gave it (multiboot kernels see it in front of the command line).
     pub kernel_name: String,
-    /// `-append`.
+    /// `-append`. A kernel that takes only a shorter one cuts it off.
     pub command_line: String,
     /// `-initrd`: one module for Linux and PVH, any number for multiboot.
     pub modules: Vec<Module>,
@@ -92,7 +94,10 @@ pub fn load(memory: &AddressSpace, map: &MemoryMap, request: &BootRequest) -> Re
         Some(ImageKind::Linux) => linux::load(memory, map, request),
         Some(ImageKind::Multiboot) => multiboot::load(memory, map, request),
         Some(ImageKind::Pvh) => pvh::load(memory, map, request),
-        None => Err(BootError::Invalid("invalid kernel header".to_owned())),
+        None if request.kernel.starts_with(b"\x7fELF") => {
+            Err(BootError::Invalid("Error loading uncompressed kernel without PVH ELF Note".to_owned()))
+        }
+        None => Err(BootError::Invalid("qemu: invalid kernel header".to_owned())),
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
         let (memory, map) = ram(16);
         let request = BootRequest { kernel: vec![0; 4096], ..BootRequest::default() };
         let error = load(&memory, &map, &request).expect_err("zeros");
-        assert_eq!(error.to_string(), "invalid kernel header");
+        assert_eq!(error.to_string(), "qemu: invalid kernel header");
     }
 
     proptest! {

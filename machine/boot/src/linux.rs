@@ -19,7 +19,6 @@ mod field {
     pub(super) const CMD_LINE_PTR: usize = 0x228;
     pub(super) const INITRD_ADDR_MAX: usize = 0x22c;
     pub(super) const XLOADFLAGS: usize = 0x236;
-    pub(super) const CMDLINE_SIZE: usize = 0x238;
     pub(super) const INIT_SIZE: usize = 0x260;
     pub(super) const PREF_ADDRESS: usize = 0x258;
 }
@@ -40,8 +39,8 @@ const LOADED_HIGH: u8 = 1 << 0;
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// `initrd_addr_max` before protocol 2.03.
 const OLD_INITRD_MAX: u32 = 0x37ff_ffff;
-/// "Undefined" loader; the protocol wants a value other than 0.
-const LOADER_UNDEFINED: u8 = 0xff;
+/// The loader's number that the protocol assigns to QEMU, and its version 0.
+const LOADER: u8 = 0xb0;
 
 /// What the setup header of a bzImage says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +53,6 @@ pub struct SetupHeader {
     pub header_end: usize,
     /// Highest address for the last byte of the initial RAM disk.
     pub initrd_max: u32,
-    /// Longest command line, without its zero.
-    pub command_line_max: u32,
     /// Bytes that the kernel needs from its start on before it can read the memory map.
     pub init_size: u32,
     /// Where the kernel would like to run.
@@ -75,7 +72,7 @@ impl SetupHeader {
     /// # Errors
     /// It is not there or cut off, or the kernel is a zImage or older than protocol 2.02 (Linux 2.4).
     pub fn parse(image: &[u8]) -> Result<Self, BootError> {
-        let damaged = || BootError::Invalid("invalid kernel header".to_owned());
+        let damaged = || BootError::Invalid("qemu: invalid kernel header".to_owned());
         if !Self::is_present(image) {
             return Err(damaged());
         }
@@ -83,7 +80,7 @@ impl SetupHeader {
         let loadflags = *image.get(field::LOADFLAGS).ok_or_else(damaged)?;
         if version < 0x202 || loadflags & LOADED_HIGH == 0 {
             return Err(BootError::Invalid(
-                "linux kernel too old: boot protocol 2.02 and a bzImage are needed".into(),
+                "qemu: linux kernel too old: boot protocol 2.02 and a bzImage are needed".into(),
             ));
         }
         let setup_sects = match *image.get(field::SETUP_SECTS).ok_or_else(damaged)? {
@@ -103,7 +100,6 @@ impl SetupHeader {
             setup_size,
             header_end: header_end.min(zero_page::E820_TABLE).min(image.len()),
             initrd_max: since(0x203, u32_at(image, field::INITRD_ADDR_MAX)).unwrap_or(OLD_INITRD_MAX),
-            command_line_max: since(0x206, u32_at(image, field::CMDLINE_SIZE)).unwrap_or(255),
             init_size: since(0x20a, u32_at(image, field::INIT_SIZE)).unwrap_or(0),
             preferred_address: if version >= 0x20a { u64_at(image, field::PREF_ADDRESS) } else { None }
                 .unwrap_or(layout::KERNEL),
@@ -130,7 +126,7 @@ pub(crate) fn load(
     };
     if kernel_end > ram_end || busy_end > ram_end {
         return Err(BootError::TooLarge(format!(
-            "kernel needs memory up to {busy_end:#x}, the guest has RAM up to {ram_end:#x}"
+            "qemu: kernel needs memory up to {busy_end:#x}, the guest has RAM up to {ram_end:#x}"
         )));
     }
     memory.load(layout::KERNEL, code);
@@ -141,16 +137,9 @@ pub(crate) fn load(
         zero_page::SETUP_HEADER,
         request.kernel.get(zero_page::SETUP_HEADER..header.header_end).unwrap_or_default(),
     );
-    page[field::LOADER_TYPE] = LOADER_UNDEFINED;
+    page[field::LOADER_TYPE] = LOADER;
     put(&mut page, field::CODE32_START, &(layout::KERNEL as u32).to_le_bytes());
 
-    if request.command_line.len() > header.command_line_max as usize {
-        return Err(BootError::TooLarge(format!(
-            "kernel command line is too long: {} bytes, the kernel takes {}",
-            request.command_line.len(),
-            header.command_line_max
-        )));
-    }
     put_string(memory, layout::COMMAND_LINE, &request.command_line)?;
     put(&mut page, field::CMD_LINE_PTR, &(layout::COMMAND_LINE as u32).to_le_bytes());
 
@@ -160,7 +149,7 @@ pub(crate) fn load(
         let start = limit.checked_sub(size).map(|at| at & !0xfff).filter(|&at| at >= busy_end);
         let Some(start) = start else {
             return Err(BootError::TooLarge(format!(
-                "initrd is too large, cannot support.(max: {}, need {size})",
+                "qemu: initrd is too large, cannot support.(max: {}, need {size})",
                 limit.saturating_sub(busy_end)
             )));
         };
@@ -199,7 +188,6 @@ pub(crate) mod tests {
         put(&mut image, field::VERSION, &version.to_le_bytes());
         image[field::LOADFLAGS] = LOADED_HIGH;
         put(&mut image, field::INITRD_ADDR_MAX, &0x7fff_ffffu32.to_le_bytes());
-        put(&mut image, field::CMDLINE_SIZE, &2047u32.to_le_bytes());
         put(&mut image, field::XLOADFLAGS, &u16::from(entry_64).to_le_bytes());
         put(&mut image, field::PREF_ADDRESS, &0x10_0000u64.to_le_bytes());
         put(&mut image, field::INIT_SIZE, &0x10_0000u32.to_le_bytes());
@@ -252,12 +240,12 @@ pub(crate) mod tests {
         let mut large = request(bzimage(0x20f, true));
         large.modules[0].data = vec![0; (1 << 20) + 1];
         let error = load(&memory, &map, &large).expect_err("initrd");
-        assert!(error.to_string().starts_with("initrd is too large"), "{error}");
+        assert!(error.to_string().starts_with("qemu: initrd is too large"), "{error}");
         let mut long = request(bzimage(0x20f, true));
-        long.command_line = "x".repeat(2048);
+        long.command_line = "x".repeat(1 << 20);
         assert!(matches!(load(&memory, &map, &long), Err(BootError::TooLarge(_))));
         let old = load(&memory, &map, &request(bzimage(0x201, true))).expect_err("old");
-        assert!(old.to_string().starts_with("linux kernel too old"));
+        assert!(old.to_string().starts_with("qemu: linux kernel too old"));
         let (tiny, tiny_map) = ram(2);
         assert!(matches!(
             load(&tiny, &tiny_map, &request(bzimage(0x20f, true))),

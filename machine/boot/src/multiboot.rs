@@ -2,7 +2,7 @@
 
 use crate::bytes::{put, u32_at};
 use crate::elf::{Elf, zero};
-use crate::{BootError, BootRequest, MemoryKind, MemoryMap, layout, protected_mode_state, put_string};
+use crate::{BootError, BootRequest, MemoryKind, MemoryMap, layout, multiboot_state, put_string};
 use guestmem::AddressSpace;
 use x86::X86State;
 use x86::reg::gpr;
@@ -40,18 +40,21 @@ impl Header {
 
     /// Copies the image into memory by the addresses of the header: the entry point and the end of what is used.
     fn load_flat(&self, memory: &AddressSpace, image: &[u8]) -> Result<(u32, u64), BootError> {
-        let damaged = || BootError::Invalid("invalid multiboot header addresses".to_owned());
-        let field = |i: usize| u32_at(image, self.at + 12 + 4 * i).ok_or_else(damaged);
+        let damaged = |what: &str| BootError::Invalid(format!("invalid {what} address"));
+        let field = |i: usize| {
+            u32_at(image, self.at + 12 + 4 * i)
+                .ok_or_else(|| BootError::Invalid("qemu: invalid kernel header".to_owned()))
+        };
         let (header_addr, load_addr, load_end, bss_end, entry) =
             (field(0)?, field(1)?, field(2)?, field(3)?, field(4)?);
-        let skipped = header_addr.checked_sub(load_addr).ok_or_else(damaged)? as usize;
-        let start = self.at.checked_sub(skipped).ok_or_else(damaged)?;
+        let skipped = header_addr.checked_sub(load_addr).ok_or_else(|| damaged("load_addr"))? as usize;
+        let start = self.at.checked_sub(skipped).ok_or_else(|| damaged("load_addr"))?;
         let data = match load_end {
             // Zero: the whole rest of the file.
             0 => &image[start..],
             end => {
-                let len = end.checked_sub(load_addr).ok_or_else(damaged)? as usize;
-                image.get(start..start.saturating_add(len)).ok_or_else(damaged)?
+                let len = end.checked_sub(load_addr).ok_or_else(|| damaged("load_end_addr"))? as usize;
+                image.get(start..start.saturating_add(len)).ok_or_else(|| damaged("load_end_addr"))?
             }
         };
         let data_end = u64::from(load_addr) + data.len() as u64;
@@ -96,12 +99,13 @@ pub(crate) fn load(
     request: &BootRequest,
 ) -> Result<X86State, BootError> {
     let image = &request.kernel;
-    let header = Header::find(image).ok_or_else(|| BootError::Invalid("invalid kernel header".to_owned()))?;
+    let header =
+        Header::find(image).ok_or_else(|| BootError::Invalid("qemu: invalid kernel header".to_owned()))?;
     let (entry, mut end) = if header.flags & HAS_ADDRESSES != 0 {
         header.load_flat(memory, image)?
     } else {
         let elf = Elf::parse(image)
-            .ok_or_else(|| BootError::Invalid("error while loading elf kernel".to_owned()))?;
+            .ok_or_else(|| BootError::Invalid("Error while loading elf kernel".to_owned()))?;
         if elf.is_64 {
             return Err(BootError::Invalid("Cannot load x86-64 image, give a 32bit one.".to_owned()));
         }
@@ -156,14 +160,15 @@ pub(crate) fn load(
 
     let upper = map.ranges.iter().find(|r| r.start == layout::KERNEL && r.kind == MemoryKind::Usable);
     set(0, INFO_FLAGS.into());
-    set(4, 640);
+    // Up to the extended BIOS data area.
+    set(4, 639);
     set(8, upper.map_or(0, |r| r.len / 1024));
     // The first hard disk, no partition.
     set(12, 0x8000_ffff);
     set(64, string("qemu")?);
     memory.load(layout::INFO, &info);
 
-    let mut state = protected_mode_state(memory, entry);
+    let mut state = multiboot_state(memory, entry);
     state.gpr[gpr::RAX] = BOOT_MAGIC;
     state.gpr[gpr::RBX] = layout::INFO;
     Ok(state)
@@ -210,7 +215,7 @@ pub(crate) mod tests {
             String::from_utf8(buf).expect("text")
         };
         assert_eq!(text(info(16), 11), "x.flat a b\0");
-        assert_eq!((info(4), info(8), info(20)), (640, 7 * 1024, 2));
+        assert_eq!((info(4), info(8), info(20)), (639, 7 * 1024, 2));
         let second = info(24) + 16;
         assert_eq!(memory.read_int(second, 4), 0x10_2000);
         assert_eq!(text(memory.read_int(second, 4), 3), "two");

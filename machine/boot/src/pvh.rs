@@ -28,7 +28,7 @@ pub(crate) fn load(
     map: &MemoryMap,
     request: &BootRequest,
 ) -> Result<X86State, BootError> {
-    let damaged = || BootError::Invalid("invalid kernel header".to_owned());
+    let damaged = || BootError::Invalid("qemu: invalid kernel header".to_owned());
     let elf = Elf::parse(&request.kernel).ok_or_else(damaged)?;
     let entry = entry_of(&elf).ok_or_else(damaged)?;
     let kernel_end = elf.load(memory)?;
@@ -56,7 +56,7 @@ pub(crate) fn load(
         let start = ram_end.checked_sub(size).map(|at| at & !0xfff).filter(|&at| at >= kernel_end);
         let start = start.ok_or_else(|| {
             BootError::TooLarge(format!(
-                "initrd is too large, cannot support.(max: {}, need {size})",
+                "qemu: initrd is too large, cannot support.(max: {}, need {size})",
                 ram_end.saturating_sub(kernel_end)
             ))
         })?;
