@@ -1,321 +1,548 @@
-//! Which encodings are tried, and on what registers.
+//! One case: an instruction, and registers and memory on which it stays within the data pages.
 
-use crate::native::{CODE, SCRATCH, SCRATCH_SIZE, State};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use crate::encode::{decode, encode};
+use crate::layout::{CODE_SIZE, Place, SCRATCH_SIZE, WRITABLE};
+use crate::model::address;
+use crate::native::{SETTABLE, State};
+use crate::random::Random;
+use crate::rules::{is_vendor_specific, not_compared};
+use iced_x86::{
+    ConstantOffsets, FlowControl, Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind,
+    Register,
+};
 use x86::reg::{flags, gpr};
 
-/// A small reproducible generator (xorshift).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
+/// An instruction with its surroundings.
+pub struct Case {
+    /// The bytes.
+    pub code: Vec<u8>,
+    /// What they say.
+    pub insn: Instruction,
+    /// The registers to start from.
+    pub before: State,
+}
 
-impl Random {
-    /// From a seed; 0 is replaced.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.max(1))
+/// What cases are made from.
+pub struct Maker {
+    /// The numbers.
+    pub random: Random,
+    /// Contents of the writable data pages; changes a little from case to case.
+    pub memory: Vec<u8>,
+    /// The FS base to use, where user code may read it.
+    pub fs_base: Option<u64>,
+    /// The decoder's tables.
+    pub info: InstructionInfoFactory,
+}
+
+impl Maker {
+    /// A maker with `seed`.
+    pub fn new(seed: u64, fs_base: Option<u64>) -> Self {
+        let mut random = Random::new(seed);
+        let mut memory = vec![0; WRITABLE];
+        random.fill(&mut memory);
+        Self { random, memory, fs_base, info: InstructionInfoFactory::new() }
     }
 
-    /// The next number.
-    pub fn number(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+    /// Encoding number `n` with random operands, registers and memory; `None` when the host must not run it.
+    pub fn make(&mut self, n: u32, long: bool) -> Option<Case> {
+        let place = Place::of(long);
+        let random = &mut self.random;
+        let mut code = encode(n, long, random);
+        // Anywhere in the pages; sometimes across their border or end.
+        let ip = place.code
+            + match random.below(32) {
+                0 => 4096 - 1 - random.below(14),
+                1 => CODE_SIZE as u64 - 1 - random.below(14),
+                _ => 256 + random.below(3000),
+            };
+        let (insn, offsets) = decode(&code, ip, long);
+        if insn.is_invalid() || insn.is_privileged() || not_compared(insn.code()).is_some() {
+            return None;
+        }
+        if is_vendor_specific(&insn, &code[..insn.len()], long) {
+            return None;
+        }
+        code.truncate(insn.len());
+        let mut before = State::new(long);
+        before.rip = ip;
+        self.registers(&mut before);
+        self.implicit(&insn, &mut before);
+        let target = self.explicit(&insn, &offsets, &mut code, &mut before)?;
+        self.contents(&before, target);
+        self.branch(&insn, &offsets, &mut code, &mut before, target)?;
+        self.special(&insn, &mut before, target);
+        if !long {
+            for value in &mut before.gpr {
+                *value &= 0xffff_ffff;
+            }
+            before.gpr[8..].fill(0);
+        }
+        let (insn, _) = decode(&code, ip, long);
+        (insn.len() == code.len() && self.is_safe(&insn, &before)).then_some(Case { code, insn, before })
     }
 
-    /// A number below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.number() % limit.max(1)
+    fn registers(&mut self, state: &mut State) {
+        let random = &mut self.random;
+        for value in &mut state.gpr {
+            *value = random.value();
+        }
+        state.rflags = random.number() & SETTABLE & !flags::DF | flags::FIXED;
+        if random.one_in(4) {
+            state.rflags |= flags::DF;
+        }
+        random.fill(&mut state.xsave[160..416]);
+        random.fill(&mut state.xsave[576..]);
+        state.fs_base = self.fs_base.unwrap_or(0);
+        state.gs_base = match random.below(3) {
+            _ if self.fs_base.is_none() => 0,
+            0 => random.below(1 << 20),
+            1 => Place::HIGH.scratch,
+            _ => random.below(1 << 40),
+        };
+        // x87: any precision but the reserved one, any rounding, tags, numbers; sometimes exceptions unmasked or pending.
+        let precision = [0u16, 2, 3][random.below(3) as usize] << 8;
+        let rounding = (random.below(4) as u16) << 10;
+        let masks = if random.one_in(4) { random.number() as u16 & 0x3f } else { 0x3f };
+        let control = 0x40 | precision | rounding | masks;
+        let mut status = (random.number() as u16) & 0x7f00;
+        if random.one_in(4) {
+            status |= random.number() as u16 & 0x7f & (if random.one_in(4) { 0x7f } else { masks | 0x40 });
+        }
+        if status & !control & 0x3f != 0 {
+            status |= 0x8080;
+        }
+        let tags = [0, 0xff, 0xff, random.number() as u8][random.below(4) as usize];
+        state.xsave[0..2].copy_from_slice(&control.to_le_bytes());
+        state.xsave[2..4].copy_from_slice(&status.to_le_bytes());
+        state.xsave[4] = tags;
+        for n in 0..8 {
+            state.xsave[32 + 16 * n..42 + 16 * n].copy_from_slice(&random.extended());
+        }
+        let masks = if random.one_in(4) { random.number() as u32 & 0x1f80 } else { 0x1f80 };
+        let modes = if random.one_in(2) { random.number() as u32 & 0xe07f } else { 0 };
+        state.xsave[24..28].copy_from_slice(&(masks | modes).to_le_bytes());
     }
 
-    /// A value with a taste for corners.
-    pub fn value(&mut self) -> u64 {
-        let value = self.number();
-        match self.below(8) {
-            0 => [0, 1, u64::MAX, 1 << 63, 0x7fff_ffff, 0x8000_0000, 0x80, 0xffff][self.below(8) as usize],
-            1 => value & 0xff,
-            2 => value as u32 as i32 as i64 as u64,
-            _ => value,
+    /// Where an operand lies, as an offset from the start of the data.
+    fn offset(&mut self) -> u64 {
+        let random = &mut self.random;
+        let near = random.below(72);
+        match random.below(20) {
+            0 => (SCRATCH_SIZE as u64).wrapping_sub(near),
+            1 => (WRITABLE as u64).wrapping_sub(near),
+            2 => 0u64.wrapping_sub(near),
+            3 | 4 => 4096 - near,
+            5 => WRITABLE as u64 + random.below(3000),
+            6..=8 => 1024 + random.below(2048),
+            _ => 1024 + random.below(32) * 64,
         }
     }
-}
 
-/// Every legacy encoding once: prefix, REX.W, map, opcode, ModRM.reg, memory or register.
-pub const LEGACY: u64 = 4 * 2 * 4 * 256 * 8 * 2;
-/// Every VEX encoding once: pp, W, L, map, opcode, ModRM.reg, memory or register.
-pub const VEX: u64 = 4 * 2 * 2 * 3 * 256 * 8 * 2;
+    /// Registers that instructions use as pointers without saying so.
+    fn implicit(&mut self, insn: &Instruction, state: &mut State) {
+        let long = state.long;
+        let place = Place::of(long);
+        for n in [gpr::RSP, gpr::RBP, gpr::RSI, gpr::RDI, gpr::RBX] {
+            let offset = self.offset();
+            let odd = self.random.one_in(4);
+            state.gpr[n] = place.scratch.wrapping_add(if odd { offset } else { offset & !7 });
+        }
+        let mut narrow = |n: usize, kind: OpKind, source: bool| {
+            let small = matches!(kind, OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI);
+            if small && long {
+                let offset = state.gpr[n].wrapping_sub(place.scratch);
+                let garbage = self.random.number() << 32;
+                state.gpr[n] = garbage | Place::LOW.scratch.wrapping_add(offset) & 0xffff_ffff;
+            }
+            if source && matches!(insn.memory_segment(), Register::FS | Register::GS) && long {
+                let base = if insn.memory_segment() == Register::FS { state.fs_base } else { state.gs_base };
+                state.gpr[n] = state.gpr[n].wrapping_sub(base);
+            }
+        };
+        for n in 0..insn.op_count() {
+            match insn.op_kind(n) {
+                kind @ (OpKind::MemorySegRSI | OpKind::MemorySegESI) => narrow(gpr::RSI, kind, true),
+                kind @ (OpKind::MemorySegRDI | OpKind::MemorySegEDI) => narrow(gpr::RDI, kind, true),
+                kind @ (OpKind::MemoryESRDI | OpKind::MemoryESEDI) => narrow(gpr::RDI, kind, false),
+                _ => {}
+            }
+        }
+        if insn.has_rep_prefix() || insn.has_repne_prefix() {
+            let garbage = if self.random.one_in(2) && long { self.random.number() << 32 } else { 0 };
+            let count = self.random.below(20);
+            let wide = (0..insn.op_count())
+                .any(|n| matches!(insn.op_kind(n), OpKind::MemorySegRSI | OpKind::MemoryESRDI));
+            state.gpr[gpr::RCX] = if wide { count } else { count | garbage };
+        }
+    }
 
-/// Writes encoding number `n` (below [`LEGACY`] + [`VEX`]) with random operands.
-pub fn encode(mut n: u64, random: &mut Random) -> Vec<u8> {
-    let mut take = |count: u64| {
-        let part = n % count;
-        n /= count;
-        part as u8
-    };
-    let (memory, reg) = (take(2) == 1, take(8));
-    let opcode = take(256);
-    let (prefix, w) = (take(4), take(2));
-    let mut rest = take(4 + 2 * 3);
-    let mut code = Vec::with_capacity(24);
-    let (r, x, b) = (random.below(2) as u8, random.below(2) as u8, random.below(2) as u8);
-    if rest < 4 {
-        code.extend([&[][..], &[0x66], &[0xf2], &[0xf3]][usize::from(prefix)]);
-        code.push(0x40 | w << 3 | r << 2 | x << 1 | b);
-        code.extend([&[][..], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]][usize::from(rest)]);
-    } else {
-        rest -= 4;
-        let second = random.below(16) as u8;
-        code.extend([0xc4, (r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | (1 + rest / 2)]);
-        code.push(
-            w << 7
-                | (second ^ if random.below(2) == 0 { 15 } else { second }) << 3
-                | (rest % 2) << 2
-                | prefix,
-        );
-    }
-    code.push(opcode);
-    let rm = random.below(8) as u8;
-    code.push(if memory { 0x80 } else { 0xc0 } | reg << 3 | rm);
-    if memory && rm == 4 {
-        code.push(random.number() as u8);
-    }
-    code.extend((0..12).map(|_| random.number() as u8));
-    if memory {
-        // A displacement that stays near.
-        let at = code.len() - 12;
-        code[at..at + 4].copy_from_slice(&(random.below(512) as i32 - 256).to_le_bytes());
-    }
-    code
-}
-
-/// The instruction in `code`, if a test may run it.
-pub fn acceptable(code: &[u8]) -> Option<Instruction> {
-    let insn = Decoder::with_ip(64, code, CODE, DecoderOptions::NONE).decode();
-    if insn.is_invalid()
-        || insn.is_privileged()
-        || insn.is_save_restore_instruction()
-        || insn.has_lock_prefix()
-    {
-        return None;
-    }
-    match insn.flow_control() {
-        FlowControl::Next | FlowControl::Exception => {}
-        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => {
-            let near = insn.near_branch_target().wrapping_sub(CODE + insn.len() as u64);
-            // AMD processors cut RIP to 16 bits with an operand-size prefix in 64-bit mode, Intel's do not.
-            if !matches!(insn.op0_kind(), OpKind::NearBranch64)
-                || near >= 4000
-                || code[..insn.len()].contains(&0x66)
-            {
-                // Outside the page, or back into itself for ever.
+    /// Registers or displacement of the explicit memory operand; gives its address (that of the stack without one).
+    fn explicit(
+        &mut self,
+        insn: &Instruction,
+        offsets: &ConstantOffsets,
+        code: &mut [u8],
+        state: &mut State,
+    ) -> Option<u64> {
+        if !(0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory) {
+            return Some(state.gpr[gpr::RSP]);
+        }
+        let (base, index, scale) = (insn.memory_base(), insn.memory_index(), insn.memory_index_scale());
+        let vector = index.is_vector_register();
+        let sized = [base, index].into_iter().find(|r| *r != Register::None && !r.is_vector_register());
+        let size = match sized {
+            Some(Register::RIP) => 8,
+            Some(Register::EIP) => 4,
+            Some(r) => r.size(),
+            None if insn.memory_displ_size() == 8 => 8,
+            None => 4,
+        };
+        if size == 2 {
+            // The low 64 KiB, where nothing is mapped.
+            return Some(insn.memory_displacement64());
+        }
+        let offset = self.offset();
+        let place = if size == 8 { Place::HIGH } else { Place::LOW };
+        let mut target = place.scratch.wrapping_add(offset);
+        if size == 8 && self.random.one_in(40) {
+            target = (1u64 << 47).wrapping_sub(self.random.below(24));
+        }
+        let segment = match insn.memory_segment() {
+            Register::FS if state.long => state.fs_base,
+            Register::GS if state.long => state.gs_base,
+            _ => 0,
+        };
+        let wanted = target.wrapping_sub(segment);
+        if size == 4 && wanted >> 32 != 0 {
+            return None;
+        }
+        let disp = insn.memory_displacement64();
+        let patch = |code: &mut [u8], value: u64| {
+            let (at, len) = (offsets.displacement_offset(), offsets.displacement_size());
+            let wide = if len == 4 { value as u32 as i32 as i64 as u64 } else { value };
+            let fits = match len {
+                4 if state.long && size == 8 => wide == value,
+                4 => value >> 32 == 0,
+                8 => true,
+                _ => false,
+            };
+            if fits {
+                code[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+            }
+            fits.then_some(())
+        };
+        if matches!(base, Register::RIP | Register::EIP) {
+            let relative = wanted.wrapping_sub(insn.next_ip());
+            let relative = if size == 4 { relative as u32 as i32 as i64 as u64 } else { relative };
+            let (at, len) = (offsets.displacement_offset(), offsets.displacement_size());
+            if len != 4 || relative as u32 as i32 as i64 as u64 != relative {
                 return None;
             }
+            code[at..at + 4].copy_from_slice(&relative.to_le_bytes()[..4]);
+            return Some(target);
         }
-        _ => return None,
-    }
-    // AMD processors let F2 and F3 choose the condition of LOOPcc; the manuals say that they are ignored.
-    let repeat = insn.has_rep_prefix()
-        || insn.has_repne_prefix()
-        || code[..insn.len()].iter().any(|b| matches!(b, 0xf2 | 0xf3));
-    if repeat && insn.is_loop() | insn.is_loopcc() {
-        return None;
-    }
-    if matches!(insn.segment_prefix(), Register::FS | Register::GS) || insn.code() == Code::Pause {
-        return None;
-    }
-    let name = format!("{:?}", insn.code());
-    // What depends on the machine, the kernel or time; or reaches other memory.
-    const OTHER: &[&str] = &[
-        "Rd",
-        "Cpuid",
-        "Xgetbv",
-        "Int",
-        "Sys",
-        "Popf",
-        "Pushf",
-        "Sldt",
-        "Str_",
-        "Sgdt",
-        "Sidt",
-        "Smsw",
-        "Lar",
-        "Lsl",
-        "Ver",
-        "Wr",
-        "Swap",
-        "Mov_Sreg",
-        "Lfs",
-        "Lgs",
-        "Lss",
-        "Pop_FS",
-        "Pop_GS",
-        "Popq_FS",
-        "Popq_GS",
-        "Popw_FS",
-        "Popw_GS",
-        "In_",
-        "Out",
-        "Ins",
-        "Xbegin",
-        "Xabort",
-        "Xend",
-        "Xtest",
-        "Monitor",
-        "Mwait",
-        "Umonitor",
-        "Tpause",
-        "Umwait",
-        "Clzero",
-        "Fnst",
-        "Fldenv",
-        "Frstor",
-        "Fnsave",
-        "Movdir",
-        "Enqcmd",
-        "Incssp",
-        "Saves",
-        "Ptw",
-        "Vm",
-        "Tdcall",
-        "Seam",
-        "Sen",
-        "Clui",
-        "Stui",
-        "Testui",
-        "Uiret",
-        "Pconfig",
-        "Enclu",
-        "Encl",
-        "Hreset",
-        "Ud",
-        "Prefetch",
-        "Loadall",
-        "Skinit",
-        "Clgi",
-        "Stgi",
-        "Psmash",
-        "Pvalid",
-        "Rmp",
-        "Getsec",
-        "Enclv",
-        "Stac",
-        "Clac",
-        "Xcrypt",
-        "Xstore",
-        "Xsha",
-        "Montmul",
-        "Serialize",
-        "Mov_rm16_Sreg",
-        "Mov_r32m16_Sreg",
-        "Mov_r64m16_Sreg",
-        "Push",
-        "Enter",
-        "Cl1invmb",
-        "Wait",
-    ];
-    if OTHER.iter().any(|prefix| name.starts_with(prefix)) {
-        return None;
-    }
-    for n in 0..insn.op_count() {
-        match insn.op_kind(n) {
-            OpKind::Memory => {
-                let plain = |register: Register| register.is_gpr64();
-                if !plain(insn.memory_base())
-                    || insn.memory_index() != Register::None
-                        && (!plain(insn.memory_index()) || insn.memory_index() == insn.memory_base())
-                    || matches!(insn.memory_segment(), Register::FS | Register::GS)
-                {
-                    return None;
+        let garbage = if size == 4 && state.long { self.random.number() << 32 } else { 0 };
+        let mask = if size == 4 { 0xffff_ffff } else { u64::MAX };
+        let mut put = |register: Register, value: u64| {
+            state.gpr[register.full_register().number()] = value & mask | garbage & !mask;
+        };
+        let scale64 = u64::from(scale);
+        match (base != Register::None, index != Register::None && !vector) {
+            (false, false) => {
+                let low = if size == 8 && offsets.displacement_size() == 4 { Place::LOW } else { place };
+                target = low.scratch.wrapping_add(offset);
+                patch(code, target.wrapping_sub(segment))?;
+            }
+            (true, false) => put(base, wanted.wrapping_sub(disp)),
+            (false, true) => put(index, wanted.wrapping_sub(disp) / scale64),
+            (true, true) if base.full_register() == index.full_register() => {
+                put(base, wanted.wrapping_sub(disp) / (1 + scale64));
+            }
+            (true, true) => {
+                let n = if self.random.one_in(2) { self.random.below(64) } else { self.random.number() };
+                put(index, n);
+                put(base, wanted.wrapping_sub(disp).wrapping_sub((n & mask).wrapping_mul(scale64)));
+            }
+        }
+        if vector {
+            let n = index.number() & 15;
+            for element in 0..8 {
+                let value = (self.random.below(96) as i32 - 32).to_le_bytes();
+                let at =
+                    if element < 4 { 160 + 16 * n + 4 * element } else { 576 + 16 * n + 4 * (element - 4) };
+                state.xsave[at..at + 4].copy_from_slice(&value);
+            }
+            // Indices of eight bytes need their upper halves to be signs.
+            if is_wide_index(insn) {
+                for element in [1, 3, 5, 7] {
+                    let at = |e: usize| if e < 4 { 160 + 16 * n + 4 * e } else { 576 + 16 * n + 4 * (e - 4) };
+                    let sign = if state.xsave[at(element - 1) + 3] >> 7 != 0 { 0xff } else { 0 };
+                    state.xsave[at(element)..at(element) + 4].fill(sign);
                 }
             }
-            OpKind::Register if insn.op_register(n).is_segment_register() => return None,
+        }
+        Some(target)
+    }
+
+    /// New contents near what the instruction will touch.
+    fn contents(&mut self, state: &State, target: u64) {
+        for address in [target, state.gpr[gpr::RSP], state.gpr[gpr::RSI], state.gpr[gpr::RDI]] {
+            let offset = [Place::HIGH, Place::LOW].map(|place| address.wrapping_sub(place.scratch));
+            if let Some(offset) = offset.into_iter().find(|offset| *offset < WRITABLE as u64) {
+                let from = offset as usize & !63;
+                let to = WRITABLE.min(from + 192);
+                self.random.fill(&mut self.memory[from..to]);
+            }
+        }
+    }
+
+    /// Writes at an address, as far as it is in the writable data.
+    fn put(&mut self, address: u64, bytes: &[u8]) {
+        for (n, byte) in bytes.iter().enumerate() {
+            for place in [Place::HIGH, Place::LOW] {
+                let at = address.wrapping_add(n as u64).wrapping_sub(place.scratch);
+                if let Some(slot) = self.memory.get_mut(at as usize) {
+                    *slot = *byte;
+                }
+            }
+        }
+    }
+
+    /// Lets branches end in the code pages, or where nothing is.
+    fn branch(
+        &mut self,
+        insn: &Instruction,
+        offsets: &ConstantOffsets,
+        code: &mut [u8],
+        state: &mut State,
+        target: u64,
+    ) -> Option<()> {
+        let place = Place::of(state.long);
+        let own = state.rip..insn.next_ip();
+        let mut goal = place.code + self.random.below(CODE_SIZE as u64 - 1);
+        if own.contains(&goal) {
+            goal = own.end;
+        }
+        if self.random.one_in(16) {
+            goal = if state.long { 1 << 47 } else { 0x1000 };
+        }
+        let register = |state: &mut State| {
+            if insn.op0_kind() == OpKind::Register {
+                state.gpr[insn.op0_register().full_register().number()] = goal;
+            }
+        };
+        match insn.flow_control() {
+            FlowControl::Next | FlowControl::Exception => Some(()),
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => {
+                if insn.op0_kind() == OpKind::NearBranch16 {
+                    // Into the low 64 KiB.
+                    return Some(());
+                }
+                let to = insn.near_branch_target();
+                let inside = (place.code..place.code + CODE_SIZE as u64).contains(&to);
+                if inside && !own.contains(&to) {
+                    return Some(());
+                }
+                if offsets.immediate_size() != 4 {
+                    return None;
+                }
+                let goal = if goal.wrapping_sub(place.code) < CODE_SIZE as u64 { goal } else { own.end };
+                let at = offsets.immediate_offset();
+                let relative = goal.wrapping_sub(insn.next_ip()) as u32;
+                code[at..at + 4].copy_from_slice(&relative.to_le_bytes());
+                Some(())
+            }
+            FlowControl::IndirectBranch | FlowControl::IndirectCall => {
+                register(state);
+                self.put(target, &goal.to_le_bytes());
+                Some(())
+            }
+            FlowControl::Return => {
+                self.put(state.gpr[gpr::RSP], &goal.to_le_bytes());
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// What single instructions need.
+    fn special(&mut self, insn: &Instruction, state: &mut State, target: u64) {
+        let random = &mut self.random;
+        match insn.mnemonic() {
+            // A bit offset in a register reaches far.
+            M::Bt | M::Bts | M::Btr | M::Btc if insn.op1_kind() == OpKind::Register
+                && insn.op0_kind() == OpKind::Memory => {
+                    let register = insn.op1_register();
+                    let offset = random.below(8192).wrapping_sub(4096);
+                    let mask = match register.size() {
+                        2 => 0xffff,
+                        4 => 0xffff_ffff,
+                        _ => u64::MAX,
+                    };
+                    let value = &mut state.gpr[register.full_register().number()];
+                    *value = *value & !mask | offset & mask;
+                }
+            M::Xlatb => {
+                let base = match insn.memory_segment() {
+                    Register::FS if state.long => state.fs_base,
+                    Register::GS if state.long => state.gs_base,
+                    _ => 0,
+                };
+                let al = state.gpr[gpr::RAX] & 0xff;
+                let (place, old) = (Place::of(state.long), state.gpr[gpr::RBX]);
+                let narrow = insn.memory_base() == Register::EBX && state.long;
+                let at = if narrow {
+                    old.wrapping_sub(place.scratch).wrapping_add(Place::LOW.scratch)
+                } else {
+                    old
+                };
+                state.gpr[gpr::RBX] = at.wrapping_sub(al).wrapping_sub(base);
+            }
+            M::Div | M::Idiv => {
+                // Quotients that fit, more often than not.
+                if random.one_in(2) {
+                    state.gpr[gpr::RDX] = if random.one_in(2) { 0 } else { u64::MAX };
+                } else if random.one_in(2) {
+                    state.gpr[gpr::RDX] &= 0xff;
+                }
+            }
+            M::Popf | M::Popfd | M::Popfq => {
+                // Neither single steps nor nested tasks nor alignment checks: the host's kernel would have to know.
+                let allowed = SETTABLE | flags::IF | flags::IOPL;
+                let value = random.number() & allowed;
+                self.put(state.gpr[gpr::RSP], &value.to_le_bytes());
+            }
+            M::Cmpxchg
+                // Equal, half the time.
+                if random.one_in(2) => {
+                    if insn.op0_kind() == OpKind::Memory {
+                        let value = state.gpr[gpr::RAX].to_le_bytes();
+                        self.put(target, &value);
+                    } else {
+                        state.gpr[insn.op0_register().full_register().number()] = state.gpr[gpr::RAX];
+                    }
+                }
+            M::Cmpxchg8b | M::Cmpxchg16b
+                if random.one_in(2) => {
+                    let size = insn.memory_size().size() / 2;
+                    let (low, high) = (state.gpr[gpr::RAX].to_le_bytes(), state.gpr[gpr::RDX].to_le_bytes());
+                    self.put(target, &[&low[..size], &high[..size]].concat());
+                }
+            M::Ldmxcsr | M::Vldmxcsr => {
+                let reserved = if random.one_in(8) { 1 << (18 + random.below(14)) } else { 0 };
+                let value = random.number() as u32 & 0xffff | reserved;
+                self.put(target, &value.to_le_bytes());
+            }
+            M::Wrfsbase | M::Wrgsbase => {
+                let n = insn.op0_register().full_register().number();
+                state.gpr[n] &= if random.one_in(8) { u64::MAX } else { (1 << 47) - 1 };
+            }
+            M::Mov if insn.op0_register().is_segment_register() => {
+                let value = selector(random);
+                if insn.op1_kind() == OpKind::Memory {
+                    self.put(target, &value.to_le_bytes());
+                } else {
+                    let register = &mut state.gpr[insn.op1_register().full_register().number()];
+                    *register = *register & !0xffff | u64::from(value);
+                }
+            }
+            M::Pop if insn.op0_register().is_segment_register() => {
+                let value = selector(random);
+                self.put(state.gpr[gpr::RSP], &value.to_le_bytes());
+            }
+            M::Les | M::Lds | M::Lss | M::Lfs | M::Lgs => {
+                let value = selector(random);
+                let size = insn.op0_register().size() as u64;
+                self.put(target.wrapping_add(size), &value.to_le_bytes());
+            }
+            M::Fxrstor | M::Fxrstor64 | M::Xrstor | M::Xrstor64 => self.area(insn, state, target),
+            M::Xsave | M::Xsave64 | M::Xsaveopt | M::Xsaveopt64 | M::Xsavec | M::Xsavec64 => {
+                self.area(insn, state, target);
+            }
+            M::Fldcw => {
+                let value = random.number() as u16;
+                let value = if value >> 8 & 3 == 1 { value | 0x300 } else { value };
+                self.put(target, &value.to_le_bytes());
+            }
+            M::Fldenv | M::Frstor => {
+                // No reserved precision.
+                let value = random.number() as u16 | 0x300;
+                self.put(target, &value.to_le_bytes());
+            }
             _ => {}
         }
     }
-    Some(insn)
-}
 
-/// Registers on which `insn` reaches memory near the data pages only.
-pub fn registers(insn: &Instruction, random: &mut Random) -> State {
-    let mut state = State::default();
-    for value in &mut state.gpr {
-        *value = random.value();
-    }
-    state.rflags = random.number() & flags::ARITH | flags::FIXED;
-    for byte in &mut state.xsave[160..416] {
-        *byte = random.number() as u8;
-    }
-    for byte in &mut state.xsave[576..] {
-        *byte = random.number() as u8;
-    }
-    // Where: the middle, the border of the two pages, or across the end.
-    let place = match random.below(8) {
-        0 => SCRATCH + SCRATCH_SIZE as u64 - random.below(40),
-        1 | 2 => SCRATCH + 4096 - random.below(40),
-        3 | 4 => SCRATCH + 1024 + random.below(1024),
-        _ => SCRATCH + 1024 + random.below(64) * 32,
-    };
-    let pointer = |state: &mut State, register: usize| state.gpr[register] = place;
-    for register in [gpr::RSI, gpr::RDI, gpr::RSP, gpr::RBP, gpr::RBX] {
-        pointer(&mut state, register);
-    }
-    if insn.has_rep_prefix() || insn.has_repne_prefix() {
-        state.gpr[gpr::RCX] = random.below(20);
-    }
-    let memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);
-    if memory {
-        let bits = matches!(insn.mnemonic() as u32, _ if format!("{:?}", insn.code()).starts_with("Bt"));
-        if bits && insn.op1_kind() == OpKind::Register {
-            state.gpr[insn.op1_register().number()] = random.below(256);
-        }
-        let mut offset = insn.memory_displacement64();
-        if insn.memory_index() != Register::None {
-            let index = insn.memory_index().number();
-            if index != gpr::RSP {
-                state.gpr[index] = random.below(64);
+    /// A save area to load or to write: aligned mostly, whole, with a header that makes sense mostly.
+    fn area(&mut self, insn: &Instruction, state: &mut State, target: u64) {
+        let random = &mut self.random;
+        let components = random.number() & 7;
+        state.gpr[gpr::RAX] = components;
+        state.gpr[gpr::RDX] = 0;
+        let mut bytes = vec![0; 832];
+        random.fill(&mut bytes);
+        bytes[0..2].copy_from_slice(&(0x340 | random.number() as u16 & 0xc3f).to_le_bytes());
+        let reserved = if random.one_in(8) { 1 << (18 + random.below(14)) } else { 0 };
+        let mxcsr = random.number() as u32 & 0xffff | reserved;
+        bytes[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+        if !matches!(insn.mnemonic(), M::Fxrstor | M::Fxrstor64) {
+            bytes[512..576].fill(0);
+            bytes[512] = random.number() as u8 & 7;
+            match random.below(8) {
+                0 => bytes[512 + random.below(64) as usize] = random.number() as u8,
+                1 | 2 => {
+                    let layout = 1 << 63 | u64::from(bytes[512]) | random.number() & 7;
+                    bytes[520..528].copy_from_slice(&layout.to_le_bytes());
+                }
+                _ => {}
             }
-            offset = offset.wrapping_add(state.gpr[index].wrapping_mul(insn.memory_index_scale().into()));
+            // Components beyond ours would be the host's.
+            bytes[512] &= 7;
+            bytes[513..520].fill(0);
         }
-        state.gpr[insn.memory_base().number()] = place.wrapping_sub(offset);
+        self.put(target, &bytes);
     }
-    state
+
+    /// Whether every access is to the data pages, their guard pages, or nowhere.
+    fn is_safe(&mut self, insn: &Instruction, state: &State) -> bool {
+        let harmless = |address: u64| {
+            let canonical = (address << 16) as i64 >> 16 == address as i64;
+            let hole = state.long && (!canonical || address.wrapping_add(64) >> 47 == 1);
+            [Place::HIGH, Place::LOW].iter().any(|place| place.is_near(address)) || hole || address < 0x1_1000
+        };
+        let bits = matches!(insn.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc)
+            && insn.op0_kind() == OpKind::Memory
+            && insn.op1_kind() == OpKind::Register;
+        if bits {
+            let register = insn.op1_register().full_register();
+            if [insn.memory_base(), insn.memory_index()].iter().any(|r| r.full_register() == register) {
+                return false;
+            }
+        }
+        let vector = insn.memory_index().is_vector_register();
+        let elements = if vector { elements_of(insn) } else { 1 };
+        let used = self.info.info(insn);
+        used.used_memory().iter().all(|memory| {
+            memory.access() == OpAccess::NoMemAccess
+                || (0..elements).all(|element| address(state, memory, element).is_some_and(harmless))
+        })
+    }
 }
 
-/// Flags that the manual leaves undefined after `insn`, in RFLAGS.
-pub fn undefined(insn: &Instruction) -> u64 {
-    use iced_x86::RflagsBits as R;
-    let bits = insn.rflags_undefined();
-    let pairs = [
-        (R::OF, flags::OF),
-        (R::SF, flags::SF),
-        (R::ZF, flags::ZF),
-        (R::AF, flags::AF),
-        (R::CF, flags::CF),
-        (R::PF, flags::PF),
-    ];
-    let mut mask = pairs.iter().filter(|(bit, _)| bits & bit != 0).fold(0, |mask, (_, flag)| mask | flag);
-    let name = format!("{:?}", insn.code());
-    // Shifts and rotates: which flags are defined depends on the count.
-    if ["Sh", "Sa", "Ro", "Rc"].iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("Sahf") {
-        mask |= flags::OF | flags::AF;
-        if name.starts_with("Sh") {
-            mask |= flags::CF;
-        }
-        if name.starts_with("Shld") || name.starts_with("Shrd") {
-            mask |= flags::ARITH;
-        }
-    }
-    mask
+/// A selector: null, user data, user code, kernel's, none.
+fn selector(random: &mut Random) -> u16 {
+    [0, 3, 0x2b, 0x2b, 0x23, 0x33, 0x10, 0x18, 0x28, 0x1ff8][random.below(10) as usize]
 }
 
-/// Whether the manual defines the result: not for 16-bit double shifts by more than 16, nor for the upper half of what
-/// EXTRQ leaves.
-pub fn defined(insn: &Instruction, state: &State) -> bool {
-    let name = format!("{:?}", insn.code());
-    let count = if insn.op_count() == 3 && insn.op2_kind() == OpKind::Immediate8 {
-        insn.immediate8().into()
-    } else {
-        state.gpr[gpr::RCX]
-    };
-    let double = name.starts_with("Shld_rm16") || name.starts_with("Shrd_rm16");
-    !(name.starts_with("Extrq") || double && count & 31 > 16)
+/// Whether a gather's indices have eight bytes.
+fn is_wide_index(insn: &Instruction) -> bool {
+    matches!(insn.mnemonic(), M::Vpgatherqd | M::Vpgatherqq | M::Vgatherqps | M::Vgatherqpd)
+}
+
+/// Elements of a gather.
+fn elements_of(insn: &Instruction) -> usize {
+    let data = insn.memory_size().element_size().max(4);
+    let by_data = insn.op0_register().size() / data;
+    let by_index = insn.memory_index().size() / if is_wide_index(insn) { 8 } else { 4 };
+    by_data.min(by_index)
 }

@@ -1,19 +1,24 @@
-//! Single instructions on the host processor, on a state of the caller's choice, with faults caught: what the engine's
-//! results are compared with.
+//! Single instructions on the host processor and on the engine, from the same random states: registers, flags, memory and
+//! faults are compared. Where both run the same host instruction, [`model`] checks what a comparison cannot show.
 //!
 //! This crate has unsafe code: it maps memory at fixed addresses, handles signals and executes the bytes it is given.
 //! It is for tests only; no program links it.
 //!
-//! No assembly is needed. A signal's handler replaces the interrupted context by the wanted registers, so that the
-//! kernel loads all of them (XSAVE state included) when the handler returns; the instruction runs, and the breakpoint
-//! behind it, or its own fault, brings another signal whose context has all registers of the result.
+//! A signal's handler replaces the interrupted context by the wanted registers, so that the kernel loads all of them
+//! (XSAVE state and code segment included) when the handler returns; the instruction runs, and the breakpoint behind it, or
+//! its own fault, brings another signal whose context has all registers of the result.
 
 mod cases;
 mod compare;
+mod encode;
 mod guest;
+mod layout;
+pub mod model;
 mod native;
+mod random;
+mod rules;
 
-pub use cases::Random;
-pub use compare::{Report, run};
+pub use compare::{Comparison, Report, Row};
 pub use guest::Guest;
-pub use native::{CODE, CODE_SIZE, Fault, Native, SCRATCH, SCRATCH_SIZE, State};
+pub use layout::Place;
+pub use native::{Fault, Native, State};

@@ -1,37 +1,58 @@
-//! `difftest [--seconds N] [--seed N]`: compares the engine with the host processor, and says what differs.
+//! `difftest [--seconds N] [--seed N] [--filter TEXT] [-v]`: compares the engine with the host processor, and says what
+//! differs. `-v` prints every code with its number of cases.
 
+use difftest::Comparison;
 use std::time::Duration;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let number = |name: &str, default: u64| {
+    let value = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
+        at.and_then(|at| arguments.get(at + 1))
     };
+    let number = |name: &str, default: u64| value(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let time = Duration::from_secs(number("--seconds", 30));
-    let report = match difftest::run(number("--seed", 1), time, u64::MAX >> 32) {
+    let filter = value("--filter").cloned().unwrap_or_default();
+    let report = Comparison::new(number("--seed", 1)).and_then(|c| c.run(time, 1, &filter));
+    let report = match report {
         Ok(report) => report,
         Err(error) => {
             eprintln!("difftest: {error}");
             return std::process::ExitCode::FAILURE;
         }
     };
-    for name in &report.missing {
-        println!("missing {name}");
+    let mode = |long: bool| if long { 64 } else { 32 };
+    if arguments.iter().any(|argument| argument == "-v") {
+        for ((long, code), row) in &report.rows {
+            println!("{} {code:?}: {} cases, {} faults", mode(*long), row.cases, row.faults);
+        }
+        for ((long, code), reason) in &report.left_out {
+            println!("{} {code:?}: not compared: {reason}", mode(*long));
+        }
     }
-    for (name, (count, text)) in &report.different {
-        println!("differs {name} ({count}): {text}");
+    for skipped in &report.skipped_modes {
+        println!("SKIPPED {skipped}: the host cannot run it");
     }
+    for (long, code) in report.not_on_host() {
+        println!("not on this host: {} {code:?}", mode(long));
+    }
+    for (long, code) in report.missing() {
+        let example = report.rows[&(long, code)].example.as_deref().unwrap_or("never tried");
+        println!("missing {} {code:?}: {example}", mode(long));
+    }
+    for ((long, code), row) in report.different() {
+        let example = row.example.as_deref().unwrap_or("");
+        println!("differs {} {code:?} ({} of {}): {example}", mode(long), row.differences, row.cases);
+    }
+    let faults: u64 = report.rows.values().map(|row| row.faults).sum();
     println!(
-        "{} cases, {} codes covered, {} missing, {} differ",
+        "{} cases ({faults} with an exception), {} codes covered, {} not compared, {} not on this host, {} missing, {} differ",
         report.cases,
-        report.covered.len(),
-        report.missing.len(),
-        report.different.len()
+        report.covered(),
+        report.left_out.len(),
+        report.not_on_host().len(),
+        report.missing().len(),
+        report.different().len()
     );
-    if report.different.is_empty() {
-        std::process::ExitCode::SUCCESS
-    } else {
-        std::process::ExitCode::FAILURE
-    }
+    if report.is_clean() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

@@ -1,46 +1,60 @@
 //! The host's side.
 
+use crate::layout::{CODE_SIZE, Place, SCRATCH_SIZE, WRITABLE};
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
+use std::arch::asm;
 use std::cell::UnsafeCell;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use x86::reg::flags;
 
-/// Where the code page lies.
-pub const CODE: u64 = 0x10_0000_0000;
-/// Bytes of it; an instruction that ends here falls off into a page that faults.
-pub const CODE_SIZE: usize = 4096;
-/// Where the data pages lie; the pages before and behind fault.
-pub const SCRATCH: u64 = 0x20_0000_0000;
-/// Bytes of them.
-pub const SCRATCH_SIZE: usize = 2 * 4096;
 /// Bytes of the XSAVE area that are exchanged: legacy, header, upper halves of YMM.
 const XSAVE: usize = 832;
-/// RFLAGS bits that a test may set: the arithmetic ones, DF and ID.
-const SETTABLE: u64 = flags::ARITH | flags::DF | flags::ID;
+/// RFLAGS bits that a test may set: the arithmetic ones and DF. (Returning from a signal, Linux does not restore ID.)
+pub const SETTABLE: u64 = flags::ARITH | flags::DF;
 /// What the kernel writes at byte 464 of a signal's FXSAVE area when XSAVE state follows.
 const MAGIC: u32 = 0x4650_5853;
+/// Linux' selectors of 32-bit code, data and 64-bit code at CPL 3 (arch/x86/include/asm/segment.h).
+pub const USER_CS32: u16 = 0x23;
+/// As above.
+pub const USER_DS: u16 = 0x2b;
+/// As above.
+pub const USER_CS64: u16 = 0x33;
 
 /// The registers that user code can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    /// 64-bit mode; else compatibility mode with 32-bit code.
+    pub long: bool,
+    /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15. In compatibility mode the low halves of the first eight.
     pub gpr: [u64; 16],
     /// Where the instruction is; afterwards, where the next or the faulting one is.
     pub rip: u64,
-    /// RFLAGS: the arithmetic flags, DF and ID; other bits are the host's.
+    /// RFLAGS: the arithmetic flags and DF; other bits are the host's.
     pub rflags: u64,
     /// The XSAVE area in standard format: x87, SSE, AVX (SDM vol. 1, 13.4). Bytes 28 to 31 (MXCSR_MASK) and the header are
     /// not used.
     pub xsave: Box<[u8; XSAVE]>,
+    /// ES, DS, FS, GS after the run; before it they are USER_DS, USER_DS, 0, 0.
+    pub selectors: [u16; 4],
+    /// Base of FS. Before the run always [`Native::fs_base`].
+    pub fs_base: u64,
+    /// Base of GS.
+    pub gs_base: u64,
 }
 
-impl Default for State {
-    /// Zeros, x87 and SSE as after reset, the instruction at [`CODE`].
-    fn default() -> Self {
+impl State {
+    /// Zeros, x87 and SSE as after reset, the instruction at the start of the code page.
+    pub fn new(long: bool) -> Self {
         let mut xsave = Box::new([0; XSAVE]);
         xsave[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
         xsave[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        Self { gpr: [0; 16], rip: CODE, rflags: flags::FIXED, xsave }
+        let selectors = [USER_DS, USER_DS, 0, 0];
+        let rip = Place::of(long).code;
+        Self { long, gpr: [0; 16], rip, rflags: flags::FIXED, xsave, selectors, fs_base: 0, gs_base: 0 }
     }
 }
 
@@ -51,7 +65,7 @@ pub struct Fault {
     pub vector: u8,
     /// Its error code, as the kernel shows it.
     pub code: u64,
-    /// CR2, for page faults.
+    /// CR2, for page faults; else 0.
     pub address: u64,
 }
 
@@ -72,6 +86,9 @@ unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared(UnsafeCell::new(None));
 static OWNER: Mutex<()> = Mutex::new(());
+/// The thread's own FS base, which an instruction under test may have changed when a handler starts; 0 where RDFSBASE
+/// does not exist.
+static HOME_FS: AtomicU64 = AtomicU64::new(0);
 
 /// gregs indices of `State::gpr`, in its order.
 const ORDER: [c_int; 16] = [
@@ -124,6 +141,10 @@ extern "C" fn start(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     gregs[libc::REG_RIP as usize] = exchange.state.rip as i64;
     let own = gregs[libc::REG_EFL as usize] as u64;
     gregs[libc::REG_EFL as usize] = (own & !SETTABLE | exchange.state.rflags & SETTABLE) as i64;
+    // CS is in the low and SS in the high 16 bits of this word (Linux, sigcontext.h).
+    let cs = if exchange.state.long { USER_CS64 } else { USER_CS32 };
+    let selectors = &mut gregs[libc::REG_CSGSFS as usize];
+    *selectors = *selectors & !0xffff | i64::from(cs);
     // The kernel's note at 464 and what lies behind the AVX part stay.
     let from = &exchange.state.xsave;
     area[..416].copy_from_slice(&from[..416]);
@@ -131,10 +152,48 @@ extern "C" fn start(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
         area[576..XSAVE].copy_from_slice(&from[576..]);
         area[512] |= 7;
     }
+    if HOME_FS.load(Ordering::Relaxed) != 0 {
+        // SAFETY: nobody uses GS in this process.
+        unsafe { asm!("wrgsbase {}", in(reg) exchange.state.gs_base, options(nostack, preserves_flags)) };
+    }
+}
+
+/// The segment registers that came out; afterwards they are as the rest of the program needs them.
+///
+/// # Safety
+/// Called first in a handler, before anything uses FS.
+#[inline(always)]
+unsafe fn take_segments() -> ([u16; 4], u64, u64) {
+    let home = HOME_FS.load(Ordering::Relaxed);
+    let (es, ds, fs, gs): (u64, u64, u64, u64);
+    let (mut fs_base, mut gs_base) = (0, 0);
+    // SAFETY: reads the registers, then loads flat data segments and the thread's own FS base.
+    unsafe {
+        asm!("mov {0:e}, es", "mov {1:e}, ds", "mov {2:e}, fs", "mov {3:e}, gs",
+            out(reg) es, out(reg) ds, out(reg) fs, out(reg) gs, options(nostack, preserves_flags));
+        if home != 0 {
+            asm!("rdfsbase {0}", "rdgsbase {1}", out(reg) fs_base, out(reg) gs_base,
+                options(nostack, preserves_flags));
+            asm!("mov fs, {0:e}", "mov gs, {0:e}", "wrfsbase {1}", in(reg) 0u64, in(reg) home,
+                options(nostack, preserves_flags));
+        }
+        load_data_segments();
+    }
+    ([es as u16, ds as u16, fs as u16, gs as u16], fs_base, gs_base)
+}
+
+/// Loads DS and ES with flat segments, which compatibility mode needs and 64-bit mode does not look at.
+fn load_data_segments() {
+    // SAFETY: 64-bit code does not use these registers.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", in(reg) u32::from(USER_DS), options(nostack, preserves_flags));
+    }
 }
 
 /// The signal that ends it: keeps the result and goes back.
 extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the first thing in the handler.
+    let (selectors, fs_base, gs_base) = unsafe { take_segments() };
     // SAFETY: as in `start`.
     let (context, shared) = unsafe { (&mut *context.cast::<ucontext_t>(), &mut *SHARED.0.get()) };
     let home = shared.as_mut().and_then(|exchange| exchange.home.take().map(|home| (exchange, home)));
@@ -147,15 +206,18 @@ extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the context is this handler's.
     let area = unsafe { xsave_area(context) };
     let gregs = &mut context.uc_mcontext.gregs;
-    for (value, index) in exchange.state.gpr.iter_mut().zip(ORDER) {
+    let state = &mut exchange.state;
+    for (value, index) in state.gpr.iter_mut().zip(ORDER) {
         *value = gregs[index as usize] as u64;
     }
-    exchange.state.rip = gregs[libc::REG_RIP as usize] as u64;
-    exchange.state.rflags = gregs[libc::REG_EFL as usize] as u64 & SETTABLE | flags::FIXED;
-    let to = &mut exchange.state.xsave;
+    state.rip = gregs[libc::REG_RIP as usize] as u64;
+    state.rflags = gregs[libc::REG_EFL as usize] as u64 & SETTABLE | flags::FIXED;
+    (state.selectors, state.fs_base, state.gs_base) = (selectors, fs_base, gs_base);
+    let to = &mut state.xsave;
     // A component that is not marked has its initial value and need not be written.
     let marked = if area.len() >= XSAVE { area[512] } else { 3 };
-    let initial = State::default().xsave;
+    let mut initial = [0; XSAVE];
+    initial[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
     let parts = [(0..24, 1), (24..28, 2), (32..160, 1), (160..416, 2), (576..XSAVE, 4)];
     for (range, bit) in parts {
         let from = if marked & bit != 0 && range.end <= area.len() { &*area } else { &initial[..] };
@@ -164,10 +226,11 @@ extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
         to[range.clone()].copy_from_slice(&from[range]);
     }
     let vector = gregs[libc::REG_TRAPNO as usize] as u8;
+    let paging = vector == x86::reg::vector::PF;
     exchange.fault = (vector != x86::reg::vector::BP).then_some(Fault {
         vector,
         code: gregs[libc::REG_ERR as usize] as u64,
-        address: gregs[libc::REG_CR2 as usize] as u64,
+        address: if paging { gregs[libc::REG_CR2 as usize] as u64 } else { 0 },
     });
     area.copy_from_slice(&exchange.home_xsave);
     *gregs = home;
@@ -175,8 +238,23 @@ extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
 
 /// The host processor, ready to run instructions. One at a time in a process.
 pub struct Native {
-    _owner: MutexGuard<'static, ()>,
-    _stack: Vec<u8>,
+    owner: MutexGuard<'static, ()>,
+    stack: Vec<u8>,
+    /// Where the last instruction was written in the code pages.
+    dirty: std::ops::Range<usize>,
+    fs_base: u64,
+}
+
+/// A shared memory of `size` bytes.
+fn memory(name: &std::ffi::CStr, size: usize) -> io::Result<File> {
+    // SAFETY: plain call; the descriptor is fresh and owned by nobody else.
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+        check(fd)?;
+        File::from_raw_fd(fd)
+    };
+    file.set_len(size as u64)?;
+    Ok(file)
 }
 
 impl Native {
@@ -184,43 +262,75 @@ impl Native {
     ///
     /// # Errors
     /// The system call that failed.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
-        map(CODE, CODE_SIZE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)?;
-        map(SCRATCH, SCRATCH_SIZE, libc::PROT_READ | libc::PROT_WRITE)?;
+        let (code, scratch) = (memory(c"code", CODE_SIZE)?, memory(c"scratch", SCRATCH_SIZE)?);
+        let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        for place in [Place::HIGH, Place::LOW] {
+            for (at, size) in [(place.code, CODE_SIZE), (place.scratch, SCRATCH_SIZE)] {
+                // Guard pages, so that nothing else lands next to ours.
+                map(at - 0x2000, size + 0x4000, libc::PROT_NONE, None)?;
+            }
+            map(place.code, CODE_SIZE, all, Some(&code))?;
+            map(place.scratch, SCRATCH_SIZE, libc::PROT_READ | libc::PROT_WRITE, Some(&scratch))?;
+            // SAFETY: mapped just now.
+            unsafe {
+                std::slice::from_raw_parts_mut(place.code as *mut u8, CODE_SIZE).fill(0xcc);
+                std::slice::from_raw_parts_mut(place.scratch as *mut u8, SCRATCH_SIZE).fill(0);
+                let locked = (place.scratch + WRITABLE as u64) as *mut c_void;
+                check(libc::mprotect(locked, SCRATCH_SIZE - WRITABLE, libc::PROT_READ))?;
+                // Present in the page tables, so that error codes do not depend on history.
+                std::ptr::read_volatile(locked.cast::<u8>());
+                for page in (0..CODE_SIZE).step_by(4096) {
+                    std::ptr::read_volatile((place.code as usize + page) as *const u8);
+                }
+            }
+        }
         let mut stack = vec![0u8; 256 << 10];
         let alternative =
             libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
         // SAFETY: the stack lives as long as the runner, which takes it away when dropped.
         check(unsafe { libc::sigaltstack(&raw const alternative, std::ptr::null_mut()) })?;
+        // SAFETY: plain call. Bit 1 of AT_HWCAP2: user code may use RDFSBASE (Linux, asm/hwcap2.h).
+        let has_bases = unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 != 0;
+        let mut fs_base = 0;
+        if has_bases {
+            // SAFETY: the kernel allows it.
+            unsafe { asm!("rdfsbase {}", out(reg) fs_base, options(nostack, preserves_flags)) };
+        }
+        HOME_FS.store(fs_base, Ordering::Relaxed);
+        load_data_segments();
         install(libc::SIGUSR1, start)?;
         for signal in [libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGBUS] {
             install(signal, finish)?;
         }
-        Ok(Self { _owner: owner, _stack: stack })
+        Ok(Self { owner, stack, dirty: 0..0, fs_base })
     }
 
-    /// The data pages.
+    /// The thread's FS base; `None` where user code may not read it.
+    pub fn fs_base(&self) -> Option<u64> {
+        (self.fs_base != 0).then_some(self.fs_base)
+    }
+
+    /// The writable data pages.
     pub fn scratch(&mut self) -> &mut [u8] {
         // SAFETY: mapped in `new`, and only reached through `self`.
-        unsafe { std::slice::from_raw_parts_mut(SCRATCH as *mut u8, SCRATCH_SIZE) }
+        unsafe { std::slice::from_raw_parts_mut(Place::HIGH.scratch as *mut u8, WRITABLE) }
     }
 
-    /// Runs the instruction in `code` from `state`, at `state.rip`; gives its exception.
-    ///
-    /// # Panics
-    /// `state.rip` and `code` must lie in the code page with one byte to spare.
+    /// Runs the instruction in `code` from `state`, at `state.rip`; gives its exception. What does not fit into the code
+    /// pages is left out.
     ///
     /// # Safety
-    /// The instruction must not leave the code page, use FS or GS, enter the kernel, or write outside
-    /// [`Native::scratch`].
+    /// The instruction must not leave the code pages, enter the kernel, or write outside the data pages.
     pub unsafe fn run(&mut self, code: &[u8], state: &mut State) -> Option<Fault> {
-        let at = usize::try_from(state.rip.wrapping_sub(CODE)).unwrap_or(CODE_SIZE);
-        assert!(at + code.len() < CODE_SIZE, "the code page ends");
-        // SAFETY: within the code page, which only this function uses. The breakpoints behind the instruction end it.
-        let page = unsafe { std::slice::from_raw_parts_mut(CODE as *mut u8, CODE_SIZE) };
-        page.fill(0xcc);
-        page[at..at + code.len()].copy_from_slice(code);
+        let place = Place::of(state.long);
+        let at = state.rip.wrapping_sub(place.code) as usize % CODE_SIZE;
+        // SAFETY: the code pages, which only this function uses. The breakpoints behind the instruction end it.
+        let page = unsafe { std::slice::from_raw_parts_mut(place.code as *mut u8, CODE_SIZE) };
+        page[self.dirty.clone()].fill(0xcc);
+        self.dirty = at..CODE_SIZE.min(at + code.len());
+        page[self.dirty.clone()].copy_from_slice(&code[..self.dirty.len()]);
         let exchange = Exchange {
             state: state.clone(),
             home: None,
@@ -244,6 +354,7 @@ impl Native {
 
 impl Drop for Native {
     fn drop(&mut self) {
+        let _ = (&self.owner, &self.stack);
         let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         // SAFETY: the handlers do not run now; nobody else refers to the pages once `self` is gone.
         unsafe {
@@ -253,24 +364,31 @@ impl Drop for Native {
                 libc::signal(signal, libc::SIG_DFL);
             }
             libc::sigaltstack(&raw const none, std::ptr::null_mut());
-            libc::munmap(CODE as *mut c_void, CODE_SIZE);
-            libc::munmap(SCRATCH as *mut c_void, SCRATCH_SIZE);
+            for place in [Place::HIGH, Place::LOW] {
+                for (at, size) in [(place.code, CODE_SIZE), (place.scratch, SCRATCH_SIZE)] {
+                    libc::munmap((at - 0x2000) as *mut c_void, size + 0x4000);
+                }
+            }
         }
     }
 }
 
-fn check(result: c_int) -> std::io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+fn check(result: c_int) -> io::Result<()> {
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn map(at: u64, size: usize, protection: c_int) -> std::io::Result<()> {
-    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // SAFETY: a fresh mapping that replaces nothing.
-    let result = unsafe { libc::mmap(at as *mut c_void, size, protection, kind, -1, 0) };
-    if result == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+/// Maps `file`, or nothing accessible where there must be nothing yet.
+fn map(at: u64, size: usize, protection: c_int, file: Option<&File>) -> io::Result<()> {
+    let (kind, fd) = match file {
+        Some(file) => (libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd()),
+        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE, -1),
+    };
+    // SAFETY: replaces nothing but what this module mapped before.
+    let result = unsafe { libc::mmap(at as *mut c_void, size, protection, kind, fd, 0) };
+    if result == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn install(signal: c_int, handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void)) -> std::io::Result<()> {
+fn install(signal: c_int, handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void)) -> io::Result<()> {
     // SAFETY: all zeros is a valid sigaction; the handler has the signature that SA_SIGINFO asks for.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -293,20 +411,20 @@ mod tests {
     #[test]
     fn registers_go_in_and_come_out() {
         let mut native = Native::new().unwrap();
-        let mut state = State { gpr: std::array::from_fn(|n| 0x1000 + n as u64), ..State::default() };
+        let mut state = State { gpr: std::array::from_fn(|n| 0x1000 + n as u64), ..State::new(true) };
         let before = state.clone();
         state.gpr[gpr::RAX] = u64::MAX;
         state.gpr[gpr::RCX] = 1;
         assert_eq!(run(&mut native, &[0x48, 0x01, 0xc8], &mut state), None); // add rax, rcx
         assert_eq!(state.gpr[gpr::RAX], 0);
         assert_eq!(state.rflags & flags::ARITH, flags::CF | flags::PF | flags::AF | flags::ZF);
-        assert_eq!((state.rip, &state.gpr[4..]), (CODE + 3, &before.gpr[4..]));
+        assert_eq!((state.rip, &state.gpr[4..]), (Place::HIGH.code + 3, &before.gpr[4..]));
     }
 
     #[test]
     fn vectors_and_x87_go_in_and_come_out() {
         let mut native = Native::new().unwrap();
-        let mut state = State::default();
+        let mut state = State::new(true);
         state.xsave[160..176].copy_from_slice(&[3; 16]);
         state.xsave[176..192].copy_from_slice(&[4; 16]);
         assert_eq!(run(&mut native, &[0x66, 0x0f, 0xfc, 0xc1], &mut state), None); // paddb xmm0, xmm1
@@ -327,22 +445,38 @@ mod tests {
     #[test]
     fn faults_are_caught() {
         let mut native = Native::new().unwrap();
-        let mut state = State::default();
-        state.gpr[gpr::RBX] = SCRATCH + SCRATCH_SIZE as u64 - 4;
+        let mut state = State::new(true);
+        let end = Place::HIGH.scratch + SCRATCH_SIZE as u64;
+        state.gpr[gpr::RBX] = end - 4;
         let before = state.clone();
-        let fault = run(&mut native, &[0x48, 0x89, 0x03], &mut state).unwrap(); // mov [rbx], rax
-        assert_eq!(
-            (fault.vector, fault.code & 2, fault.address),
-            (vector::PF, 2, SCRATCH + SCRATCH_SIZE as u64)
-        );
-        assert_eq!(state, before);
+        let fault = run(&mut native, &[0x48, 0x8b, 0x03], &mut state).unwrap(); // mov rax, [rbx]
+        assert_eq!((fault.vector, fault.code, fault.address), (vector::PF, 4, end));
+        assert_eq!(state.gpr, before.gpr);
+        let fault = run(&mut native, &[0x89, 0x03], &mut state).unwrap(); // mov [rbx], eax
+        assert_eq!((fault.vector, fault.code, fault.address), (vector::PF, 7, end - 4));
         assert_eq!(run(&mut native, &[0x0f, 0x0b], &mut state).unwrap().vector, vector::UD);
         assert_eq!(run(&mut native, &[0x48, 0xf7, 0xf1], &mut state).unwrap().vector, vector::DE); // div rcx
-        state.gpr[gpr::RBX] = SCRATCH;
+        state.gpr[gpr::RBX] = Place::HIGH.scratch;
         state.gpr[gpr::RAX] = 0x1122_3344;
         assert_eq!(run(&mut native, &[0x89, 0x03], &mut state), None);
         assert_eq!(native.scratch()[..4], [0x44, 0x33, 0x22, 0x11]);
         state.gpr[gpr::RBX] = 1 << 63;
         assert_eq!(run(&mut native, &[0x89, 0x03], &mut state).unwrap().vector, vector::GP);
+    }
+
+    #[test]
+    fn code_of_32_bits_runs() {
+        let mut native = Native::new().unwrap();
+        let mut state = State::new(false);
+        state.gpr[gpr::RAX] = 0x0009;
+        state.gpr[gpr::RBX] = Place::LOW.scratch;
+        assert_eq!(run(&mut native, &[0x40], &mut state), None); // inc eax
+        assert_eq!((state.gpr[gpr::RAX] as u32, state.rip), (10, Place::LOW.code + 1));
+        state.rip = Place::LOW.code;
+        assert_eq!(run(&mut native, &[0x37], &mut state), None); // aaa
+        assert_eq!(state.gpr[gpr::RAX] as u32, 0x100);
+        state.rip = Place::LOW.code;
+        assert_eq!(run(&mut native, &[0x89, 0x03], &mut state), None); // mov [ebx], eax
+        assert_eq!(native.scratch()[..2], [0, 1]);
     }
 }

@@ -252,6 +252,8 @@ impl Cpu {
             if decoder.last_error() == DecoderError::NoMoreBytes {
                 break;
             }
+            let at = from.ip().wrapping_sub(rip) as usize;
+            decode::exchange_r8(&mut from, &bytes[at.min(bytes.len())..]);
             let next = from.next_ip().wrapping_sub(rip) as u16;
             let exec = self.executor(&from);
             insns.push(decode::convert(&from, mode, exec, next));

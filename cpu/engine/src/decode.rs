@@ -17,6 +17,29 @@ pub(crate) fn undefined(_cpu: &mut Cpu, _insn: &Insn) -> Result<(), Fault> {
     Err(Fault::ud())
 }
 
+/// F3 90 is PAUSE, but with REX.B it exchanges RAX and R8 (SDM volume 2, XCHG), which the decoder does not tell apart.
+pub(crate) fn exchange_r8(insn: &mut Instruction, bytes: &[u8]) {
+    if insn.code() != Code::Pause || insn.len() < 3 {
+        return;
+    }
+    // REX is the last prefix.
+    let rex = bytes.get(insn.len() - 2).copied().unwrap_or(0);
+    if rex & 0xf1 != 0x41 {
+        return;
+    }
+    let small = bytes[..insn.len() - 2].contains(&0x66);
+    let (code, other, acc) = match rex & 8 {
+        0 if small => (Code::Xchg_r16_AX, Register::R8W, Register::AX),
+        0 => (Code::Xchg_r32_EAX, Register::R8D, Register::EAX),
+        _ => (Code::Xchg_r64_RAX, Register::R8, Register::RAX),
+    };
+    insn.set_code(code);
+    insn.set_op0_kind(OpKind::Register);
+    insn.set_op0_register(other);
+    insn.set_op1_kind(OpKind::Register);
+    insn.set_op1_register(acc);
+}
+
 /// Number of a register as [`Insn::regs`] holds it.
 fn number(register: Register) -> u8 {
     match register {

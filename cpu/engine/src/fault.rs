@@ -10,6 +10,7 @@ pub struct Fault(NonZeroU32);
 
 const PRESENT: u32 = 1 << 31;
 const RESTART: u32 = 1 << 1;
+const NONCANONICAL: u32 = 1 << 2;
 
 impl Fault {
     /// Exception `vector` with `code` as its error code (ignored for vectors that have none).
@@ -25,6 +26,16 @@ impl Fault {
     /// #GP with `code`.
     pub fn gp(code: u16) -> Self {
         Self::new(vector::GP, code)
+    }
+
+    /// #GP(0) for an address that is not canonical; [`Fault::on_stack`] tells it from others.
+    pub(crate) fn noncanonical() -> Self {
+        Self(NonZeroU32::MIN.saturating_add(NONCANONICAL) | Self::gp(0).0)
+    }
+
+    /// The same fault for an access through SS: #SS(0) where the address was not canonical.
+    pub(crate) fn on_stack(self) -> Self {
+        if self.0.get() & NONCANONICAL != 0 { Self::new(vector::SS, 0) } else { self }
     }
 
     /// #NM.

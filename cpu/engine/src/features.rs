@@ -13,6 +13,11 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
     if matches!(code, Code::Lahf | Code::Sahf) || crate::integer::is_nop(code) && !is_sse_hint(code) {
         return true;
     }
+    use Code::{Reservednop_rm16_r16_0F0D, Reservednop_rm32_r32_0F0D, Reservednop_rm64_r64_0F0D};
+    if matches!(code, Reservednop_rm16_r16_0F0D | Reservednop_rm32_r32_0F0D | Reservednop_rm64_r64_0F0D) {
+        // PREFETCHW and relatives want memory.
+        return false;
+    }
     code.cpuid_features().iter().all(|f| match f {
         F::INTEL8086
         | F::INTEL8086_ONLY

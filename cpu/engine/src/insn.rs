@@ -80,6 +80,12 @@ impl Insn {
         self.flags & F_MEM != 0
     }
 
+    /// Whether the explicit memory operand is in the stack segment.
+    #[inline]
+    pub fn is_on_stack(&self) -> bool {
+        self.is_mem() && usize::from(self.seg) == x86::reg::seg::SS
+    }
+
     /// Whether there is a LOCK prefix.
     #[inline(always)]
     pub fn is_locked(&self) -> bool {

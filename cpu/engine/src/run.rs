@@ -52,6 +52,7 @@ impl Cpu {
         let insn = unsafe { &*block.cast::<crate::insn::Insn>() };
         self.state.rip = start.wrapping_add(insn.next.into());
         let result = (insn.exec)(self, insn);
+        let result = result.map_err(|fault| if insn.is_on_stack() { fault.on_stack() } else { fault });
         if result.is_err() {
             self.state.rip = start;
         }
@@ -85,6 +86,7 @@ impl Cpu {
                 if fault.is_restart() {
                     break;
                 }
+                let fault = if insn.is_on_stack() { fault.on_stack() } else { fault };
                 if shadow {
                     self.state.interrupt_shadow = false;
                 }

@@ -65,6 +65,15 @@ pub fn cpuid(model: &str) -> Result<CpuidTable, String> {
     Ok(parse(model)?.realize(&supported_features(), Topology::default(), 40)?.table)
 }
 
+/// Which instructions the processor called `model` offers.
+///
+/// # Errors
+/// There is no such model.
+pub fn offered(model: &str) -> Result<impl Fn(iced_x86::Code) -> bool + use<>, String> {
+    let table = cpuid(model)?;
+    Ok(move |code| crate::features::offered(&table, code))
+}
+
 /// One processor, and RAM from physical address 0.
 pub struct Bench {
     cpu: Cpu,

@@ -28,7 +28,7 @@ fn enter<M: FpuMachine>(m: &mut M) -> Result<(), M::Fault> {
     pending(m)
 }
 
-/// What every MMX instruction but EMMS does to the x87 unit: TOP 0, all registers valid.
+/// What MMX instructions do to the x87 unit: TOP 0, all registers valid (EMMS: none).
 fn touch(x87: &mut X87) {
     x87.fsw &= !0x3800;
     x87.ftw = 0xff;
@@ -176,6 +176,7 @@ fn maskmovq<M: FpuMachine>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
     enter(m)?;
     let x87 = &m.x86().x87;
     let (value, mask) = (get(x87, insn.register(1)).to_le_bytes(), get(x87, insn.register(2)).to_le_bytes());
+    touch(&mut m.x86().x87);
     let chosen = || value.into_iter().zip(mask).enumerate().filter(|(_, (_, mask))| mask & 0x80 != 0);
     for (n, _) in chosen() {
         m.check_store_part(insn, n as u64, 1)?;
@@ -183,13 +184,14 @@ fn maskmovq<M: FpuMachine>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
     for (n, (byte, _)) in chosen() {
         m.store_part::<1>(insn, n as u64, [byte])?;
     }
-    touch(&mut m.x86().x87);
     Ok(())
 }
 
 fn emms<M: FpuMachine>(m: &mut M, _: &M::Insn) -> Result<(), M::Fault> {
     enter(m)?;
-    m.x86().x87.ftw = 0;
+    let x87 = &mut m.x86().x87;
+    touch(x87);
+    x87.ftw = 0;
     Ok(())
 }
 
@@ -258,14 +260,14 @@ fn to_float<M: FpuMachine, const DOUBLE: bool>(m: &mut M, insn: &M::Insn) -> Res
         enter_both(m)?;
     }
     let from = xmm(source(m, insn)?, 0);
+    if !(memory && DOUBLE) {
+        touch(&mut m.x86().x87);
+    }
     let kernel = || if DOUBLE { cvtdq2pd(from, from) } else { cvtdq2ps(from, from) };
     let result = bytes(guarded(m, Fp::Flags, kernel, |value| [value; 2])?);
     let state = m.x86();
     let size = if DOUBLE { 16 } else { 8 };
     state.zmm[insn.register(0) & 15][..size].copy_from_slice(&result[..size]);
-    if !(memory && DOUBLE) {
-        touch(&mut state.x87);
-    }
     Ok(())
 }
 
@@ -284,6 +286,8 @@ fn to_integer<M: FpuMachine, const DOUBLE: bool, const TRUNCATE: bool>(
             crate::vector::shape::vector(std::array::from_fn(|i| if i < size { value[i] } else { 0 }))
         }
     };
+    // The unit is in MMX state even when the conversion faults.
+    touch(&mut m.x86().x87);
     let kernel = || match (DOUBLE, TRUNCATE) {
         (true, true) => cvttpd2dq(from, from),
         (true, false) => cvtpd2dq(from, from),

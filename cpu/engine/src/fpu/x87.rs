@@ -135,6 +135,8 @@ fn write<M: FpuMachine, const B0: u8, const MODRM: u8, const N: usize>(
     insn: &M::Insn,
 ) -> Result<(), M::Fault> {
     enter(m)?;
+    // The operand's address is looked at before the number (SDM volume 1, 8.6).
+    m.check_store_part(insn, 0, N)?;
     let mut x87 = m.x86().x87;
     let mut operand = [0; 16];
     let mut image = Image::new(&x87);

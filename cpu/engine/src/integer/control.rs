@@ -31,11 +31,12 @@ impl Cpu {
     pub(crate) fn push(&mut self, size: u64, v: u64) -> R {
         let sp = self.state.gpr[4].wrapping_sub(size) & self.stack_mask();
         let at = if self.long { sp } else { self.linear(2, sp, size, true)? };
-        match size {
-            8 => self.write(at, v)?,
-            4 => self.write(at, v as u32)?,
-            _ => self.write(at, v as u16)?,
-        }
+        let done = match size {
+            8 => self.write(at, v),
+            4 => self.write(at, v as u32),
+            _ => self.write(at, v as u16),
+        };
+        done.map_err(Fault::on_stack)?;
         self.set_sp(sp);
         Ok(())
     }
@@ -45,11 +46,12 @@ impl Cpu {
     pub(crate) fn peek(&mut self, size: u64, displacement: u64) -> Result<u64, Fault> {
         let sp = self.state.gpr[4].wrapping_add(displacement) & self.stack_mask();
         let at = if self.long { sp } else { self.linear(2, sp, size, false)? };
-        match size {
+        let value = match size {
             8 => self.read::<u64>(at),
             4 => self.read::<u32>(at).map(u64::from),
             _ => self.read::<u16>(at).map(u64::from),
-        }
+        };
+        value.map_err(Fault::on_stack)
     }
 
     /// Goes to `target` in the present code segment.
@@ -203,13 +205,16 @@ pub(crate) fn enter<T: Int>(cpu: &mut Cpu, i: &Insn) -> R {
         for n in 1..level {
             let at = old[5].wrapping_sub(u64::from(n) * T::SIZE) & cpu.stack_mask();
             let at = cpu.linear(2, at, T::SIZE, false)?;
-            let v = cpu.read::<T>(at)?.to_u64();
+            let v = cpu.read::<T>(at).map_err(Fault::on_stack)?.to_u64();
             cpu.push(T::SIZE, v)?;
         }
         if level > 0 {
             cpu.push(T::SIZE, frame)?;
         }
         let sp = cpu.state.gpr[4].wrapping_sub(i.imm & 0xffff);
+        // The final stack must be writable (SDM volume 2, ENTER).
+        let last = cpu.linear(2, sp & cpu.stack_mask(), T::SIZE, true)?;
+        cpu.probe_write(last, T::SIZE).map_err(Fault::on_stack)?;
         cpu.set_sp(sp);
         T::set_reg(cpu, 5, T::from_u64(frame));
         Ok(())

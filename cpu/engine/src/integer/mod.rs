@@ -99,9 +99,6 @@ pub(crate) fn is_nop(code: Code) -> bool {
             | Rdsspd_r32
             | Rdsspq_r64
             | Cldemote_m8
-            | Reservednop_rm16_r16_0F0D
-            | Reservednop_rm32_r32_0F0D
-            | Reservednop_rm64_r64_0F0D
             | Reservednop_rm16_r16_0F18
             | Reservednop_rm32_r32_0F18
             | Reservednop_rm64_r64_0F18

@@ -84,6 +84,7 @@ impl Cpu {
             let physical = self.fill(linear, Access::Read, set)?;
             return Ok(self.physical_read(physical, size));
         }
+        self.check_end(linear, size)?;
         let wrap = self.wrap();
         let first = PAGE_SIZE - (linear & 0xfff);
         let (p0, p1) = (
@@ -106,6 +107,7 @@ impl Cpu {
             self.physical_write(physical, size, v);
             return Ok(());
         }
+        self.check_end(linear, size)?;
         let wrap = self.wrap();
         let first = PAGE_SIZE - (linear & 0xfff);
         let (p0, p1) = (
@@ -115,6 +117,14 @@ impl Cpu {
         for n in 0..size {
             let at = if n < first { p0 + n } else { p1 + (n - first) };
             self.physical_write(at, 1, v >> (8 * n) & 0xff);
+        }
+        Ok(())
+    }
+
+    /// Raises #GP(0) when an access ends outside the canonical addresses; that comes before page faults.
+    fn check_end(&self, linear: u64, size: u64) -> Result<(), Fault> {
+        if self.lma() && !self.canonical(linear.wrapping_add(size - 1)) {
+            return Err(Fault::noncanonical());
         }
         Ok(())
     }
@@ -154,6 +164,7 @@ impl Cpu {
         if self.tlb.write(self.set, linear, size).is_some() {
             return Ok(());
         }
+        self.check_end(linear, size)?;
         let set = self.set;
         self.fill(linear, Access::Write, set)?;
         let last = linear.wrapping_add(size - 1) & self.wrap();
@@ -177,6 +188,7 @@ impl Cpu {
 
     /// Reads bytes at a linear address, piece by piece.
     pub(crate) fn read_buf(&mut self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.check_end(linear, buf.len() as u64)?;
         let wrap = self.wrap();
         let mut at = 0;
         while at < buf.len() {

@@ -183,7 +183,7 @@ impl Cpu {
     /// Translates and fills the TLB: the physical address (A20 applied).
     pub(crate) fn fill(&mut self, linear: u64, access: Access, set: u8) -> Result<u64, Fault> {
         if self.lma() && !self.canonical(linear) {
-            return Err(Fault::gp(0));
+            return Err(Fault::noncanonical());
         }
         let leaf = self.walk(linear, access, set, false)?;
         let physical = leaf.physical & self.a20;

@@ -31,7 +31,10 @@ host_imm! {
 fn to_half<M: Machine, const E: u8>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
     enter::<M, E>(m)?;
     let b = lanes(m, insn.register(1));
-    let before = m.x86().mxcsr;
+    if insn.is_memory(0) {
+        // The address is looked at before the numbers.
+        m.check_store_part(insn, 0, if E == VEX256 { 16 } else { 8 })?;
+    }
     let result = compute::<M, Vcvtps2ph, E>(m, [zero(); 2], b, insn.immediate())?;
     let mut joined = bytes(result[0]);
     joined[8..].copy_from_slice(&bytes(result[1])[..8]);
@@ -39,15 +42,11 @@ fn to_half<M: Machine, const E: u8>(m: &mut M, insn: &M::Insn) -> Result<(), M::
         write::<M, VEX128>(m, insn.register(0), [vector(joined), zero()]);
         return Ok(());
     }
-    let stored = if E == VEX256 {
+    if E == VEX256 {
         m.store(insn, joined, false)
     } else {
         m.store(insn, u64::from_le_bytes(std::array::from_fn(|i| joined[i])).to_le_bytes(), false)
-    };
-    if stored.is_err() {
-        m.x86().mxcsr = before;
     }
-    stored
 }
 
 /// An integer to the low element.
