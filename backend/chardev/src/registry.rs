@@ -67,7 +67,7 @@ impl Chardevs {
                 }
                 let open = options.open(path);
                 Some(open.map_err(|error| {
-                    SpecError(format!("Unable to open logfile {path}: {}", backends::reason(&error)))
+                    SpecError(format!("Could not create '{path}': {}", backends::reason(&error)))
                 })?)
             }
             None => None,

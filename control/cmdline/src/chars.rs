@@ -73,7 +73,10 @@ const KEYS: &[&str] = &[
 pub(crate) fn chardev(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, Some("backend"));
     let Some(backend) = opts.get("backend") else {
-        return refuse("chardev: no backend specified");
+        return match opts.get("id") {
+            Some(id) => refuse(format!("chardev: \"{id}\" missing backend")),
+            None => refuse("chardev: no id specified"),
+        };
     };
     if matches!(backend, "help" | "?") {
         let mut text = "Available chardev backend types: \n".to_owned();
@@ -102,7 +105,11 @@ fn chardev_spec(id: &str, backend: &str, opts: &Opts) -> Result<Spec, Stop> {
     let kind = match backend {
         "null" => Kind::Null,
         "vc" => {
-            used.extend(["width", "height", "cols", "rows"]);
+            // The size of a picture that nobody sees.
+            for key in ["width", "height", "cols", "rows"] {
+                opts.get(key).map(|value| keyval::parse_number(key, value)).transpose()?;
+                used.push(key);
+            }
             Kind::VirtualConsole
         }
         "pty" => Kind::Pty,
@@ -156,14 +163,14 @@ fn common(id: &str, opts: &Opts) -> Result<Spec, Stop> {
 fn socket(opts: &Opts) -> Result<Kind, Stop> {
     let address = if let Some(fd) = opts.get("fd") {
         let Ok(number) = fd.parse() else {
-            return refuse(format!("File descriptor named '{fd}' has not been found"));
+            return refuse(format!("Unable to parse FD number {fd}"));
         };
         Address::Fd(number)
     } else if let Some(path) = opts.get("path") {
         Address::Unix { path: path.to_owned(), abstract_name: false }
     } else {
+        let Some(host) = opts.get("host") else { return refuse("Unable to parse FD number ") };
         let Some(port) = opts.get("port") else { return refuse("chardev: socket: no port given") };
-        let Some(host) = opts.get("host") else { return refuse("chardev: socket: no host given") };
         Address::Inet { host: host.to_owned(), port: port.to_owned() }
     };
     let mut socket = SocketSpec { address, server: false, wait: true, nodelay: false, reconnect_ms: 0 };
@@ -200,7 +207,16 @@ pub(crate) fn parallel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), S
         builder.plan.no_parallel = true;
         return Ok(());
     }
-    if let Err(error) = parse_legacy("parallel0", raw.value) {
+    let missing = raw
+        .value
+        .strip_prefix("chardev:")
+        .is_some_and(|id| !builder.plan.chardevs.iter().any(|decl| decl.spec.id == id));
+    if missing {
+        return refuse(format!("could not connect parallel device to character backend '{}'", raw.value));
+    }
+    if !raw.value.starts_with("chardev:")
+        && let Err(error) = parse_legacy("parallel0", raw.value)
+    {
         report::error_report!("{error}");
         return refuse(format!("could not connect parallel device to character backend '{}'", raw.value));
     }
@@ -257,7 +273,10 @@ impl Builder<'_> {
         let spec = match parse_legacy(id, text) {
             Ok(spec) => spec,
             Err(error) => {
-                report::error_report!("{location}: {error}");
+                // Some mistakes have no text of their own.
+                if !error.to_string().is_empty() {
+                    report::error_report!("{location}: {error}");
+                }
                 return refuse(format!("{location}: {failure}"));
             }
         };
@@ -277,9 +296,6 @@ impl Builder<'_> {
     /// Adds the default serial port and monitor, and turns all short forms into declarations.
     pub(crate) fn finish_chars(&mut self) -> Result<(), Stop> {
         let plan = &self.plan;
-        if plan.daemonize && plan.nographic {
-            return refuse("-nographic cannot be used with -daemonize");
-        }
         let own_serial = plan.devices.iter().any(|device| device.kind == "isa-serial");
         let default_serial = self.serials.is_empty() && !own_serial && !plan.no_defaults;
         let monitor_on_serial = self.serials.iter().any(|(_, text)| text.starts_with("mon:"));
@@ -331,6 +347,10 @@ impl Builder<'_> {
         for (index, (location, text)) in std::mem::take(&mut self.debugcons).iter().enumerate() {
             let id = if index == 0 { "debugcon".to_owned() } else { format!("debugcon{index}") };
             let failure = format!("invalid character backend '{text}'");
+            if text == "none" {
+                report::error_report!("{location}: 'none' is not a valid char driver");
+                return refuse(format!("{location}: {failure}"));
+            }
             let user = self.connect(location, text, &id, &failure)?;
             self.plan.debugcons.extend(user);
         }

@@ -34,15 +34,19 @@ impl Builder<'_> {
             if !self.plan.accels.is_empty() {
                 return refuse("The -accel and \"-machine accel=\" options are incompatible");
             }
+            let mut invalid = false;
             for name in std::mem::take(&mut self.machine_accels) {
                 if matches!(name.as_str(), "tcg" | "kvm") {
                     self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None });
                 } else {
                     report::error_report!("invalid accelerator {name}");
+                    invalid = true;
                 }
             }
-            if self.plan.accels.is_empty() {
-                return Err(Stop::Text(String::new(), 1));
+            match self.plan.accels.first() {
+                None => return Err(Stop::Text(String::new(), 1)),
+                Some(first) if invalid => report::error_report!("falling back to {}", first.name),
+                Some(_) => {}
             }
         }
         if self.plan.accels.is_empty() {
@@ -95,7 +99,10 @@ pub(crate) fn cpu(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
 
 pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, Some("accel"));
-    let Some(name) = opts.get("accel") else { return refuse("Parameter 'accel' is missing") };
+    let Some(name) = opts.get("accel") else {
+        builder.infos.push(Info::Accels);
+        return Ok(());
+    };
     if matches!(name, "help" | "?") {
         builder.infos.push(Info::Accels);
         return Ok(());
@@ -156,27 +163,28 @@ pub(crate) fn global(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
         return Ok(());
     }
     let opts = Opts::parse(raw.value, None);
+    crate::misc::warn_short_form(&opts);
     opts.check(&["driver", "property", "value"])?;
-    let need = |key: &str| match opts.get(key) {
-        Some(value) => Ok(value.to_owned()),
-        None => refuse(format!("Parameter '{key}' is missing")),
+    let get = |key: &str| opts.get(key).map(str::to_owned);
+    let (Some(driver), Some(property), Some(value)) = (get("driver"), get("property"), get("value")) else {
+        return refuse("options 'driver', 'property', and 'value' are required");
     };
-    let (driver, property, value) = (need("driver")?, need("property")?, need("value")?);
     builder.plan.globals.push(Global { location, driver, property, value });
     Ok(())
 }
 
 /// A JSON object as an item: takes the type and the id out, keeps the rest.
 fn json_item(raw: &Raw<'_>, mut dict: Dict, type_key: &str) -> Result<Item, Stop> {
-    let mut take = |key: &str| match dict.remove(key) {
-        None => Ok(None),
-        Some(Value::Str(text)) => Ok(Some(text)),
-        Some(_) => refuse(format!("Invalid parameter type for '{key}', expected: string")),
+    let Some(Value::Str(kind)) = dict.remove(type_key) else {
+        return refuse(format!("Parameter '{type_key}' is missing"));
     };
-    let Some(kind) = take(type_key)? else { return refuse(format!("Parameter '{type_key}' is missing")) };
-    let id = take("id")?;
+    let id = match dict.remove("id") {
+        None => None,
+        Some(Value::Str(text)) => Some(text),
+        Some(_) => return refuse("Invalid parameter type for 'id', expected: string"),
+    };
     let props = dict.iter().map(|(key, value)| (key.to_owned(), PropValue::Json(value.clone()))).collect();
-    Ok(Item { location: raw.location.clone(), kind, id, props })
+    Ok(Item { location: raw.location.clone(), kind, id, props, json: true })
 }
 
 fn text_item(raw: &Raw<'_>, opts: &Opts, type_key: &str) -> Result<Item, Stop> {
@@ -187,7 +195,7 @@ fn text_item(raw: &Raw<'_>, opts: &Opts, type_key: &str) -> Result<Item, Stop> {
         .map(|(key, value)| (key.to_owned(), PropValue::Text(value.to_owned())))
         .collect();
     let id = opts.get("id").map(str::to_owned);
-    Ok(Item { location: raw.location.clone(), kind: kind.to_owned(), id, props })
+    Ok(Item { location: raw.location.clone(), kind: kind.to_owned(), id, props, json: false })
 }
 
 /// Whether the text is meant as JSON.
@@ -216,15 +224,19 @@ pub(crate) fn device(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
                     builder.infos.push(Info::Devices);
                     return Ok(());
                 }
-                Some(driver) if opts.flags.iter().any(|flag| flag == "help" || flag == "?") => {
+                Some(driver) if opts.iter().any(|(key, _)| key == "help" || key == "?") => {
                     builder.infos.push(Info::Device(driver.to_owned()));
                     return Ok(());
                 }
-                _ => text_item(raw, &opts, "driver")?,
+                _ => {
+                    crate::misc::warn_short_form(&opts);
+                    text_item(raw, &opts, "driver")?
+                }
             }
         }
     };
-    if let Some(id) = &item.id {
+    // Ids from JSON are compared when the devices are made.
+    if let Some(id) = item.id.as_ref().filter(|_| !item.json) {
         builder.claim_id("device", id)?;
     }
     if VGAS.contains(&item.kind.as_str()) {

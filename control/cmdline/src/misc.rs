@@ -59,7 +59,8 @@ pub(crate) fn memory(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
         size = 128 << 20;
     }
     let Some(rounded) = size.checked_next_multiple_of(8192) else { return refuse("ram size too large") };
-    let max = opts.get("maxmem").map(|text| parse_size("maxmem", text, 1 << 20)).transpose()?;
+    // Without a suffix the most is in bytes, unlike the size.
+    let max = opts.get("maxmem").map(|text| parse_size("maxmem", text, 1)).transpose()?;
     let slots = opts.get("slots").map(|text| parse_number("slots", text)).transpose()?;
     match (max, slots) {
         (Some(max), _) if max < rounded => {
@@ -133,10 +134,14 @@ pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
             "menu" => boot.menu = Some(boot_switch("boot.menu", value)?),
             "strict" => boot.strict = boot_switch("boot.strict", value)?,
             "splash" => boot.splash = Some(value.to_owned()),
-            "splash-time" => boot.splash_time = Some(parse_number(key, value)?),
+            "splash-time" => match parse_number(key, value) {
+                Ok(ms) => boot.splash_time = Some(ms),
+                Err(_) => return refuse_late("Parameter 'boot.splash-time' expects integer"),
+            },
             "reboot-timeout" => match value.parse() {
+                Err(_) => return refuse_late("Parameter 'boot.reboot-timeout' expects integer"),
                 Ok(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
-                _ => {
+                Ok(_) => {
                     return refuse_late(
                         "reboot timeout is invalid,it should be a value between -1 and 65535",
                     );
@@ -169,6 +174,7 @@ fn check_boot_order(order: &str) -> Result<(), Stop> {
 pub(crate) fn audiodev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, Some("driver"));
     match opts.get("driver") {
+        None if opts.get("id").is_none() => refuse("Parameter 'id' is missing"),
         None => refuse("Parameter 'driver' is missing"),
         Some("help" | "?") => Err(Stop::Text("Available audio drivers:\n".to_owned(), 0)),
         Some(kind) if !kind.starts_with('{') && opts.get("id").is_none() => {
@@ -206,7 +212,11 @@ const NETDEVS: &[&str] = &[
 
 pub(crate) fn netdev(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, Some("type"));
+    if let Some(id) = opts.get("id") {
+        crate::items::check_id(id)?;
+    }
     match opts.get("type") {
+        None if opts.get("id").is_none() => refuse("Parameter 'id' is missing"),
         None => refuse("Parameter 'type' is missing"),
         Some("help" | "?") => Err(Stop::Text("Available netdev backend types:\n".to_owned(), 0)),
         Some(kind) if !kind.starts_with('{') && opts.get("id").is_none() => {
@@ -288,6 +298,7 @@ pub(crate) fn kernel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
 
 pub(crate) fn fw_cfg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, Some("name"));
+    warn_short_form(&opts);
     opts.check(&["name", "file", "string", "gen_id"])?;
     let data = match (opts.get("file"), opts.get("string"), opts.get("gen_id")) {
         (Some(file), None, None) => FwCfgData::File(file.to_owned()),
@@ -304,6 +315,9 @@ pub(crate) fn fw_cfg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
     }
     if !name.starts_with("opt/") {
         report::warn_report!("externally provided fw_cfg item names should be prefixed with \"opt/\"");
+    }
+    if builder.plan.fw_cfg.iter().any(|file| file.name == name) {
+        return refuse(format!("duplicate fw_cfg file name: {name}"));
     }
     builder.plan.fw_cfg.push(FwCfg { location: raw.location.clone(), name: name.to_owned(), data });
     Ok(())
@@ -403,6 +417,7 @@ pub(crate) fn rtc(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
             1,
         ));
     }
+    warn_short_form(&opts);
     opts.check(&["base", "clock", "driftfix"])?;
     let rtc = &mut builder.plan.rtc;
     match opts.get("base") {
@@ -474,6 +489,7 @@ pub(crate) fn echr(_builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
 
 pub(crate) fn msg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, None);
+    warn_short_form(&opts);
     opts.check(&["timestamp", "guest-name"])?;
     if let Some(value) = opts.get("timestamp") {
         report::set_timestamp(parse_bool("timestamp", value)?);

@@ -156,9 +156,9 @@ options! {
         later "seed" Some("number"), "seed random numbers";
         built "L" Some("path"), "look for firmware in this folder; 'help' lists folders" => misc::data_dir;
         built "enable-kvm" None, "the same as -accel kvm" => items::enable_kvm;
-        later "xen-domid" Some("id"), "set the Xen domain id";
-        later "xen-attach" None, "attach to a Xen domain";
-        later "xen-domid-restrict" None, "restrict Xen operations";
+        foreign "xen-domid" Some("id"), "set the Xen domain id";
+        foreign "xen-attach" None, "attach to a Xen domain";
+        foreign "xen-domid-restrict" None, "restrict Xen operations";
         built "no-reboot" None, "exit instead of resetting" => misc::flag;
         built "no-shutdown" None, "stop instead of exiting at power-off" => misc::flag;
         built "action" Some("[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=pause|shutdown|exit-failure|none]"), "set the reaction to events" => misc::action;

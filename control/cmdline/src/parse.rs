@@ -224,7 +224,10 @@ impl Builder<'_> {
             Info::GuestName => return Ok(()),
             Info::Device(name) => match self.catalog.device(name) {
                 Some(spec) => qdev::property_help(spec),
-                None => return refuse(format!("'{name}' is not a valid device model name")),
+                None => {
+                    report::error_report!("-device {name},help: Device '{name}' not found");
+                    String::new()
+                }
             },
         };
         Err(Stop::Text(text, 0))

@@ -48,6 +48,8 @@ pub struct Item {
     pub id: Option<String>,
     /// All other keys, `bus` and `addr` included.
     pub props: Vec<(String, PropValue)>,
+    /// It was given as JSON; such devices are made after the others.
+    pub json: bool,
 }
 
 /// An `-object`.

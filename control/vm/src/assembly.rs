@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::devices;
 use crate::drives;
 use crate::firmware;
+use crate::globals;
 use crate::image::Image;
 use crate::life::Life;
 use crate::machine::{Machine, Parts};
@@ -20,7 +21,7 @@ use hostio::signals::Termination;
 use irq::CpuSignals;
 use monitor::Monitor;
 use pc::{Identity, MachineOptions, MachineType, Pc, PcConfig};
-use qdev::{BootOrder, Context, DeviceTree, Global, Globals, Links};
+use qdev::{BootOrder, Context, DeviceTree, Links};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -150,6 +151,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         processor_id: [version.eax, version.edx],
         nographic: plan.nographic,
     };
+    let globals = globals::of(plan);
+    config.sleep = globals::sleep(&globals, machine.model)?;
     config.rtc_clock = rtc_clock(plan, handle, &clock);
     let board = Pc::new(config).map_err(|error| error.to_string())?;
     let limit = board.options.max_ram_below_4g.0;
@@ -165,12 +168,12 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     tree.add_root_bus(board.isa.clone());
     devices::reserve_default_slots(plan, &board.pci);
     let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
-    let globals = globals(plan);
     let maker = devices::Maker { tree: &tree, context, globals: &globals };
     for console in firmware::debug_consoles(plan) {
         maker.make(&console)?;
     }
     maker.make_all(plan)?;
+    globals::check_unused(&globals, board.model)?;
     firmware::add_boot_options(plan, &board, &boot_order)?;
     board.publish_tables();
 
@@ -215,16 +218,6 @@ fn topology(plan: &Plan) -> Topology {
         threads: smp.threads,
         cores: smp.dies.max(1) * smp.cores,
     })
-}
-
-/// `-global`.
-fn globals(plan: &Plan) -> Globals {
-    let entry = |global: &cmdline::Global| Global {
-        driver: global.driver.clone(),
-        property: global.property.clone(),
-        value: global.value.clone(),
-    };
-    Globals::new(plan.globals.iter().map(entry).collect())
 }
 
 /// What the real-time clock shows at first, in seconds since 1970.

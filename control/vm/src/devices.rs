@@ -79,22 +79,23 @@ fn spec_of(name: &str) -> Result<&'static DeviceSpec, String> {
     }
 }
 
+/// Whether `-device` knows the name, if only to refuse it.
+pub(crate) fn is_type(name: &str) -> bool {
+    spec_of(name).is_ok() || ONBOARD.contains(&name) || ABSTRACT.contains(&name)
+}
+
 impl Maker<'_> {
     /// Makes all devices of the plan, in QEMU's order.
     ///
     /// # Errors
     /// The text for the user.
     pub(crate) fn make_all(&self, plan: &Plan) -> Result<(), String> {
-        for item in plan.devices.iter().chain(&drives::devices(plan)) {
+        let drives = drives::devices(plan);
+        for item in plan.devices.iter().filter(|item| !item.json).chain(&drives) {
             self.make(item)?;
         }
-        for global in self.globals.unused() {
-            let known = spec_of(&global.driver).is_ok()
-                || ONBOARD.contains(&global.driver.as_str())
-                || ABSTRACT.contains(&global.driver.as_str());
-            if !known {
-                report::warn_report!("global {}.{} has invalid class name", global.driver, global.property);
-            }
+        for item in plan.devices.iter().filter(|item| item.json) {
+            self.make(item)?;
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ pub(crate) fn devices(plan: &Plan) -> Vec<Item> {
             kind: "virtio-blk-pci".to_owned(),
             id: None,
             props: vec![("drive".to_owned(), PropValue::Text(drive.id.clone()))],
+            json: false,
         })
         .collect()
 }

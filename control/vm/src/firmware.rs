@@ -128,6 +128,7 @@ pub(crate) fn debug_consoles(plan: &Plan) -> Vec<Item> {
             ("iobase".to_owned(), PropValue::Text("0xe9".to_owned())),
             ("chardev".to_owned(), PropValue::Text(user.chardev.clone())),
         ],
+        json: false,
     };
     plan.debugcons.iter().map(console).collect()
 }

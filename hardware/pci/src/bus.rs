@@ -182,15 +182,21 @@ impl PciBus {
         let own = self.own.upgrade().ok_or_else(|| DeviceError::new("PCI: the bus is gone"))?;
         let function = builder.build(&own, at)?;
         self.place(Some(at), function.name())?;
-        if at.function() != 0
-            && let Some(first) = self.function(Devfn::new(at.device(), 0))
-            && first.config(regs::HEADER_TYPE, 1) as u8 & regs::HEADER_MULTIFUNCTION == 0
+        let multi = |f: &PciFunction| f.config(regs::HEADER_TYPE, 1) as u8 & regs::HEADER_MULTIFUNCTION != 0;
+        let device = at.device();
+        if at.function() != 0 {
+            let first = self.function(Devfn::new(device, 0));
+            if first.is_some_and(|first| !multi(&first)) {
+                return Err(DeviceError::new(format!(
+                    "PCI: single function device can't be populated in function {device:x}.{:x}",
+                    at.function()
+                )));
+            }
+        } else if !multi(&function)
+            && let Some(other) = (1..8).find(|n| self.function(Devfn::new(device, *n)).is_some())
         {
             return Err(DeviceError::new(format!(
-                "PCI: {:x}.0 indicates single function, but {:x}.{:x} is already populated.",
-                at.device(),
-                at.device(),
-                at.function()
+                "PCI: {device:x}.0 indicates single function, but {device:x}.{other:x} is already populated."
             )));
         }
         self.functions.write().insert(at, function.clone());

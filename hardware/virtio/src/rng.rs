@@ -188,9 +188,10 @@ fn realize(
     let source = if properties.rng.is_empty() {
         Arc::new(RngSource::builtin(RngBuiltin::new()?))
     } else {
-        slot.context().links.get::<RngSource>(&properties.rng).ok_or_else(|| {
-            DeviceError::new(format!("Property '{name}.rng' can't find value '{}'", properties.rng))
-        })?
+        slot.context()
+            .links
+            .get::<RngSource>(&properties.rng)
+            .ok_or_else(|| DeviceError::new(format!("Device '{}' not found", properties.rng)))?
     };
     let rng = Rng {
         source,

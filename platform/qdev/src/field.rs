@@ -76,7 +76,17 @@ macro_rules! integer_field {
                 $name
             }
             fn set(&mut self, _owner: &str, name: &str, value: &Input<'_>) -> Result<(), String> {
-                let number = integer(name, value, "integer")?;
+                let mut number = integer(name, value, "integer").map_err(|error| match value {
+                    // The one width that QEMU reads in a way of its own.
+                    Input::Str(_) | Input::Bool(_) if $name == "uint64" => {
+                        format!("Parameter '{name}' expects uint64")
+                    }
+                    _ => error,
+                })?;
+                if $name == "uint64" && (i128::from(i64::MIN)..0).contains(&number) {
+                    // As strtoull(3): a sign counts from the top.
+                    number += 1 << 64;
+                }
                 *self = <$type>::try_from(number).map_err(|_| format!("Parameter '{name}' expects {}", $qapi))?;
                 Ok(())
             }
