@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// Status: the device did not answer.
 const DEVICE_ERROR: u8 = 1 << 2;
+/// Auxiliary control: block transfers go through the buffer.
+const BLOCK_BUFFER: u8 = 1 << 1;
 /// Control: begin a transaction (reads as 0).
 const START: u8 = 1 << 6;
 
@@ -16,6 +18,13 @@ struct Registers {
     command: u8,
     address: u8,
     data: [u8; 2],
+    auxiliary: u8,
+}
+
+impl Registers {
+    fn reset() -> Self {
+        Self { auxiliary: BLOCK_BUFFER, ..Self::default() }
+    }
 }
 
 /// The controller.
@@ -23,7 +32,7 @@ pub(crate) struct SmbusHost(Mutex<Registers>);
 
 impl SmbusHost {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::default()))
+        Arc::new(Self(Mutex::new(Registers::reset())))
     }
 
     pub(crate) fn region(this: &Arc<Self>) -> Region {
@@ -31,7 +40,7 @@ impl SmbusHost {
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock() = Registers::default();
+        *self.0.lock() = Registers::reset();
     }
 }
 
@@ -44,6 +53,7 @@ impl IoHandler for SmbusHost {
             3 => r.command,
             4 => r.address,
             5 | 6 => r.data[offset as usize - 5],
+            0xd => r.auxiliary,
             _ => 0,
         })
     }
@@ -62,6 +72,7 @@ impl IoHandler for SmbusHost {
             3 => r.command = value,
             4 => r.address = value,
             5 | 6 => r.data[offset as usize - 5] = value,
+            0xd => r.auxiliary = value & 3,
             _ => {}
         }
     }

@@ -129,7 +129,7 @@ fn ours(machine: &str) -> Ours {
     let pci = Region::whole("pci");
     system.add_overlap(&pci, 0, -1);
     pci.add(&Region::rom("pc.bios", RamBlock::new("pc.bios", 0x2_0000).expect("rom")), 0xe_0000);
-    let ram = RamBlock::new("pc.ram", 16 << 20).expect("ram");
+    let ram = RamBlock::new("pc.ram", 128 << 20).expect("ram");
     system.add(&Region::ram("pc.ram", ram.clone()), 0);
     let ports = Region::container("io", 0x1_0000);
     let memory = AddressSpace::memory("memory", &system);

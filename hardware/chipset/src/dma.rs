@@ -172,12 +172,8 @@ impl DmaPair {
                     0x20,
                     IoRules::BYTES,
                     self,
-                    |d, o, _| if o & 1 == 0 { d.state.lock()[1].read(o >> 1).into() } else { 0 },
-                    |d, o, _, v| {
-                        if o & 1 == 0 {
-                            d.state.lock()[1].write(o >> 1, byte(v));
-                        }
-                    },
+                    |d, o, _| d.state.lock()[1].read(o >> 1).into(),
+                    |d, o, _, v| d.state.lock()[1].write(o >> 1, byte(v)),
                 ),
             ),
         ];

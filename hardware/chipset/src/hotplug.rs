@@ -15,6 +15,8 @@ const BITMAP: usize = 32;
 const CPU_WINDOW: u64 = 12;
 /// Flag: the selected processor is there.
 const ENABLED: u32 = 1;
+/// Buses that the interface could number; there is one, number 0.
+const BUSES: u32 = 256;
 /// Command: find the next processor with an event.
 const NEXT_WITH_EVENT: u8 = 0;
 /// Command: data is the processor's APIC ID.
@@ -131,15 +133,17 @@ impl PciHotplug {
 
     /// The registers, to be mapped at the board's port.
     pub fn region(self: &Arc<Self>) -> Region {
-        let rules = IoRules { valid_min: 4, ..IoRules::UP_TO_4 };
+        // The registers are used whole: less reads zero and writes nothing.
         window(
             "acpi-pci-hotplug",
             0x18,
-            rules,
+            IoRules::UP_TO_4,
             self,
-            |p, o, _| p.read(o).into(),
-            |p, o, _, v| {
-                p.write(o, u32::try_from(v & 0xffff_ffff).unwrap_or(0));
+            |p, o, size| if size == 4 { p.read(o).into() } else { 0 },
+            |p, o, size, v| {
+                if size == 4 {
+                    p.write(o, u32::try_from(v & 0xffff_ffff).unwrap_or(0));
+                }
             },
         )
     }
@@ -154,6 +158,7 @@ impl PciHotplug {
         match (offset, state.selected) {
             // Which slots were plugged (0), are to be unplugged (4): none. What is supported (8): nothing optional.
             (0xc, 0) => state.removable,
+            (0xc, 1..BUSES) => u32::MAX,
             (0x10, _) => state.selected,
             _ => 0,
         }
@@ -164,9 +169,8 @@ impl PciHotplug {
             let mut state = self.state.lock();
             match offset {
                 8 if state.selected == 0 => value & state.removable,
-                // There is one bus, number 0; others select nothing.
                 0x10 => {
-                    state.selected = if value == 0 { 0 } else { u32::MAX };
+                    state.selected = value;
                     0
                 }
                 _ => 0,
@@ -217,6 +221,8 @@ mod tests {
         io.write_int(0xae08, 4, 1 << 1);
         io.write_int(0xae08, 4, 1 << 5);
         io.write_int(0xae10, 4, 7);
+        assert_eq!(io.read_int(0xae0c, 4), 0xffff_ffff);
+        assert_eq!(io.read_int(0xae0c, 1), 0);
         io.write_int(0xae08, 4, 1 << 6);
         assert_eq!(*ejected.lock(), [5]);
         hammer(&io, &(0xadfe..0xae1a).collect::<Vec<_>>(), 1000);

@@ -378,9 +378,9 @@ impl FwCfg {
 struct Control(Arc<FwCfg>);
 
 impl IoHandler for Control {
-    fn read(&self, offset: u64, size: u8) -> u64 {
-        // Only the data port reads, and only bytes.
-        if offset != 1 || size != 1 {
+    fn read(&self, _offset: u64, size: u8) -> u64 {
+        // Bytes only; the selector's port reads data too.
+        if size != 1 {
             return 0;
         }
         let mut byte = [0];

@@ -296,10 +296,13 @@ impl Pc {
 
         let cpu_hotplug = CpuHotplug::new(possible_cpus.clone());
         ports.add(&cpu_hotplug.region(), places.cpu_hotplug);
-        let bus = Arc::downgrade(&pci);
-        let pci_hotplug = PciHotplug::new(move |slot| eject(&bus, slot));
         let onboard_slots = pci.functions().iter().fold(0, |mask, f| mask | 1 << f.devfn().device());
-        pci_hotplug.set_fixed(onboard_slots);
+        // The root bus of Q35 takes no devices while the guest runs.
+        let bus = if model == BoardModel::I440fx { Arc::downgrade(&pci) } else { Weak::new() };
+        let pci_hotplug = PciHotplug::new(move |slot| eject(&bus, slot));
+        if model == BoardModel::I440fx {
+            pci_hotplug.set_fixed(onboard_slots);
+        }
         ports.add(&pci_hotplug.region(), places.pci_hotplug);
         let fw_cfg = FwCfg::new(Some(Dma::new(&memory.memory)), FW_CFG_SLOTS);
         add(fw_cfg.ports());
@@ -419,8 +422,6 @@ impl Pc {
 
     /// Returns every chip to its power-up state. Call it with all processors stopped.
     pub fn reset(&self) {
-        self.pic.reset();
-        self.ioapic.reset();
         for cpu in &self.cpus {
             cpu.apic().reset();
         }
@@ -448,6 +449,9 @@ impl Pc {
         }
         self.config_ports.reset();
         self.platform.reset();
+        // Last: what the other chips' lines did meanwhile is not a request.
+        self.pic.reset();
+        self.ioapic.reset();
     }
 }
 

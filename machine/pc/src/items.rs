@@ -28,8 +28,6 @@ impl Pc {
         if self.options.hpet {
             hpet.extend(HPET_ID.to_le_bytes());
             hpet.extend(HPET_BASE.to_le_bytes());
-            hpet.extend(100u16.to_le_bytes());
-            hpet.push(0);
         }
         hpet.resize(121, 0);
         fw.add_bytes(key::HPET, hpet);

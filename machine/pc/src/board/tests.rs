@@ -26,7 +26,9 @@ fn board(model: BoardModel, cpus: usize) -> (Pc, Clock, Arc<Requests>, Vec<Arc<C
     let signals: Vec<_> = (0..cpus).map(|_| Arc::new(CpuSignals::new())).collect();
     let mut config = PcConfig::new(model, ram(), &clock, requests.clone());
     config.cpus = signals.clone();
-    (Pc::new(config).expect("board"), clock, requests, signals)
+    let pc = Pc::new(config).expect("board");
+    pc.reset();
+    (pc, clock, requests, signals)
 }
 
 #[test]
