@@ -90,6 +90,17 @@ pub fn userspace() -> Result<PathBuf, String> {
     existing(folder().join("userspace"), "userspace")
 }
 
+/// The unpacked SCSI tools (sg3-utils, multipath-tools and their libraries), or the reason why they cannot be had.
+pub fn scsi_tools() -> Result<PathBuf, String> {
+    existing(folder().join("scsi-tools"), "helpers")
+}
+
+/// The original `qemu-vmsr-helper` of the backports suite, or the reason why it cannot be had.
+pub fn vmsr_original() -> Result<PathBuf, String> {
+    let root = folder().join("vmsr-original");
+    existing(root.clone(), "helpers").map(|_| root.join("usr/bin/qemu-vmsr-helper"))
+}
+
 /// The raw disk image with a whole Debian system on one ext4 file system, or the reason why it cannot be had.
 pub fn disk() -> Result<PathBuf, String> {
     let folder = folder().join("disk");

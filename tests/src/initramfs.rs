@@ -1,10 +1,12 @@
 //! Initial file systems for the guests: busybox, the modules that are needed, and a script.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::cpio::Archive;
+use crate::emulator::Emulator;
 use crate::guests::{self, Kernel};
 use crate::modules::Modules;
 
@@ -153,6 +155,32 @@ impl Initramfs {
             self.script
         )
     }
+}
+
+/// Boots an initial file system on the reference emulator, with further options of its command line; gives the sections
+/// of its output, or why that cannot be done here. Panics when the guest does not get to its end.
+pub fn run(
+    initramfs: &Initramfs,
+    folder: &Path,
+    options: &[&str],
+    within: Duration,
+) -> Result<Vec<Section>, String> {
+    let reference = Emulator::reference()?;
+    let initrd = folder.join("initrd");
+    let archive = initramfs.build().map_err(|error| format!("{error:#}"))?;
+    std::fs::write(&initrd, archive).map_err(|error| error.to_string())?;
+    let (image, initrd) = (initramfs.kernel.image.to_string_lossy(), initrd.to_string_lossy());
+    let mut arguments = vec!["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"];
+    arguments.extend(["-m", "512", "-smp", "2", "-kernel", &image, "-initrd", &initrd]);
+    arguments.extend(["-append", "console=ttyS0 quiet loglevel=0"]);
+    arguments.extend(options);
+    let mut running = reference.start(&arguments)?;
+    let result = running.expect(DONE, within);
+    let log = running.console.log();
+    // Shown when the test fails.
+    println!("{log}");
+    result.unwrap_or_else(|error| panic!("{error}"));
+    Ok(sections(&log))
 }
 
 /// One section of a script's output.

@@ -2,6 +2,7 @@
 //!
 //! * [`paths`], [`guests`]: where the programs and the guest systems are (`cargo xtask guests` fetches the latter);
 //! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
+//! * [`programs`]: dynamic programs for them;
 //! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
 //! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
@@ -18,6 +19,7 @@ pub mod modules;
 pub mod monitor;
 pub mod paths;
 pub mod payload;
+pub mod programs;
 
 /// Ends the calling test early and says so on standard output, as `SKIPPED <test>: <reason>`.
 ///

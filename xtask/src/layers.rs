@@ -25,7 +25,19 @@ const BUSES: &[&str] = &["isa", "pci", "virtio", "scsi", "usb"];
 const BANS: &[(&str, &str)] = &[("cpu", "backend")];
 
 /// The crates that may hold unsafe code.
-const UNSAFE: &[&str] = &["hostio", "guestmem", "engine", "kvm", "netdev", "scsi_pr", "daemon", "difftest"];
+const UNSAFE: &[&str] = &[
+    "hostio",
+    "guestmem",
+    "engine",
+    "kvm",
+    "netdev",
+    "scsi_pr",
+    "daemon",
+    "difftest",
+    // Their entry point has the C library's name; nothing else.
+    "qemu-pr-helper",
+    "qemu-vmsr-helper",
+];
 
 /// What is looked at of a workspace member.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The command line and start-up sequence that QEMU's helpers share.
 
-use crate::{activation, detach, listen, log, os_text, pidfile, privileges};
+use crate::{activation, detach, listen, log, os_text, pidfile, privileges, signals};
 use getopt::{Complete, Item, Opt, Parser, Program};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -154,6 +154,11 @@ impl Settings {
     /// # Errors
     /// After help, version, or a mistake: the status to end with.
     pub fn from_command_line(spec: &Spec, words: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        // The program may have come here without the standard library's own preparations.
+        if let Err(err) = signals::ignore_broken_pipes().and_then(|()| detach::keep_standard_streams_taken())
+        {
+            return fail(&format!("Failed to start: {}", os_text(&err)));
+        }
         let mut words = words.into_iter();
         let invoked = words.next().unwrap_or_else(|| spec.program.name.into());
         let invoked_as = invoked.to_string_lossy().into_owned();

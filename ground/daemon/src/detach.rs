@@ -3,7 +3,7 @@
 use crate::check;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// In the child: tells the waiting parent that all went well.
 #[derive(Debug)]
@@ -55,6 +55,21 @@ pub fn silence() -> io::Result<()> {
     for stream in 0..3 {
         // SAFETY: dup2 takes two integers; the standard streams are not owned by any Rust value.
         check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
+    }
+    Ok(())
+}
+
+/// Opens `/dev/null` as those of the standard streams that are closed, so that no socket or device becomes one of them.
+///
+/// # Errors
+/// When `/dev/null` cannot be opened.
+pub fn keep_standard_streams_taken() -> io::Result<()> {
+    for stream in 0..3 {
+        // SAFETY: fcntl with F_GETFD takes integers.
+        if unsafe { libc::fcntl(stream, libc::F_GETFD) } < 0 {
+            // The lowest free number is this stream's, since those below are open.
+            let _ = File::options().read(true).write(true).open("/dev/null")?.into_raw_fd();
+        }
     }
     Ok(())
 }

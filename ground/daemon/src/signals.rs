@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 /// Blocks `signals` in this thread (and all it starts later) and answers a descriptor that is readable when one is
-/// pending. `SIGPIPE` is ignored already: the Rust runtime does so at start.
+/// pending.
 ///
 /// # Errors
 /// What `pthread_sigmask` or `signalfd` report.
@@ -30,6 +30,18 @@ pub fn descriptor(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
     // SAFETY: the kernel just handed us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes writes to what nobody reads any more fail instead of ending the process.
+///
+/// # Errors
+/// What `signal` reports.
+pub fn ignore_broken_pipes() -> io::Result<()> {
+    // SAFETY: SIG_IGN is a disposition, no handler that could run.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Takes one pending signal's number off the descriptor, or `None` when there is none.

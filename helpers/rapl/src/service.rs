@@ -5,9 +5,11 @@ use crate::options::{CONN_CLOSE, CONN_OPEN, REPLY, REQUEST};
 use crate::protocol::{REQUEST_SIZE, Request, Vendor};
 use daemon::server::{Connection, Handler};
 use daemon::{log, os_text, socket};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for a request that has begun, and for taking a reply.
@@ -18,13 +20,18 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Service<R> {
     vendor: Vendor,
     registers: Cache<R>,
+    /// CPUs that are not served, as far as they have been told of.
+    missing: Mutex<BTreeSet<u32>>,
 }
+
+/// Most CPUs that are told of as missing: clients may ask for any number.
+const MISSING_MAX: usize = 1024;
 
 impl<R: Registers> Service<R> {
     /// A service of `vendor`'s registers.
     #[must_use]
     pub fn new(vendor: Vendor, registers: Cache<R>) -> Self {
-        Self { vendor, registers }
+        Self { vendor, registers, missing: Mutex::default() }
     }
 
     fn converse(&self, connection: &Connection) -> io::Result<()> {
@@ -67,14 +74,19 @@ impl<R: Registers> Service<R> {
             return 0;
         }
         self.registers.read(request.cpu, request.msr).unwrap_or_else(|err| {
-            let why = match err.kind() {
-                io::ErrorKind::NotFound => "CPU was not there at start".to_owned(),
-                _ => os_text(&err),
-            };
-            log::client_error(&format!(
-                "Failed to read MSR 0x{:x} of CPU {}: {why}",
-                request.msr, request.cpu
-            ));
+            if err.kind() == io::ErrorKind::NotFound {
+                let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+                if missing.len() < MISSING_MAX && missing.insert(request.cpu) {
+                    log::client_error(&format!("CPU {} was not there at start and reads as 0", request.cpu));
+                }
+            } else {
+                log::client_error(&format!(
+                    "Failed to read MSR 0x{:x} of CPU {}: {}",
+                    request.msr,
+                    request.cpu,
+                    os_text(&err)
+                ));
+            }
             0
         })
     }
@@ -106,6 +118,52 @@ impl<R: Registers + 'static> Handler for Service<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// A host with CPU 0, whose registers read as their number.
+    struct Fake;
+    impl Registers for Fake {
+        fn read(&self, _: u32, msr: u32) -> io::Result<u64> {
+            Ok(u64::from(msr) << 8)
+        }
+        fn package(&self, cpu: u32) -> Option<u32> {
+            (cpu == 0).then_some(0)
+        }
+    }
+
+    /// What a client of this process gets for its requests (register, CPU, thread), until it is sent away.
+    fn values(vendor: Vendor, requests: &[(u32, u32, u32)]) -> Vec<u64> {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        for (msr, cpu, tid) in requests {
+            near.write_all(&[*msr, *cpu, *tid].map(u32::to_ne_bytes).concat()).unwrap();
+        }
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        Service::new(vendor, Cache::new(Fake)).serve(&Connection::new(far.into()).unwrap());
+        let mut replies = Vec::new();
+        let _ = near.read_to_end(&mut replies);
+        replies.chunks_exact(8).map(|b| u64::from_ne_bytes(b.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn intel_and_amd() {
+        let me = std::process::id();
+        let all = [0x606, 0x610, 0x611, 0x614].map(|msr| (msr, 0, me));
+        assert_eq!(values(Vendor::Intel, &all), [0x6_0600, 0x6_1000, 0x6_1100, 0x6_1400]);
+        let amd = [(0xc001_0299, 0, me), (0xc001_029b, 0, me), (0x611, 0, me), (0xc001_0299, 0, me)];
+        assert_eq!(
+            values(Vendor::Amd, &amd),
+            [0xc0_0102_9900, 0xc0_0102_9b00],
+            "closed at another's register"
+        );
+        assert_eq!(values(Vendor::Intel, &amd), []);
+    }
+
+    #[test]
+    fn foreign_threads_and_missing_processors_read_as_zero() {
+        let me = std::process::id();
+        assert_eq!(values(Vendor::Intel, &[(0x611, 0, 1), (0x611, 7, me), (0x611, 0, me)]), [0, 0, 0x6_1100]);
+    }
 
     #[test]
     fn threads_of_this_process() {

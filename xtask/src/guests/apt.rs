@@ -113,6 +113,26 @@ impl Apt {
         Ok(found.map(|(version, _)| Package { name, version }))
     }
 
+    /// The newest versions of several packages in the release with its updates, by one question; the error names what
+    /// is missing.
+    pub fn find_all(&self, names: &[&str], architecture: &str) -> Result<Result<Vec<Package>, String>> {
+        let wanted: Vec<String> = names.iter().map(|name| format!("{name}:{architecture}")).collect();
+        let mut arguments = vec!["madison"];
+        arguments.extend(wanted.iter().map(String::as_str));
+        let text = self.run("apt-cache", &arguments)?;
+        let find = |name: &&str| {
+            let own: String = text
+                .lines()
+                .filter(|line| line.split('|').next().map(str::trim) == Some(name))
+                .flat_map(|line| [line, "\n"])
+                .collect();
+            let version = parse_madison(&own).into_iter().find(|(_, suite)| !suite.ends_with("-backports"));
+            let (version, _) = version.ok_or_else(|| format!("the release has no {name}"))?;
+            Ok(Package { name: format!("{name}:{architecture}"), version })
+        };
+        Ok(names.iter().map(find).collect())
+    }
+
     /// The package that a package without content depends on and whose name starts with `prefix`.
     pub fn dependency(&self, package: &Package, prefix: &str) -> Result<Option<Package>> {
         let spec = format!("{}={}", package.name, package.version);

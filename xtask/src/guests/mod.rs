@@ -33,8 +33,35 @@ const WITHOUT: &[&str] = &[
 const PROGRAMS: &[&str] =
     &["python3-minimal", "libpython3-stdlib", "openssl", "perl-base", "coreutils", "bash"];
 
+/// The programs with which guests talk to SCSI disks, and their libraries that a small host may lack.
+const SCSI_TOOLS: &[&str] = &[
+    "sg3-utils",
+    "libsgutils2-1.46-2",
+    "multipath-tools",
+    "kpartx",
+    "dmsetup",
+    "libdevmapper1.02.1",
+    "libaio1",
+    "libudev1",
+    "liburcu8",
+    "libjson-c5",
+    "libsystemd0",
+    "libselinux1",
+    "libcap2",
+    "libgcrypt20",
+    "libgpg-error0",
+    "liblz4-1",
+    "liblzma5",
+    "libzstd1",
+    "libpcre2-8-0",
+    "libedit2",
+    "libbsd0",
+    "libmd0",
+    "libtinfo6",
+];
+
 /// The names of the sets, as given on the command line.
-const SETS: &[&str] = &["basic", "kernels", "userspace", "disk", "oracle", "firmware"];
+const SETS: &[&str] = &["basic", "kernels", "userspace", "helpers", "disk", "oracle", "firmware"];
 
 /// Runs the task: the arguments are names of sets, and `--refresh`.
 pub fn main(arguments: &[String]) -> Result<()> {
@@ -59,6 +86,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "basic" => guests.basic()?,
             "kernels" => guests.kernels()?,
             "userspace" => guests.userspace()?,
+            "helpers" => guests.helpers()?,
             "disk" => guests.disk()?,
             "oracle" => guests.newer_qemu()?,
             "firmware" => guests.firmware()?,
@@ -170,6 +198,33 @@ impl Guests {
                 let documents =
                     ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
                 apt::unpack(&package, folder, &documents)?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    /// What the tests of the privileged helpers run beside them.
+    fn helpers(&mut self) -> Result<()> {
+        let target = self.folder.join("vmsr-original");
+        self.make(target, "original qemu-vmsr-helper", |guests, folder| {
+            let apt = guests.apt()?;
+            match apt.find("qemu-system-common", "amd64", true)? {
+                Some(package) => {
+                    apt::unpack(&apt.download(&package)?, folder, &["./usr/share", "./usr/lib"])?;
+                    Ok(Made::Folder)
+                }
+                None => Ok(Made::Nothing("the backports have no qemu-system-common".to_owned())),
+            }
+        })?;
+        self.make(self.folder.join("scsi-tools"), "SCSI tools", |guests, folder| {
+            let apt = guests.apt()?;
+            let packages = match apt.find_all(SCSI_TOOLS, "amd64")? {
+                Ok(packages) => packages,
+                Err(reason) => return Ok(Made::Nothing(reason)),
+            };
+            for file in apt.download_all(&packages)? {
+                let documents = ["./usr/share/doc", "./usr/share/man", "./usr/share/locale"];
+                apt::unpack(&file, folder, &documents)?;
             }
             Ok(Made::Folder)
         })

@@ -30,6 +30,10 @@ pub fn start(settings: &Settings) -> io::Result<OwnedFd> {
         process::Side::Child => {
             process::close_all_but(theirs.as_fd());
             process::set_name(c"pr-multipath");
+            // The library raises the limit itself, which it cannot any more then, and says so each time.
+            let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+            let most = most.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            let _ = privileges::raise_descriptor_limit(most);
             let confined = privileges::drop_to(
                 settings.uid,
                 settings.gid,
