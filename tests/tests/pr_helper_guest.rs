@@ -8,7 +8,7 @@ use blackbox::{guests, or_skip, paths};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(900);
 const MODULES: &[&str] = &[
     "configfs",
     "target_core_mod",

@@ -25,8 +25,8 @@ fn run() -> Result<Vec<Section>, String> {
         .modules(&["msr"])
         .tree(programs.folder().to_owned())
         .script(include_str!("../guest/vmsr-helper.sh"));
-    let cpu = ["-cpu", "max,vendor=GenuineIntel,family=6,model=94"];
-    blackbox::initramfs::run(&initramfs, &folder, &cpu, Duration::from_secs(300))
+    let cpu = ["-smp", "2", "-cpu", "max,vendor=GenuineIntel,family=6,model=94"];
+    blackbox::initramfs::run(&initramfs, &folder, &cpu, Duration::from_secs(900))
 }
 
 fn text<'a>(sections: &'a [Section], name: &str) -> Option<&'a str> {
