@@ -34,6 +34,8 @@ pub(crate) trait Backend: Send + Sync {
     fn set_echo(&self, _echo: bool) {}
     /// Ends the present connection, where there is one.
     fn disconnect(&self) {}
+    /// The program ends: takes back what it left in the file system.
+    fn finish(&self) {}
     /// The concrete type, for the monitor's commands on one kind of back end (ring buffer).
     fn ringbuf(&self) -> Option<&crate::ringbuf::RingBuf> {
         None

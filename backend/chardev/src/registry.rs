@@ -131,6 +131,13 @@ impl Chardevs {
         Ok(())
     }
 
+    /// The program ends: removes the sockets that were bound to paths.
+    pub fn finish(&self) {
+        for entry in self.entries.lock().values() {
+            entry.device.backend.finish();
+        }
+    }
+
     /// Whether a device of this id exists.
     pub fn contains(&self, id: &str) -> bool {
         self.entries.lock().contains_key(id)

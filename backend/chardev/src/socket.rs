@@ -252,6 +252,13 @@ impl Backend for Arc<Socket> {
             connection.reader.resume();
         }
     }
+    fn finish(&self) {
+        if self.spec.server
+            && let Address::Unix { path, abstract_name: false } = &self.spec.address
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
     fn disconnect(&self) {
         let me = self.me.clone();
         self.core.handle.defer(move || {

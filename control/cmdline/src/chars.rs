@@ -301,6 +301,11 @@ impl Builder<'_> {
         let monitor_on_serial = self.serials.iter().any(|(_, text)| text.starts_with("mon:"));
         let default_monitor =
             self.monitors.is_empty() && self.mons == 0 && !monitor_on_serial && !plan.no_defaults;
+        let default_parallel = !plan.no_parallel && !plan.no_defaults;
+        // Not when everything has been sent elsewhere: then it means nothing.
+        if plan.daemonize && plan.nographic && (default_serial || default_monitor || default_parallel) {
+            return refuse("-nographic cannot be used with -daemonize");
+        }
         let place = || String::new();
         if plan.nographic {
             match (default_serial, default_monitor) {

@@ -40,6 +40,7 @@ impl Builder<'_> {
                     self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None });
                 } else {
                     report::error_report!("invalid accelerator {name}");
+                    self.plan.accel_failed = true;
                     invalid = true;
                 }
             }
@@ -108,7 +109,10 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
         return Ok(());
     }
     if !matches!(name, "tcg" | "kvm") {
-        return refuse(format!("invalid accelerator {name}"));
+        // Told when it is tried: another may follow.
+        let location = Some(raw.location.clone());
+        builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip: None });
+        return Ok(());
     }
     let mut kernel_irqchip = None;
     for (key, value) in opts.iter().filter(|(key, _)| *key != "accel") {

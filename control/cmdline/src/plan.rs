@@ -317,8 +317,10 @@ pub struct Name {
 pub struct Plan {
     /// The board.
     pub machine: Machine,
-    /// Accelerators to try in order; never empty.
+    /// Accelerators to try in order; never empty. Those of `-accel` may be of no known name.
     pub accels: Vec<Accel>,
+    /// A name of `-machine accel=` was none; the user has been told.
+    pub accel_failed: bool,
     /// `-cpu`'s text.
     pub cpu: Option<String>,
     /// CPU count and topology.

@@ -91,6 +91,7 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     event_loop.run()?;
     machine.vcpus.join();
     drop(monitors);
+    machine.chardevs.finish();
     Ok(machine.life.ended().unwrap_or(0))
 }
 
@@ -114,7 +115,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     chars::create(plan, &chardevs)?;
     drives::create(plan, &links)?;
 
-    let accelerator = accels::choose(&plan.accels)?;
+    let accelerator = accels::choose(&plan.accels, plan.accel_failed)?;
     let config = x86::models::parse(plan.cpu.as_deref().unwrap_or("qemu64"))?;
     let topology = topology(plan);
     let realized = config.realize(&engine::supported_features(), topology, PHYS_BITS)?;

@@ -100,7 +100,7 @@ fn places(letters: &str) -> Result<[u8; 3], String> {
     for (index, letter) in letters.chars().enumerate() {
         let place = places.get_mut(index).ok_or("Too many boot devices for PC")?;
         *place = match letter {
-            'a' => 1,
+            'a' | 'b' => 1,
             'c' => 2,
             'd' => 3,
             'n' => 4,
