@@ -32,7 +32,12 @@ pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
         {
             return refuse(format!("Could not open '{file}': {}", crate::misc::reason(&error)));
         }
-        return refuse(format!("'if={name}' is not supported by this build"));
+        // Boards of this kind have no controller for these.
+        return refuse(if ["scsi", "mtd", "sd", "xen"].contains(&name) {
+            format!("machine type does not support if={name},bus=0,unit={}", options.index.unwrap_or(0))
+        } else {
+            format!("'if={name}' is not supported by this build")
+        });
     }
     if options.image.file.is_none() && options.interface == Interface::Virtio {
         return refuse("Device needs media, but drive is empty");

@@ -140,6 +140,10 @@ impl Device for PvPanicPci {
     fn describe(&self) -> Vec<String> {
         self.0.qtree_lines()
     }
+
+    fn property(&self, name: &str) -> Option<String> {
+        (name == "addr").then(|| self.0.devfn().to_string())
+    }
 }
 
 /// `pvpanic-pci`.

@@ -58,6 +58,14 @@ impl IsaBus {
         self.state.lock().resources.clone()
     }
 
+    /// Counts a device that the board itself made, and returns how many of its type were counted before.
+    pub fn count(&self, device: &'static str) -> u32 {
+        let mut state = self.state.lock();
+        let ordinal = state.ordinals.entry(device).or_default();
+        *ordinal += 1;
+        *ordinal - 1
+    }
+
     /// The wire of interrupt `irq`; devices that name the same share it.
     ///
     /// # Errors
@@ -110,12 +118,9 @@ impl IsaSlot {
         &self.context
     }
 
-    /// How many devices of `device` asked this before: the number of a device that numbers itself.
-    pub fn next_ordinal(&self, device: &'static str) -> u32 {
-        let mut state = self.bus.state.lock();
-        let ordinal = state.ordinals.entry(device).or_default();
-        *ordinal += 1;
-        *ordinal - 1
+    /// How many devices of a type came before this one: the number of a device that numbers itself.
+    pub fn count(&self, device: &'static str) -> u32 {
+        self.bus.count(device)
     }
 
     /// The wire of interrupt `irq`.

@@ -3,7 +3,9 @@
 use crate::{ISA_SERIAL, Serial, SerialConfig};
 use chardev::Chardevs;
 use isa::IsaSlot;
-use qdev::{Category, Device, DeviceError, DeviceSpec, Only, Properties, take_properties};
+use qdev::{
+    Category, Device, DeviceError, DeviceSpec, Only, Properties, PropertyField as _, take_properties,
+};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ pub struct IsaSerialProperties {
 
 struct IsaSerial {
     serial: Arc<Serial>,
+    index: u32,
+    port: u32,
     irq: u32,
 }
 
@@ -40,15 +44,23 @@ impl Device for IsaSerial {
     fn describe(&self) -> Vec<String> {
         vec![format!("isa irq {}", self.irq)]
     }
+
+    fn property(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "index" => self.index.text(),
+            "iobase" => self.port.text(),
+            "irq" => self.irq.text(),
+            _ => return None,
+        })
+    }
 }
 
 fn realize(properties: Box<dyn Properties>, slot: &mut dyn Any) -> Result<Arc<dyn Device>, DeviceError> {
     let properties = take_properties::<IsaSerialProperties>(properties)?;
     let slot = IsaSlot::from_any(slot)?;
-    let index = match properties.index {
-        u32::MAX => slot.next_ordinal("isa-serial"),
-        index => index,
-    };
+    // Ports with a number of their own are counted too.
+    let count = slot.count("isa-serial");
+    let index = if properties.index == u32::MAX { count } else { properties.index };
     let standard = usize::try_from(index).ok().and_then(|n| ISA_SERIAL.get(n));
     let Some(&(port, irq)) = standard else {
         return Err(DeviceError::new(format!(
@@ -66,7 +78,7 @@ fn realize(properties: Box<dyn Properties>, slot: &mut dyn Any) -> Result<Arc<dy
     let front = Chardevs::link(&context.links, "serial", &properties.chardev)?;
     let serial = Serial::new(&context.clock, line, front, SerialConfig { baudbase: properties.baudbase });
     slot.map("isa-serial", &serial.region(), port, PORTS, u8::try_from(irq).ok());
-    Ok(Arc::new(IsaSerial { serial, irq }))
+    Ok(Arc::new(IsaSerial { serial, index, port, irq }))
 }
 
 /// `isa-serial`.

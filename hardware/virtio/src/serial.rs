@@ -481,3 +481,140 @@ pub static SERIAL_SPECS: [DeviceSpec; 3] = [
         realize("virtio-serial-pci-transitional", Family::Transitional, p, s)
     }),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chardev::{Chardevs, Handler as _, Kind, Spec};
+    use clock::Clock;
+    use eventloop::EventLoop;
+    use qdev::{Context, Input, Links, SystemControl, SystemRequest};
+
+    struct Nobody;
+    impl SystemControl for Nobody {
+        fn request(&self, _request: SystemRequest) {}
+    }
+
+    struct Bench {
+        shared: Arc<Shared>,
+        bus: Arc<PortBus>,
+        context: Context,
+        _event_loop: EventLoop,
+    }
+
+    /// A controller of `max` ports without a transport, and a ring buffer `c`.
+    fn bench(max: u32) -> Bench {
+        let event_loop = EventLoop::new().expect("event loop");
+        let chardevs = Chardevs::new(event_loop.handle(), || {});
+        let spec = Spec {
+            id: "c".to_owned(),
+            kind: Kind::RingBuf { size: 64 },
+            mux: false,
+            logfile: None,
+            logappend: false,
+        };
+        chardevs.create(&spec).expect("ring buffer");
+        let links = Arc::new(Links::default());
+        links.insert(Chardevs::LINK, Arc::new(chardevs));
+        let context = Context { id: None, links, clock: Clock::manual(), system: Arc::new(Nobody) };
+        let shared = Shared::new(max);
+        let bus = PortBus::new("b.0".to_owned(), shared.clone());
+        Bench { shared, bus, context, _event_loop: event_loop }
+    }
+
+    impl Bench {
+        fn plug(&self, console: bool, properties: &[(&str, &str)]) -> Result<(), String> {
+            let spec = &crate::PORT_SPECS[usize::from(!console)];
+            let mut made = (spec.properties)();
+            for (name, value) in properties {
+                qdev::set(made.as_mut(), spec.name, name, &Input::Text(value)).expect(name);
+            }
+            self.bus.plug(spec, made, self.context.clone()).map(drop).map_err(|error| error.0)
+        }
+
+        fn say(&self, port: u32, event: u16, value: u16) {
+            let message = Control::new(port, event, value).bytes();
+            self.shared.hear(message.try_into().expect("eight bytes"));
+        }
+
+        /// (port, event) of all messages that wait.
+        fn messages(&self) -> Vec<(u32, u16)> {
+            self.shared.messages.lock().drain(..).map(|m| (m.port, m.event)).collect()
+        }
+    }
+
+    #[test]
+    fn ports_are_numbered_as_qemu_numbers_them() {
+        let bench = bench(4);
+        bench.plug(true, &[]).expect("port 0");
+        bench.plug(true, &[]).expect("port 1");
+        bench.plug(false, &[("nr", "3"), ("name", "x")]).expect("port 3");
+        bench.plug(false, &[]).expect("port 2");
+        assert_eq!(
+            bench.shared.all().iter().map(|p| (p.number, p.console)).collect::<Vec<_>>(),
+            [(0, true), (1, true), (2, false), (3, false)]
+        );
+        for (properties, text) in [
+            (&[("nr", "3")][..], "virtio-serial-bus: A port already exists at id 3"),
+            (&[("name", "x")], "virtio-serial-bus: A port already exists by name x"),
+            (&[], "virtio-serial-bus: Out-of-range port id specified, max. allowed: 3"),
+        ] {
+            assert_eq!(bench.plug(false, properties).expect_err(text), text);
+        }
+        assert!(
+            super::tests::bench(2).plug(false, &[("nr", "0")]).expect_err("0").starts_with("Port number 0")
+        );
+    }
+
+    #[test]
+    fn the_driver_is_told_of_ports_and_names_once_it_is_ready() {
+        let bench = bench(8);
+        bench.plug(true, &[("chardev", "c")]).expect("console");
+        bench.plug(false, &[("name", "org.x")]).expect("port");
+        bench.say(0, DEVICE_READY, 1);
+        assert!(bench.messages().is_empty(), "a driver of one port hears nothing");
+        bench.shared.multiport.store(true, Ordering::SeqCst);
+        bench.say(0, DEVICE_READY, 1);
+        assert_eq!(bench.messages(), [(0, PORT_ADD), (1, PORT_ADD)]);
+        bench.say(0, PORT_READY, 1);
+        assert_eq!(bench.messages(), [(0, CONSOLE_PORT), (0, PORT_OPEN)]);
+        bench.say(1, PORT_READY, 1);
+        assert_eq!(bench.messages(), [(1, PORT_NAME)]);
+        bench.say(77, PORT_READY, 1);
+        bench.say(1, 99, 1);
+        assert!(bench.messages().is_empty());
+        assert_eq!(Control::name(1, "org.x").bytes(), b"\x01\0\0\0\x07\0\x01\0org.x\0");
+    }
+
+    #[test]
+    fn a_driver_that_asks_and_never_listens_is_not_remembered_without_end() {
+        let bench = bench(2);
+        bench.plug(true, &[("chardev", "c")]).expect("console");
+        bench.shared.multiport.store(true, Ordering::SeqCst);
+        bench.say(0, DEVICE_READY, 1);
+        for _ in 0..10_000 {
+            bench.say(0, PORT_READY, 1);
+        }
+        assert!(bench.shared.messages.lock().len() <= 80);
+    }
+
+    #[test]
+    fn bytes_wait_for_a_guest_that_has_the_port_open() {
+        let bench = bench(4);
+        bench.plug(false, &[("chardev", "c")]).expect("port");
+        bench.shared.multiport.store(true, Ordering::SeqCst);
+        let port = bench.shared.port(1).expect("port 1");
+        assert_eq!(port.can_receive(), 0);
+        bench.say(1, PORT_OPEN, 1);
+        let room = port.can_receive();
+        assert!(room > 5);
+        port.receive(b"hello");
+        assert_eq!(port.can_receive(), room - 5);
+        assert_eq!(port.take(3), b"hel");
+        bench.say(1, PORT_OPEN, 0);
+        assert!(port.take(100).is_empty(), "what nobody read is gone");
+        // Without a peer, what the guest writes is taken and dropped.
+        let (taken, sent) = port.send(&[0; 1000]);
+        assert!(taken == 1000 && matches!(sent, Sent::All));
+    }
+}

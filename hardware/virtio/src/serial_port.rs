@@ -3,7 +3,9 @@
 use crate::serial::{Control, Ports, Shared};
 use chardev::{CharFrontend, Chardevs, Event, Handler};
 use parking_lot::Mutex;
-use qdev::{Bus, Category, Context, Device, DeviceError, DeviceSpec, Properties, take_properties};
+use qdev::{
+    Bus, Category, Context, Device, DeviceError, DeviceSpec, Properties, PropertyField as _, take_properties,
+};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -267,6 +269,10 @@ struct PortDevice(Arc<Port>);
 
 impl Device for PortDevice {
     fn reset(&self) {}
+
+    fn property(&self, name: &str) -> Option<String> {
+        (name == "nr").then(|| self.0.number.text())
+    }
 
     fn describe(&self) -> Vec<String> {
         let state = self.0.state.lock();

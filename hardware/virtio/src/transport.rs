@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use guestmem::{IoHandler, IoRules, Region};
 use parking_lot::Mutex;
 use pci::{Address, BarKind, FunctionBuilder, Ids, MsixLayout, PciFunction, PciHooks, PciSlot};
-use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties};
+use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties, PropertyField as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -698,6 +698,14 @@ impl Device for VirtioPci {
         };
         lines.push(format!("virtio: {mode}, {} queues", self.queues.len()));
         lines
+    }
+
+    fn property(&self, name: &str) -> Option<String> {
+        match name {
+            "addr" => Some(self.function.devfn().to_string()),
+            "vectors" => Some(u32::from(self.vectors).text()),
+            _ => None,
+        }
     }
 
     fn buses(&self) -> Vec<Arc<dyn Bus>> {

@@ -266,6 +266,7 @@ impl Pc {
         for (i, front) in config.serials.into_iter().take(4).enumerate() {
             let Some(front) = front else { continue };
             let (port, irq) = SERIAL_PORTS[i];
+            isa.count("isa-serial");
             let serial = Serial::new(&clock, isa.line(irq)?, Some(front), SerialConfig::default());
             ports.add(&serial.region(), port);
             serials.push(serial);

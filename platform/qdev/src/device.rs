@@ -86,6 +86,11 @@ pub trait Device: Any + Send + Sync {
         Vec::new()
     }
 
+    /// What property `name` came to, where the device decided it (its place on the bus, ...), as `info qtree` shows it.
+    fn property(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// The machine goes on after a stop: what an error of the host's held up may be tried again.
     fn resumed(&self) {}
 

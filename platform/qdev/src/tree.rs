@@ -13,7 +13,7 @@ pub struct Node {
     pub id: Option<String>,
     /// Name of the bus that it sits on.
     pub bus: String,
-    /// Properties as text, in the order of declaration, as they were when it was made.
+    /// Properties as text, in the order of declaration, as they were once it was made.
     pub properties: Vec<(&'static str, String)>,
     /// The device.
     pub device: Arc<dyn Device>,
@@ -64,9 +64,14 @@ impl DeviceTree {
         mut properties: Box<dyn Properties>,
         context: crate::Context,
     ) -> Result<Arc<dyn Device>, crate::DeviceError> {
-        let list = snapshot(properties.as_mut());
+        let mut list = snapshot(properties.as_mut());
         let id = context.id.clone();
         let device = bus.plug(spec, properties, context)?;
+        for (name, text) in &mut list {
+            if let Some(decided) = device.property(name) {
+                *text = decided;
+            }
+        }
         self.nodes.lock().push(Arc::new(Node {
             spec,
             id,
