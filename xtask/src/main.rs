@@ -22,6 +22,8 @@ usage: cargo xtask TASK [ARGUMENT...]
                     measure start, boot, processor time and memory beside the reference emulator
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file
+  difftest [--seconds N] [--seed N] [--filter TEXT] [-v]
+                    compare the engine with the host processor, instruction by instruction
   layers            check the dependencies between the folders, and that unsafe code is forbidden
   help              this text
 ";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "boot-all" => boot_all::main(rest),
         "figures" => figures::main(rest),
         "initramfs" => initramfs::main(rest),
+        "difftest" => difftest(rest),
         "layers" => layers::main(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
@@ -54,4 +57,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the comparison of the engine with the host, optimised.
+fn difftest(arguments: &[String]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["run", "--quiet", "--profile", "quick", "--package", "difftest", "--bin", "difftest", "--"])
+        .args(arguments)
+        .status()?;
+    anyhow::ensure!(status.success(), "the comparison ended with {status}");
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::native::{SETTABLE, State};
 use crate::random::Random;
 use crate::rules::{is_vendor_specific, not_compared};
 use iced_x86::{
-    ConstantOffsets, FlowControl, Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind,
+    Code, ConstantOffsets, FlowControl, Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind,
     Register,
 };
 use x86::reg::{flags, gpr};
@@ -56,7 +56,7 @@ impl Maker {
                 _ => 256 + random.below(3000),
             };
         let (insn, offsets) = decode(&code, ip, long);
-        if insn.is_invalid() || insn.is_privileged() || not_compared(insn.code()).is_some() {
+        if insn.is_invalid() || not_compared(insn.code()).is_some() {
             return None;
         }
         if is_vendor_specific(&insn, &code[..insn.len()], long) {
@@ -331,8 +331,20 @@ impl Maker {
                 state.gpr[insn.op0_register().full_register().number()] = goal;
             }
         };
+        if let OpKind::FarBranch16 | OpKind::FarBranch32 = insn.op0_kind() {
+            let size = if insn.op0_kind() == OpKind::FarBranch16 { 2 } else { 4 };
+            let (offset, selector) = self.far_pointer(size);
+            let at = code.len() - 2 - size;
+            code[at..at + size].copy_from_slice(&offset.to_le_bytes()[..size]);
+            code[at + size..].copy_from_slice(&selector.to_le_bytes());
+            return Some(());
+        }
         match insn.flow_control() {
             FlowControl::Next | FlowControl::Exception => Some(()),
+            // Not what the host's kernel lets through: breakpoint, overflow, system call.
+            FlowControl::Interrupt if insn.mnemonic() == M::Int => {
+                (!matches!(insn.immediate8(), 3 | 4 | 0x80)).then_some(())
+            }
             FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => {
                 if insn.op0_kind() == OpKind::NearBranch16 {
                     // Into the low 64 KiB.
@@ -362,6 +374,34 @@ impl Maker {
                 Some(())
             }
             _ => None,
+        }
+    }
+
+    /// Where a far transfer may go: code of either mode, and what is no code segment.
+    fn far_pointer(&mut self, size: usize) -> (u64, u16) {
+        let random = &mut self.random;
+        let selectors = [0x33, 0x33, 0x33, 0x23, 0x23, 0x23, 0x22, 0x30, 0x2b, 0, 0x10, 0x1ff8];
+        let selector = selectors[random.below(12) as usize];
+        let high = size == 8 && selector & !3 == 0x30 && random.one_in(2);
+        let place = if high { Place::HIGH } else { Place::LOW };
+        let offset = place.code + 4096 + random.below(4000);
+        (if random.one_in(16) && size == 8 { 1 << 47 } else { offset }, selector)
+    }
+
+    /// What IRET takes from the stack.
+    fn interrupt_frame(&mut self, insn: &Instruction, state: &State) {
+        let size = match insn.mnemonic() {
+            M::Iret => 2,
+            M::Iretd => 4,
+            _ => 8,
+        };
+        let (offset, selector) = self.far_pointer(size);
+        let rflags = self.random.number() & (SETTABLE | flags::IF | flags::IOPL);
+        let stack = Place::LOW.scratch + 1024 + self.random.below(128) * 8;
+        let segment: u64 = [0x2b, 0x2b, 0x2b, 0x2b, 0, 0x28, 0x10, 0x33][self.random.below(8) as usize];
+        let start = state.gpr[gpr::RSP];
+        for (n, value) in [offset, selector.into(), rflags, stack, segment].into_iter().enumerate() {
+            self.put(start.wrapping_add((n * size) as u64), &value.to_le_bytes()[..size]);
         }
     }
 
@@ -450,6 +490,38 @@ impl Maker {
                 let value = selector(random);
                 self.put(state.gpr[gpr::RSP], &value.to_le_bytes());
             }
+            M::Lar | M::Lsl | M::Verr | M::Verw => {
+                let value = selector(random);
+                let n = insn.op_count() - 1;
+                if insn.op_kind(n) == OpKind::Memory {
+                    self.put(target, &value.to_le_bytes());
+                } else {
+                    let register = &mut state.gpr[insn.op_register(n).full_register().number()];
+                    *register = *register & !0xffff | u64::from(value);
+                }
+            }
+            M::Jmp | M::Call if insn.is_jmp_far_indirect() || insn.is_call_far_indirect() => {
+                let size = insn.memory_size().size() - 2;
+                if insn.memory_base() != Register::RSP {
+                    // The stack that either mode sees.
+                    state.gpr[gpr::RSP] = Place::LOW.scratch + 2048 + random.below(256) * 8;
+                }
+                let (offset, selector) = self.far_pointer(size);
+                self.put(target, &offset.to_le_bytes()[..size]);
+                self.put(target.wrapping_add(size as u64), &selector.to_le_bytes());
+            }
+            M::Retf => {
+                let size = match insn.code() {
+                    Code::Retfw | Code::Retfw_imm16 => 2,
+                    Code::Retfd | Code::Retfd_imm16 => 4,
+                    _ => 8,
+                };
+                let (offset, selector) = self.far_pointer(size);
+                let start = state.gpr[gpr::RSP];
+                self.put(start, &offset.to_le_bytes()[..size]);
+                self.put(start.wrapping_add(size as u64), &u64::from(selector).to_le_bytes()[..size]);
+            }
+            M::Iret | M::Iretd | M::Iretq => self.interrupt_frame(insn, state),
             M::Les | M::Lds | M::Lss | M::Lfs | M::Lgs => {
                 let value = selector(random);
                 let size = insn.op0_register().size() as u64;

@@ -5,7 +5,7 @@ use crate::encode::Catalogue;
 use crate::guest::Guest;
 use crate::layout::{Place, WRITABLE};
 use crate::model::{address, violations};
-use crate::native::{Fault, Native, State};
+use crate::native::{Fault, Native, State, USER_CS32};
 use crate::rules::{
     ignored_memory, is_amd, is_undefined, not_compared, undefined_flags, undefined_result,
     undefined_upper_quadword,
@@ -129,7 +129,7 @@ impl Comparison {
                 continue;
             }
             let mut all = Catalogue::new(long, &mut self.maker.random, |code| {
-                offered(code) && code.op_code().cpl3() && !code.is_privileged()
+                offered(code) && (code.op_code().cpl3() || code.is_privileged())
             });
             all.codes.retain(|(code, _)| {
                 let reason = not_compared(*code);
@@ -276,6 +276,8 @@ fn is_excused(insn: &Instruction, host: Option<Fault>, ours: Option<Fault>) -> b
         }
         // A target that is not canonical and a stack that faults: the SDM has the target first, AMD's processors the stack.
         M::Call => host.is_some() && ours.is_some() && is_amd(),
+        // In which order the words are popped.
+        M::Retf | M::Iret | M::Iretd | M::Iretq => memory_fault(host) && memory_fault(ours),
         // AMD's processors have popped some registers when a later one faults.
         M::Popa | M::Popad => host.is_some() && host == ours && is_amd(),
         _ => false,
@@ -328,7 +330,10 @@ fn forgive(insn: &Instruction, at: Option<u64>, host: &[u8], ours: &mut [u8]) {
 /// What differs between the host's and the engine's registers.
 fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, faulted: bool) -> Vec<String> {
     let mut list = Vec::new();
-    let (count, mask) = if before.long { (16, u64::MAX) } else { (8, 0xffff_ffff) };
+    // Upper halves do not survive compatibility mode (SDM volume 1, 3.4.1.1).
+    let both = before.long && host.code_and_stack[0] != USER_CS32;
+    let count = if before.long { 16 } else { 8 };
+    let mask = if both { u64::MAX } else { 0xffff_ffff };
     for n in 0..count {
         if (ours.gpr[n] ^ host.gpr[n]) & mask != 0 {
             list.push(format!("gpr{n} {:x}, host {:x}", ours.gpr[n], host.gpr[n]));
@@ -345,6 +350,9 @@ fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, f
     let plain = |selectors: [u16; 4]| selectors.map(|s| if s < 4 { 0 } else { s });
     if plain(ours.selectors) != plain(host.selectors) {
         list.push(format!("selectors {:x?}, host {:x?}", ours.selectors, host.selectors));
+    }
+    if ours.code_and_stack != host.code_and_stack {
+        list.push(format!("CS, SS {:x?}, host {:x?}", ours.code_and_stack, host.code_and_stack));
     }
     if before.fs_base != 0 && (ours.fs_base, ours.gs_base) != (host.fs_base, host.gs_base) {
         list.push(format!(

@@ -14,6 +14,9 @@ const TABLES: u64 = 0x10000;
 /// Linear address of the GDT, where user code cannot get.
 const GDT: u64 = 0xffff_8000_0000_0000;
 
+/// Linear address of the task state.
+const TSS: u64 = GDT + 0x800;
+
 /// Page-table bits.
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
@@ -61,6 +64,8 @@ impl Guest {
         for (n, descriptor) in DESCRIPTORS.into_iter().enumerate() {
             memory.write_int(GDT_AT + 8 * n as u64, 8, descriptor);
         }
+        // A task state without an I/O permission map.
+        memory.write_int(GDT_AT + TSS - GDT + 102, 2, 0x68);
         memory.write(CODE_AT, &[0xcc; CODE_SIZE]);
         guest.bench.set_state(&registers(&State::new(true)));
         Ok(guest)
@@ -108,9 +113,9 @@ impl Guest {
         }
         self.bench.set_registers(&from);
         let mut result = self.bench.step();
-        if result.is_ok()
-            && self.bench.state().rip.wrapping_sub(Place::of(state.long).code) >= CODE_SIZE as u64
-        {
+        let rip = self.bench.state().rip;
+        let outside = |place: &Place| rip.wrapping_sub(place.code) >= CODE_SIZE as u64;
+        if result.is_ok() && [Place::HIGH, Place::LOW].iter().all(outside) {
             // A branch to where no code is: the host shows the fault of the fetch.
             result = self.bench.step();
         }
@@ -127,6 +132,7 @@ impl Guest {
             state.xsave[576 + 16 * n..][..16].copy_from_slice(&value[16..32]);
         }
         state.selectors = [seg::ES, seg::DS, seg::FS, seg::GS].map(|n| after.seg[n].selector);
+        state.code_and_stack = [seg::CS, seg::SS].map(|n| after.seg[n].selector);
         (state.fs_base, state.gs_base) = (after.seg[seg::FS].base, after.seg[seg::GS].base);
         let raised = result.err()?;
         let address = if raised.vector == vector::PF { after.cr2 } else { 0 };
@@ -156,7 +162,9 @@ fn registers(state: &State) -> X86State {
         ..X86State::default()
     };
     (registers.gdtr.base, registers.gdtr.limit) = (GDT, DESCRIPTORS.len() as u16 * 8 - 1);
-    registers.tr = Segment { base: GDT + 0x800, limit: 0x67, attributes: 0x8b, selector: 0x40 };
+    registers.tr = Segment { base: TSS, limit: 0x67, attributes: 0x8b, selector: 0x40 };
+    // No gates: INT raises #GP, as it does in Linux for vectors that user code may not use.
+    (registers.idtr.base, registers.idtr.limit) = (GDT, 0);
     registers.ldtr = Segment::default();
     registers.seg = [Segment { base: 0, limit: u32::MAX, attributes: 0xc0f3, selector: USER_DS }; 6];
     let (selector, attributes) = if state.long { (USER_CS64, 0xa0fb) } else { (USER_CS32, 0xc0fb) };

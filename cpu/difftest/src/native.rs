@@ -40,6 +40,8 @@ pub struct State {
     pub xsave: Box<[u8; XSAVE]>,
     /// ES, DS, FS, GS after the run; before it they are USER_DS, USER_DS, 0, 0.
     pub selectors: [u16; 4],
+    /// CS and SS after the run; before it they are those of the mode.
+    pub code_and_stack: [u16; 2],
     /// Base of FS. Before the run always [`Native::fs_base`].
     pub fs_base: u64,
     /// Base of GS.
@@ -54,7 +56,9 @@ impl State {
         xsave[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
         let selectors = [USER_DS, USER_DS, 0, 0];
         let rip = Place::of(long).code;
-        Self { long, gpr: [0; 16], rip, rflags: flags::FIXED, xsave, selectors, fs_base: 0, gs_base: 0 }
+        let code_and_stack = [if long { USER_CS64 } else { USER_CS32 }, USER_DS];
+        let rflags = flags::FIXED;
+        Self { long, gpr: [0; 16], rip, rflags, xsave, selectors, code_and_stack, fs_base: 0, gs_base: 0 }
     }
 }
 
@@ -213,6 +217,8 @@ extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
     state.rip = gregs[libc::REG_RIP as usize] as u64;
     state.rflags = gregs[libc::REG_EFL as usize] as u64 & SETTABLE | flags::FIXED;
     (state.selectors, state.fs_base, state.gs_base) = (selectors, fs_base, gs_base);
+    let words = gregs[libc::REG_CSGSFS as usize] as u64;
+    state.code_and_stack = [words as u16, (words >> 48) as u16];
     let to = &mut state.xsave;
     // A component that is not marked has its initial value and need not be written.
     let marked = if area.len() >= XSAVE { area[512] } else { 3 };

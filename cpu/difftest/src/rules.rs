@@ -7,19 +7,14 @@ use x86::reg::{flags, gpr};
 /// Why the results of `code` are not compared; `None` when they are.
 pub fn not_compared(code: Code) -> Option<&'static str> {
     Some(match code.mnemonic() {
-        M::Int | M::Int1 | M::Int3 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
+        M::Int1 | M::Int3 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
             "enters or leaves the kernel"
         }
         M::Cpuid | M::Rdtsc | M::Rdtscp | M::Rdpid | M::Rdpmc | M::Xgetbv | M::Rdrand | M::Rdseed => {
             "the result is the machine's own"
         }
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => "UMIP: the host's kernel answers itself",
-        M::Lar | M::Lsl | M::Verr | M::Verw | M::Arpl => {
-            "looks at descriptor tables, of which the host has more"
-        }
-        M::Retf | M::Iret | M::Iretd | M::Iretq => "far transfer",
-        M::Jmp | M::Call if is_far(code) => "far transfer",
-        M::Lss | M::Lfs | M::Lgs if is_amd() && is_wide_pointer(code) => {
+        M::Lss | M::Lfs | M::Lgs | M::Jmp | M::Call if is_amd() && is_wide_pointer(code) => {
             "AMD's processors do not have 64-bit offsets in far pointers"
         }
         M::Monitor | M::Mwait | M::Monitorx | M::Mwaitx => "the hypervisor decides",
@@ -28,30 +23,13 @@ pub fn not_compared(code: Code) -> Option<&'static str> {
 }
 
 fn is_wide_pointer(code: Code) -> bool {
-    use Code::{Lfs_r64_m1664, Lgs_r64_m1664, Lss_r64_m1664};
-    matches!(code, Lss_r64_m1664 | Lfs_r64_m1664 | Lgs_r64_m1664)
+    use Code::{Call_m1664, Jmp_m1664, Lfs_r64_m1664, Lgs_r64_m1664, Lss_r64_m1664};
+    matches!(code, Lss_r64_m1664 | Lfs_r64_m1664 | Lgs_r64_m1664 | Jmp_m1664 | Call_m1664)
 }
 
-fn is_far(code: Code) -> bool {
-    use Code::*;
-    matches!(
-        code,
-        Jmp_ptr1616
-            | Jmp_ptr1632
-            | Call_ptr1616
-            | Call_ptr1632
-            | Jmp_m1616
-            | Jmp_m1632
-            | Jmp_m1664
-            | Call_m1616
-            | Call_m1632
-            | Call_m1664
-    )
-}
-
-/// Instructions that are #UD by definition.
+/// Instructions that are #UD by definition, or at CPL 3.
 pub fn is_undefined(code: Code) -> bool {
-    matches!(code.mnemonic(), M::Ud0 | M::Ud1 | M::Ud2)
+    matches!(code.mnemonic(), M::Ud0 | M::Ud1 | M::Ud2 | M::Clac | M::Stac)
 }
 
 /// Whether the host is an AMD processor.
@@ -80,7 +58,8 @@ pub fn is_vendor_specific(insn: &Instruction, bytes: &[u8], long: bool) -> bool 
     }
     // In 64-bit mode AMD's processors cut RIP to 16 bits after an operand-size prefix, Intel's ignore it.
     let near = !matches!(code.mnemonic(), M::Push | M::Pop | M::Leave | M::Enter);
-    if branch && near && small && long {
+    let far = insn.is_jmp_far_indirect() || insn.is_call_far_indirect();
+    if branch && near && !far && small && long {
         return true;
     }
     // W1 in 32-bit mode: ignored by the decoder, as the SDM says for VPEXTRD; undefined on AMD's processors.

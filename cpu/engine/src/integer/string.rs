@@ -43,6 +43,11 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
     if i.flags & (F_REP | F_REPNE) == 0 {
         return once::<T, KIND>(cpu, i);
     }
+    if KIND == kind::INS || KIND == kind::OUTS {
+        // Before the count is looked at.
+        let port = cpu.r16(2);
+        cpu.check_port(port, T::SIZE)?;
+    }
     let m = mask(i);
     for _ in 0..SLICE {
         let left = cpu.r64(1) & m;
