@@ -276,6 +276,8 @@ fn is_excused(insn: &Instruction, host: Option<Fault>, ours: Option<Fault>) -> b
         }
         // A target that is not canonical and a stack that faults: the SDM has the target first, AMD's processors the stack.
         M::Call => host.is_some() && ours.is_some() && is_amd(),
+        // AMD's processors read four bytes for the form of 16 bits.
+        M::Movsxd if insn.op0_register().size() == 2 => memory_fault(host) && is_amd(),
         // In which order the words are popped.
         M::Retf | M::Iret | M::Iretd | M::Iretq => memory_fault(host) && memory_fault(ours),
         // AMD's processors have popped some registers when a later one faults.

@@ -14,6 +14,9 @@ pub fn not_compared(code: Code) -> Option<&'static str> {
             "the result is the machine's own"
         }
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => "UMIP: the host's kernel answers itself",
+        M::Lar | M::Lsl | M::Verr | M::Verw | M::Arpl => {
+            "selector checks: compared with the reference emulator"
+        }
         M::Lss | M::Lfs | M::Lgs | M::Jmp | M::Call if is_amd() && is_wide_pointer(code) => {
             "AMD's processors do not have 64-bit offsets in far pointers"
         }
