@@ -591,6 +591,10 @@ impl Maker {
                 return false;
             }
         }
+        // Into compatibility mode the stack must be where both modes see it.
+        if insn.is_call_far_indirect() && state.gpr[gpr::RSP] >> 32 != 0 {
+            return false;
+        }
         let vector = insn.memory_index().is_vector_register();
         let elements = if vector { elements_of(insn) } else { 1 };
         let used = self.info.info(insn);
