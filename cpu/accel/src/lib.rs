@@ -26,8 +26,11 @@ pub trait CpuIo: Send + Sync {
     fn set_apic_base(&self, value: u64) -> bool;
     /// An x2APIC register or IA32_TSC_DEADLINE; `None` raises #GP.
     fn apic_msr_read(&self, msr: u32) -> Option<u64>;
-    /// Writes an x2APIC register or IA32_TSC_DEADLINE; false raises #GP.
+    /// Writes an x2APIC register; false raises #GP.
     fn apic_msr_write(&self, msr: u32, value: u64) -> bool;
+    /// Writes IA32_TSC_DEADLINE while the vCPU's time-stamp counter shows `now` and counts `hz` times in a second; false
+    /// raises #GP.
+    fn set_tsc_deadline(&self, deadline: u64, now: u64, hz: u64) -> bool;
     /// CR8: bits 7:4 of the task priority.
     fn tpr(&self) -> u8;
     /// Writes CR8.

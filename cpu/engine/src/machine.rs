@@ -38,6 +38,7 @@ impl Accelerator for Tcg {
 
 impl Cpu {
     pub(crate) fn new(setup: VcpuSetup, peers: Arc<Peers>) -> Self {
+        crate::system::control::start_tsc();
         peers.add(setup.index, setup.signals.clone());
         let model = Arc::new(setup.model.for_apic_id(setup.apic_id));
         let mut state = X86State::default();

@@ -38,6 +38,9 @@ impl CpuIo for Nowhere {
     fn apic_msr_write(&self, _: u32, _: u64) -> bool {
         false
     }
+    fn set_tsc_deadline(&self, _: u64, _: u64, _: u64) -> bool {
+        false
+    }
     fn tpr(&self) -> u8 {
         0
     }

@@ -10,8 +10,9 @@ pub use timers::HostTimer;
 
 use parking_lot::Mutex;
 use rustix::event::epoll;
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -146,11 +147,12 @@ impl EventLoop {
         };
         let timeout =
             timeout.map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
-        let n = match epoll::wait(&self.shared.epoll, &mut events[..], timeout.as_ref()) {
+        let n = match self.shared.wait(&mut events, timeout.as_ref()) {
             Ok(n) => n,
             Err(rustix::io::Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
         };
+        let _running = Running::enter(&self.shared);
         for event in &events[..n] {
             let key = event.data.u64();
             if key == WAKE {
@@ -219,8 +221,47 @@ impl LoopHandle {
     }
 }
 
+thread_local! {
+    /// Which loop's callbacks this thread runs now: the address of its shared part; 0: none's.
+    static RUNNING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Marks this thread as running a loop's callbacks.
+struct Running(usize);
+
+impl Running {
+    fn enter(shared: &Arc<Shared>) -> Self {
+        Self(RUNNING.replace(Arc::as_ptr(shared).addr()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
+
 impl Shared {
+    /// Waits for events. The kernel counts the time of `epoll_wait` in milliseconds, which is too coarse for guests'
+    /// timers: `ppoll` waits in its place.
+    fn wait(&self, events: &mut [epoll::Event], timeout: Option<&Timespec>) -> rustix::io::Result<usize> {
+        match timeout {
+            Some(timeout) if timeout.tv_sec != 0 || timeout.tv_nsec != 0 => {
+                let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
+                if poll(&mut ready, Some(timeout))? == 0 {
+                    return Ok(0);
+                }
+                epoll::wait(&self.epoll, events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+            }
+            _ => epoll::wait(&self.epoll, events, timeout),
+        }
+    }
+
     fn wake(&self) {
+        // The loop looks at everything again before it waits.
+        if RUNNING.get() == std::ptr::from_ref(self).addr() {
+            return;
+        }
         // A full counter means that a wake-up is pending already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }

@@ -71,6 +71,10 @@ impl CpuIo for PcCpu {
         self.apic.msr_write(msr, value)
     }
 
+    fn set_tsc_deadline(&self, deadline: u64, now: u64, hz: u64) -> bool {
+        self.apic.set_tsc_deadline(deadline, now, hz)
+    }
+
     fn tpr(&self) -> u8 {
         self.apic.tpr()
     }

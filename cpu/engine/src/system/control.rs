@@ -4,10 +4,30 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::Insn;
 use std::arch::x86_64::_rdtsc;
+use std::sync::OnceLock;
+use std::time::Instant;
 use x86::Activity;
 use x86::reg::{cr0, cr4, efer, flags, msr, seg};
 
 type R = Result<(), Fault>;
+
+/// The host's time-stamp counter, and the time, when the first processor was made.
+static START: OnceLock<(u64, Instant)> = OnceLock::new();
+
+/// Begins to measure how fast the time-stamp counter runs.
+pub(crate) fn start_tsc() {
+    // SAFETY: RDTSC exists on every x86-64 host and changes nothing.
+    START.get_or_init(|| (unsafe { _rdtsc() }, Instant::now()));
+}
+
+/// Ticks of the time-stamp counter in a second, the more exact the longer the process has run.
+fn tsc_hz() -> u64 {
+    let Some((tsc, time)) = START.get() else { return 1_000_000_000 };
+    // SAFETY: as in `start_tsc`.
+    let ticks = u128::from(unsafe { _rdtsc() }.wrapping_sub(*tsc));
+    let nanos = time.elapsed().as_nanos().max(1);
+    u64::try_from(ticks * 1_000_000_000 / nanos).unwrap_or(u64::MAX).max(1)
+}
 
 impl Cpu {
     pub(crate) fn check_umip(&self) -> R {
@@ -175,7 +195,8 @@ impl Cpu {
                 s.tsc_adjust = v;
             }
             msr::APIC_BASE => return self.io.set_apic_base(v),
-            msr::TSC_DEADLINE | 0x800..=0x8ff => return self.io.apic_msr_write(n, v),
+            msr::TSC_DEADLINE => return self.io.set_tsc_deadline(v, self.tsc(), tsc_hz()),
+            0x800..=0x8ff => return self.io.apic_msr_write(n, v),
             msr::SYSENTER_CS => s.sysenter_cs = v & 0xffff,
             msr::SYSENTER_ESP if canonical => s.sysenter_esp = v,
             msr::SYSENTER_EIP if canonical => s.sysenter_eip = v,

@@ -1,6 +1,6 @@
 //! Privileged and system instructions: which function executes which code.
 
-mod control;
+pub(crate) mod control;
 mod segments;
 mod xstate;
 

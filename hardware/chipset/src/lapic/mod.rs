@@ -20,7 +20,7 @@ use clock::{Clock, Timer};
 use irq::{CpuSignals, Event};
 use parking_lot::Mutex;
 use regs::Action;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 /// The default physical address of the register page.
 pub const APIC_DEFAULT_BASE: u64 = 0xfee0_0000;
@@ -33,14 +33,6 @@ const BASE_ENABLE: u64 = 1 << 11;
 
 /// IA32_TSC_DEADLINE.
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
-
-/// The vCPU's time-stamp counter, for the timer's TSC-deadline mode.
-pub struct TscSource {
-    /// Reads the counter as the guest's RDTSC would.
-    pub read: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Ticks in a second.
-    pub hz: u64,
-}
 
 /// What may differ between local APICs.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +82,8 @@ struct State {
     /// Guest time of the timer's next interrupt.
     next: Option<u64>,
     tsc_deadline: u64,
+    /// Guest time at which the time-stamp counter reaches the deadline.
+    deadline_at: u64,
     /// The PIC's output, and the NMI line of the board.
     lint: [bool; 2],
 }
@@ -100,7 +94,6 @@ pub struct LocalApic {
     clock: Clock,
     signals: Arc<CpuSignals>,
     bus: Weak<ApicBus>,
-    tsc: OnceLock<TscSource>,
     timer: Timer,
     state: Mutex<State>,
 }
@@ -115,7 +108,6 @@ impl LocalApic {
                 clock: clock.clone(),
                 signals,
                 bus,
-                tsc: OnceLock::new(),
                 timer: clock.timer(move || {
                     if let Some(apic) = me.upgrade() {
                         apic.timer_fired();
@@ -124,11 +116,6 @@ impl LocalApic {
                 state: Mutex::new(State::reset(&config)),
             }
         })
-    }
-
-    /// Tells the timer's TSC-deadline mode what the guest's TSC reads. Only the first call has an effect.
-    pub fn set_tsc(&self, tsc: TscSource) {
-        let _ = self.tsc.set(tsc);
     }
 
     /// The APIC ID.
@@ -313,14 +300,8 @@ impl LocalApic {
         }
     }
 
-    /// Writes an x2APIC register or IA32_TSC_DEADLINE; false raises #GP.
+    /// Writes an x2APIC register; false raises #GP.
     pub fn msr_write(&self, msr: u32, value: u64) -> bool {
-        if msr == MSR_TSC_DEADLINE {
-            return self.config.tsc_deadline && {
-                self.write_tsc_deadline(value);
-                true
-            };
-        }
         let Some(index) = regs::msr_index(msr) else { return false };
         if self.base() & BASE_X2APIC == 0 || !regs::x2apic_writable(index, value) {
             return false;
@@ -396,12 +377,7 @@ impl LocalApic {
             regs::TimerMode::Periodic if period > 0 => {
                 Some(state.loaded + (now.saturating_sub(state.loaded) / period + 1) * period)
             }
-            regs::TimerMode::TscDeadline if state.tsc_deadline != 0 => {
-                let (tsc, hz) = self.tsc.get().map_or((now, clock::NANOS), |t| ((t.read)(), t.hz));
-                let ticks = state.tsc_deadline.saturating_sub(tsc);
-                // One nanosecond more than the quotient: never early.
-                Some(now.saturating_add(clock::muldiv64(ticks, clock::NANOS, hz)).saturating_add(1))
-            }
+            regs::TimerMode::TscDeadline if state.tsc_deadline != 0 => Some(state.deadline_at),
             _ => None,
         };
         match state.next {
@@ -419,18 +395,27 @@ impl LocalApic {
         self.schedule(state);
     }
 
-    fn write_tsc_deadline(&self, value: u64) {
+    /// Writes IA32_TSC_DEADLINE while the counter shows `now` and counts `hz` times in a second; false raises #GP.
+    pub fn set_tsc_deadline(&self, deadline: u64, now: u64, hz: u64) -> bool {
+        if !self.config.tsc_deadline {
+            return false;
+        }
         let mut state = self.state.lock();
         if state.timer_mode() != regs::TimerMode::TscDeadline {
-            return;
+            return true;
         }
-        state.tsc_deadline = value;
-        if value != 0 && self.tsc.get().is_some_and(|t| (t.read)() >= value) {
+        if deadline != 0 && now >= deadline {
             state.tsc_deadline = 0;
             self.local_interrupt(&mut state, regs::LVT_TIMER);
             self.update(&state);
+        } else {
+            state.tsc_deadline = deadline;
+            let wait = clock::muldiv64(deadline.saturating_sub(now), clock::NANOS, hz.max(1));
+            // One nanosecond more than the quotient: never early.
+            state.deadline_at = self.clock.now().saturating_add(wait).saturating_add(1);
         }
         self.schedule(&mut state);
+        true
     }
 
     fn timer_fired(&self) {

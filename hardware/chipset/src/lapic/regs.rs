@@ -118,6 +118,7 @@ impl State {
             loaded: 0,
             next: None,
             tsc_deadline: 0,
+            deadline_at: 0,
             lint: [false; 2],
         }
     }

@@ -243,10 +243,9 @@ fn the_timer_is_one_shot_periodic_and_by_deadline() {
     cpu.mmio_write(0x320, 4, 0x4_0052);
     b.clock.advance(5000);
     assert!(!raised(cpu));
-    let clock = b.clock.clone();
-    cpu.set_tsc(TscSource { read: Box::new(move || clock.now() * 2), hz: 2_000_000_000 });
-    let target = b.clock.now() * 2 + 2000;
-    assert!(cpu.msr_write(0x6e0, target));
+    let now = b.clock.now() * 2;
+    let target = now + 2000;
+    assert!(cpu.set_tsc_deadline(target, now, 2_000_000_000));
     assert_eq!(cpu.msr_read(0x6e0), Some(target));
     b.clock.advance(999);
     assert!(!raised(cpu));
