@@ -49,7 +49,7 @@ pub(crate) fn open(core: &Arc<Core>, spec: &SocketSpec) -> Result<Arc<Socket>, S
         retry: Mutex::new(None),
         me: me.clone(),
     });
-    socket.describe(false);
+    socket.describe(None);
     if spec.server {
         if spec.wait {
             report::info_report!("QEMU waiting for connection on: {}", core.description());
@@ -131,10 +131,16 @@ fn connect(address: &Address) -> Result<OwnedFd, SpecError> {
 }
 
 impl Socket {
-    fn describe(&self, connected: bool) {
-        let state = if connected { "" } else { "disconnected:" };
+    fn describe(&self, connection: Option<&OwnedFd>) {
+        let state = if connection.is_some() { "" } else { "disconnected:" };
         let server = if self.spec.server { ",server=on" } else { "" };
-        self.core.set_description(format!("{state}{}{server}", self.spec.address));
+        let ends = connection.filter(|_| matches!(self.spec.address, Address::Inet { .. })).and_then(|fd| {
+            let address = |any: rustix::net::SocketAddrAny| std::net::SocketAddr::try_from(any).ok();
+            let near = address(rustix::net::getsockname(fd).ok()?)?;
+            let far = rustix::net::getpeername(fd).ok().flatten().and_then(address)?;
+            Some(format!("tcp:{near}{server} <-> {far}"))
+        });
+        self.core.set_description(ends.unwrap_or_else(|| format!("{state}{}{server}", self.spec.address)));
     }
 
     /// Takes a peer; waits for one when `blocking`.
@@ -172,6 +178,7 @@ impl Socket {
             let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
         }
         let Ok(output) = set_nonblocking(&fd).and_then(|()| duplicate(&fd)) else { return };
+        self.describe(Some(&fd));
         let fd = Arc::new(fd);
         let me = self.me.clone();
         let reader = FdReader::new(self.core.clone(), fd.clone(), move || {
@@ -182,7 +189,6 @@ impl Socket {
         reader.resume();
         let writer = FdWriter::new(self.core.handle.clone(), output);
         *self.connection.lock() = Some(Connection { fd, reader, writer });
-        self.describe(true);
         self.core.set_open(true);
     }
 
@@ -191,7 +197,7 @@ impl Socket {
         let Some(old) = self.connection.lock().take() else { return };
         old.reader.close();
         let _ = rustix::net::shutdown(&*old.fd, rustix::net::Shutdown::Both);
-        self.describe(false);
+        self.describe(None);
         self.core.set_open(false);
         old.writer.flush();
         drop(old);

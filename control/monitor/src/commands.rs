@@ -10,6 +10,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) machine: &'a dyn MachineControl,
     pub(crate) cpu: &'a mut usize,
     pub(crate) format: &'a mut Format,
+    /// The program ends: there is nothing more to ask.
+    pub(crate) ended: bool,
     /// Lines that were typed.
     pub(crate) history: &'a [String],
     pub(crate) out: &'a mut String,
@@ -272,6 +274,7 @@ fn stop(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
 fn quit(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
     none(args)?;
     scope.machine.quit();
+    scope.ended = true;
     Ok(())
 }
 

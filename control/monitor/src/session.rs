@@ -65,7 +65,8 @@ impl Monitor {
         }
     }
 
-    fn run(&self, state: &mut State, line: &str) {
+    /// Does what a line says; false when no other will follow.
+    fn run(&self, state: &mut State, line: &str) -> bool {
         let mut out = String::new();
         let (mut cpu, mut format) = (state.cpu, state.format);
         let history = state.readline.history();
@@ -73,12 +74,15 @@ impl Monitor {
             machine: &*self.machine,
             cpu: &mut cpu,
             format: &mut format,
+            ended: false,
             history: &history,
             out: &mut out,
         };
         commands::execute(&mut scope, line);
+        let ended = scope.ended;
         (state.cpu, state.format) = (cpu, format);
         self.show(state, out.as_bytes());
+        !ended
     }
 
     fn complete(&self, state: &mut State, text: &str) {
@@ -119,7 +123,9 @@ impl Handler for Monitor {
                 Edited::Nothing => {}
                 Edited::Complete(text) => self.complete(&mut state, &text),
                 Edited::Line(line) => {
-                    self.run(&mut state, &line);
+                    if !self.run(&mut state, &line) {
+                        return;
+                    }
                     let mut out = Vec::new();
                     state.readline.show_prompt(&mut out);
                     self.show(&mut state, &out);

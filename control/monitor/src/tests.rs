@@ -122,7 +122,7 @@ fn typing_is_echoed_as_qemu_echoes_it() {
     peer.send(b"qui");
     assert_eq!(peer.take_output(), b"q\x1b[K\x1b[Dqu\x1b[K\x1b[D\x1b[Dqui\x1b[K");
     peer.send(b"\x7f\t\r");
-    assert!(String::from_utf8_lossy(&peer.take_output()).ends_with("\r\n(qemu) "));
+    assert!(peer.take_output().ends_with(b"\r\n"));
     assert_eq!(*machine.calls.lock(), ["quit"]);
     peer.send(b"\x1b[A");
     assert_eq!(peer.take_output(), b"quit \x1b[K");

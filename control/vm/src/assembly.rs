@@ -161,7 +161,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         report::warn_report!("{warning}");
     }
 
-    firmware::load(plan, &board)?;
+    let rom = firmware::load(plan, &board)?;
     firmware::add_items(plan, &board.fw_cfg)?;
 
     let tree = DeviceTree::default();
@@ -203,6 +203,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         chardevs,
         links,
         tree,
+        drives: plan.drives.iter().map(|drive| drive.id.clone()).collect(),
+        rom,
         image,
         boot: plan.boot.clone(),
     }));

@@ -175,9 +175,10 @@ impl MachineControl for Control {
                 )
             }
             Topic::Irq => board.gsi.describe(),
-            Topic::Block | Topic::Roms => {
-                format!("info {topic:?} is not supported by this build")
-            }
+            Topic::Block => inspect::disks(&machine.drives, &machine.links, &machine.tree),
+            Topic::Roms => machine.rom.as_ref().map_or_else(String::new, |(name, size)| {
+                format!("addr={:016x} size=0x{size:06x} mem=rom name=\"{name}\"\n", (1_u64 << 32) - size)
+            }),
         }
     }
 

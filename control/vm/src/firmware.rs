@@ -20,13 +20,13 @@ fn find(plan: &Plan, name: &str) -> Option<PathBuf> {
     std::iter::once(own).chain(places.map(|dir| dir.join(name))).find(|path| path.is_file())
 }
 
-/// Puts firmware at the reset vector, unless a kernel is started directly.
+/// Puts firmware at the reset vector, unless a kernel is started directly; returns its name and size.
 ///
 /// # Errors
 /// There is no such image, or it is none.
-pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<(), Failed> {
+pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<Option<(String, u64)>, Failed> {
     let name = match (&plan.bios, &plan.kernel) {
-        (None, Some(_)) => return Ok(()),
+        (None, Some(_)) => return Ok(None),
         (Some(_), Some(_)) => {
             return Err(Failed::because("-bios together with -kernel is not supported by this build"));
         }
@@ -36,7 +36,9 @@ pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<(), Failed> {
     let refused = || Failed::because(format!("qemu: could not load PC BIOS '{name}'"));
     let path = find(plan, name).ok_or_else(refused)?;
     let image = std::fs::read(path).map_err(|_| refused())?;
-    board.memory.load_bios(&image).map_err(|_| refused())
+    board.memory.load_bios(&image).map_err(|_| refused())?;
+    let name = name.rsplit('/').next().unwrap_or(name).to_owned();
+    Ok(Some((name, image.len() as u64)))
 }
 
 /// `-fw_cfg`, in order.

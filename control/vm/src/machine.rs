@@ -2,6 +2,7 @@
 
 use crate::firmware::set_boot_order;
 use crate::image::Image;
+use crate::inspect;
 use crate::life::Life;
 use crate::vcpus::Vcpus;
 use chardev::Chardevs;
@@ -39,10 +40,13 @@ pub(crate) struct Machine {
     /// Character devices.
     pub(crate) chardevs: Arc<Chardevs>,
     /// Back ends and objects by name.
-    #[expect(dead_code, reason = "for the devices of the command line")]
     pub(crate) links: Arc<Links>,
     /// Devices made by `-device` and their places.
     pub(crate) tree: DeviceTree,
+    /// Ids of the drives, in order.
+    pub(crate) drives: Vec<String>,
+    /// The firmware's name and size.
+    pub(crate) rom: Option<(String, u64)>,
     /// What is booted without firmware.
     pub(crate) image: Option<Image>,
     /// The order of boot drives.
@@ -69,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) chardevs: Arc<Chardevs>,
     pub(crate) links: Arc<Links>,
     pub(crate) tree: DeviceTree,
+    pub(crate) drives: Vec<String>,
+    pub(crate) rom: Option<(String, u64)>,
     pub(crate) image: Option<Image>,
     pub(crate) boot: cmdline::Boot,
 }
@@ -88,6 +94,8 @@ impl Machine {
             chardevs,
             links,
             tree,
+            drives,
+            rom,
             image,
             boot,
         } = parts;
@@ -104,6 +112,8 @@ impl Machine {
             chardevs,
             links,
             tree,
+            drives,
+            rom,
             image,
             boot,
             resets: AtomicU32::new(0),
@@ -176,6 +186,10 @@ impl Machine {
                 self.set_memory_types(&mut state);
             }
             state.tsc_offset = host.wrapping_neg();
+            if report::log::enabled(report::log::Item::CpuReset) {
+                let registers = self.vcpus.with(index, |vcpu| inspect::dump(vcpu.state(), true));
+                report::log_item!(CpuReset, "CPU Reset (CPU {index})\n{}", registers.unwrap_or_default());
+            }
             self.vcpus.with(index, |vcpu| vcpu.set_state(&state));
         }
         // A machine that stands starts its counters when it goes on.
