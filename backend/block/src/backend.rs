@@ -32,6 +32,8 @@ pub struct BlockBackend {
     start: u64,
     /// The format was guessed: block 0 must not come to look like another format.
     probed: bool,
+    /// What lies below is read-only, though this is not said to be.
+    stuck: bool,
     used: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl BlockBackend {
         };
         // What the lower node does to requests holds for the upper one's too.
         let mut options = options.clone();
+        let stuck = below.options.read_only && !options.read_only;
         options.read_only |= below.options.read_only;
         options.cache.no_flush |= below.options.cache.no_flush;
         if below.options.discard == Discard::Ignore {
@@ -84,7 +87,8 @@ impl BlockBackend {
             options.detect_zeroes = below.options.detect_zeroes;
         }
         options.file.clone_from(&below.options.file);
-        Self::over(name, below.file.clone(), &options, below.start, Some(below.size)).map(Arc::new)
+        let disk = Self::over(name, below.file.clone(), &options, below.start, Some(below.size))?;
+        Ok(Arc::new(Self { stuck, ..disk }))
     }
 
     /// A disk in `file`: at `start` in a range of `whole` bytes (`None`: up to the end of the file) as the options say.
@@ -126,6 +130,7 @@ impl BlockBackend {
             size,
             start: start + offset,
             probed: false,
+            stuck: false,
             used: AtomicBool::new(false),
         })
     }
@@ -158,7 +163,16 @@ impl BlockBackend {
     /// Another device or process uses the image: QEMU's texts.
     pub fn claim(&self, writable: bool, share_rw: bool) -> Result<(), BlockError> {
         if self.used.load(Ordering::SeqCst) {
-            return Err(BlockError(format!("Drive '{}' is already in use by another device", self.name)));
+            let why = if self.options.automatic {
+                "because it has been automatically connected to another device (did you need 'if=none' in the \
+                 drive options?)"
+            } else {
+                "by another device"
+            };
+            return Err(BlockError(format!("Drive '{}' is already in use {why}", self.name)));
+        }
+        if self.stuck && writable {
+            return Err(BlockError("Block node is read-only".to_owned()));
         }
         self.file.claim(&self.name, writable && !self.options.read_only, share_rw)?;
         self.used.store(true, Ordering::SeqCst);

@@ -133,6 +133,8 @@ pub struct BlockOptions {
     pub offset: u64,
     /// Size of the disk; `None`: the rest of the file.
     pub size: Option<u64>,
+    /// A device is made for it without being asked for (`if=virtio`).
+    pub automatic: bool,
     /// Policy for reads, unless the device has one.
     pub read_error: OnError,
     /// Policy for writes, unless the device has one.
@@ -153,6 +155,7 @@ impl Default for BlockOptions {
             detect_zeroes: DetectZeroes::Off,
             offset: 0,
             size: None,
+            automatic: false,
             read_error: OnError::Report,
             write_error: OnError::Enospc,
         }
@@ -243,6 +246,21 @@ pub(crate) const UNBUILT_FORMATS: &[&str] = &[
     "vvfat",
 ];
 
+/// Refuses names that are not those of files: `nbd:...`, `json:...`. A colon behind a slash is part of a path.
+fn check_protocol(name: &str) -> Result<(), BlockError> {
+    let Some((protocol, _)) = name.split_once(':').filter(|(protocol, _)| !protocol.contains('/')) else {
+        return Ok(());
+    };
+    let known = ["json", "fat", "nbd+unix", "nbd+tcp", "rbd", "sheepdog", "gluster", "gluster+unix", "fd"];
+    match protocol {
+        "file" => Ok(()),
+        _ if UNBUILT_FORMATS.contains(&protocol) || known.contains(&protocol) => {
+            Err(BlockError(format!("protocol '{protocol}' is not supported by this build")))
+        }
+        _ => Err(BlockError(format!("Unknown protocol '{protocol}'"))),
+    }
+}
+
 /// Checks that the format is one that is built.
 pub(crate) fn check_format(name: &str) -> Result<(), BlockError> {
     match name {
@@ -310,7 +328,11 @@ impl DriveOptions {
             interface,
             index: None,
             bus: None,
-            image: BlockOptions { auto_read_only: true, ..BlockOptions::default() },
+            image: BlockOptions {
+                auto_read_only: true,
+                automatic: interface == Interface::Virtio,
+                ..BlockOptions::default()
+            },
         };
         if get("index").is_some() && (get("bus").is_some() || get("unit").is_some()) {
             return Err(BlockError("index cannot be used with bus and unit".to_owned()));
@@ -328,7 +350,15 @@ impl DriveOptions {
         if get("format").is_some() && get("driver").is_some() {
             return Err(BlockError("Cannot specify both 'driver' and 'format'".to_owned()));
         }
-        if image.file.is_none() && (image.format.is_some() || this.node_name.is_some() || !rest.is_empty()) {
+        if get("file").is_some_and(|file| !file.is_empty()) && get("file.filename").is_some() {
+            return Err(BlockError(
+                "Can't specify 'file' and 'filename' options at the same time".to_owned(),
+            ));
+        }
+        if image.file.is_none() && image.format.is_some() {
+            return Err(BlockError("A block device must be specified for \"file\"".to_owned()));
+        }
+        if image.file.is_none() && (this.node_name.is_some() || !rest.is_empty()) {
             return Err(BlockError("Must specify either driver or file".to_owned()));
         }
         if let Some((key, value)) = rest.iter().find(|(key, _)| is_known(key)) {
@@ -352,14 +382,21 @@ impl DriveOptions {
             "node-name" => self.node_name = Some(value.to_owned()),
             "index" | "unit" => self.index = Some(number(key, value)?),
             "bus" => self.bus = Some(number(key, value)?),
-            "file" | "file.filename" => image.file = Some(value.to_owned()).filter(|path| !path.is_empty()),
+            "file" => {
+                check_protocol(value)?;
+                image.file = Some(value.to_owned()).filter(|path| !path.is_empty());
+            }
+            "file.filename" => image.file = Some(value.to_owned()).filter(|path| !path.is_empty()),
             "file.driver" => {
                 if value != "file" {
                     check_format(value)
                         .and(Err(BlockError(format!("'{key}={value}' is not supported by this build"))))?;
                 }
             }
-            "file.locking" | "locking" => image.locking = locking(key, value)?,
+            "file.locking" | "locking" => {
+                image.locking = locking(key, value)
+                    .map_err(|_| BlockError(format!("invalid parameter value: {value}")))?;
+            }
             "format" | "driver" => image.format = Some(value.to_owned()),
             "readonly" | "read-only" => image.read_only = on_off("read-only", value)?,
             "auto-read-only" => image.auto_read_only = on_off(key, value)?,
@@ -456,6 +493,8 @@ mod tests {
             ("media", "foo", "'foo' invalid media"),
             ("if", "foo", "unsupported bus type 'foo'"),
             ("index", "x", "Parameter 'index' expects a number"),
+            ("file", "foo:x", "Unknown protocol 'foo'"),
+            ("file", "nbd:x:1", "protocol 'nbd' is not supported by this build"),
         ] {
             let pairs = [("file", "x"), ("if", "none"), (key, value)];
             assert_eq!(DriveOptions::parse(&pairs).expect_err(key).0, text);

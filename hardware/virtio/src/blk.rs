@@ -531,6 +531,13 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0100, vectors, Arc::new(blk))?)
 }
 
+/// Properties of the forms whose name says which interfaces there are.
+fn fixed() -> Box<dyn Properties> {
+    let mut properties = Box::<BlkProperties>::default();
+    properties.virtio.mode.fix();
+    properties
+}
+
 /// `virtio-blk-pci` and its two forms.
 pub static BLK_SPECS: [DeviceSpec; 3] = [
     DeviceSpec {
@@ -550,7 +557,7 @@ pub static BLK_SPECS: [DeviceSpec; 3] = [
         bus: "PCI",
         category: Category::Storage,
         user_creatable: true,
-        properties: || Box::<BlkProperties>::default(),
+        properties: fixed,
         realize: |p, s| realize("virtio-blk-pci-non-transitional", Family::NonTransitional, p, s),
     },
     DeviceSpec {
@@ -560,7 +567,7 @@ pub static BLK_SPECS: [DeviceSpec; 3] = [
         bus: "PCI",
         category: Category::Storage,
         user_creatable: true,
-        properties: || Box::<BlkProperties>::default(),
+        properties: fixed,
         realize: |p, s| realize("virtio-blk-pci-transitional", Family::Transitional, p, s),
     },
 ];

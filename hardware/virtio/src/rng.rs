@@ -202,6 +202,13 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x00ff, 2, Arc::new(rng))?)
 }
 
+/// Properties of the forms whose name says which interfaces there are.
+fn fixed() -> Box<dyn Properties> {
+    let mut properties = Box::<RngProperties>::default();
+    properties.virtio.mode.fix();
+    properties
+}
+
 /// `virtio-rng-pci` and its two forms.
 pub static RNG_SPECS: [DeviceSpec; 3] = [
     DeviceSpec {
@@ -221,7 +228,7 @@ pub static RNG_SPECS: [DeviceSpec; 3] = [
         bus: "PCI",
         category: Category::Misc,
         user_creatable: true,
-        properties: || Box::<RngProperties>::default(),
+        properties: fixed,
         realize: |p, s| realize("virtio-rng-pci-non-transitional", Family::NonTransitional, p, s),
     },
     DeviceSpec {
@@ -231,7 +238,7 @@ pub static RNG_SPECS: [DeviceSpec; 3] = [
         bus: "PCI",
         category: Category::Misc,
         user_creatable: true,
-        properties: || Box::<RngProperties>::default(),
+        properties: fixed,
         realize: |p, s| realize("virtio-rng-pci-transitional", Family::Transitional, p, s),
     },
 ];

@@ -458,6 +458,14 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0780, vectors, Arc::new(serial))?)
 }
 
+/// Properties of the forms whose name says which interfaces there are.
+fn fixed() -> Box<dyn Properties> {
+    let mut properties = Box::<SerialProperties>::default();
+    properties.virtio.vectors = VECTORS;
+    properties.virtio.mode.fix();
+    properties
+}
+
 const fn spec(name: &'static str, aliases: &'static [&'static str], realize: qdev::Realize) -> DeviceSpec {
     DeviceSpec {
         name,
@@ -466,7 +474,7 @@ const fn spec(name: &'static str, aliases: &'static [&'static str], realize: qde
         bus: "PCI",
         category: Category::Input,
         user_creatable: true,
-        properties,
+        properties: if aliases.is_empty() { fixed } else { properties },
         realize,
     }
 }

@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use guestmem::{IoHandler, IoRules, Region};
 use parking_lot::Mutex;
 use pci::{Address, BarKind, FunctionBuilder, Ids, MsixLayout, PciFunction, PciHooks, PciSlot};
-use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties, PropertyField as _};
+use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties, PropertyField, PropertyInfo};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -52,6 +52,37 @@ pub enum Family {
     NonTransitional,
 }
 
+/// The choice of interfaces, for device types that leave it open.
+#[derive(Default)]
+pub struct Mode {
+    legacy: LegacyMode,
+    fixed: bool,
+}
+
+/// The choice itself.
+#[derive(Properties)]
+struct LegacyMode {
+    /// on/off/auto
+    disable_legacy: OnOffAuto,
+    #[prop(default = false)]
+    disable_modern: bool,
+}
+
+impl Mode {
+    /// The device type's name says which interfaces there are: there is nothing to choose.
+    pub fn fix(&mut self) {
+        self.fixed = true;
+    }
+}
+
+impl Properties for Mode {
+    fn visit(&mut self, visitor: &mut dyn FnMut(&'static PropertyInfo, &mut dyn PropertyField)) {
+        if !self.fixed {
+            self.legacy.visit(visitor);
+        }
+    }
+}
+
 /// The properties of every virtio device on PCI.
 #[derive(Properties)]
 pub struct VirtioProperties {
@@ -60,13 +91,11 @@ pub struct VirtioProperties {
     /// on/off
     #[prop(default = false)]
     pub multifunction: bool,
-    /// on/off/auto
-    pub disable_legacy: OnOffAuto,
-    #[prop(default = false)]
-    #[expect(missing_docs, reason = "the doc comment would be the help text, and QEMU has none")]
-    pub disable_modern: bool,
+    /// Which interfaces there are.
+    #[prop(flatten)]
+    pub mode: Mode,
     #[prop(default = u32::MAX)]
-    #[expect(missing_docs, reason = "as above")]
+    #[expect(missing_docs, reason = "the doc comment would be the help text, and QEMU has none")]
     pub vectors: u32,
     /// on/off
     #[prop(default = true, name = "indirect_desc")]
@@ -170,11 +199,11 @@ impl VirtioPci {
         device: Arc<dyn VirtioDevice>,
     ) -> Result<Arc<Self>, DeviceError> {
         let legacy = match family {
-            Family::Generic => properties.disable_legacy != OnOffAuto::On,
+            Family::Generic => properties.mode.legacy.disable_legacy != OnOffAuto::On,
             Family::Transitional => true,
             Family::NonTransitional => false,
         };
-        let modern = !properties.disable_modern || family != Family::Generic;
+        let modern = !properties.mode.legacy.disable_modern || family != Family::Generic;
         if !legacy && !modern {
             return Err(DeviceError::new(
                 "device cannot work as neither modern nor legacy mode is enabled\nSet either disable-modern or \

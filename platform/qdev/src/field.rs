@@ -198,13 +198,12 @@ impl PropertyField for Size {
                 let number = parse_int(digits).and_then(|n| u64::try_from(n).ok());
                 number.zip(shift).and_then(|(n, s)| n.checked_mul(1 << s))
             }
-            other => u64::try_from(integer(name, other, "size")?).ok(),
+            Input::Int(number) => u64::try_from(*number).ok(),
+            Input::Str(_) | Input::Bool(_) => None,
         };
-        self.0 = bytes.ok_or_else(|| {
-            format!(
-                "Parameter '{name}' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E \
-                 means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
-            )
+        self.0 = bytes.ok_or_else(|| match value {
+            Input::Text(_) => format!("Parameter '{name}' expects size"),
+            _ => format!("Parameter '{name}' expects uint64"),
         })?;
         Ok(())
     }
@@ -229,6 +228,9 @@ impl<T: Enumeration> PropertyField for T {
         T::TYPE
     }
     fn set(&mut self, _owner: &str, name: &str, value: &Input<'_>) -> Result<(), String> {
+        if let Input::Int(_) | Input::Bool(_) = value {
+            return Err(format!("Invalid parameter type for '{name}', expected: string"));
+        }
         let text = value.text();
         let found = T::VALUES.iter().find(|(known, _)| *known == text);
         *self = found.ok_or_else(|| format!("Parameter '{name}' does not accept value '{text}'"))?.1;

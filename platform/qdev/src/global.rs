@@ -38,6 +38,17 @@ fn is_a(spec: &DeviceSpec, driver: &str) -> bool {
     }
 }
 
+/// The name of a property's type.
+fn type_of(properties: &mut dyn Properties, name: &str) -> Option<&'static str> {
+    let mut found = None;
+    properties.visit(&mut |info, field| {
+        if info.name == name {
+            found = Some(field.type_name());
+        }
+    });
+    found
+}
+
 impl Globals {
     /// The list.
     pub fn new(entries: Vec<Global>) -> Self {
@@ -54,7 +65,16 @@ impl Globals {
             self.used.lock()[index] = true;
             let Global { driver, property, value } = global;
             crate::set(properties, spec.name, property, &Input::Text(value)).map_err(|error| {
-                DeviceError(format!("can't apply global {driver}.{property}={value}: {error}"))
+                // QEMU reads these with another parser, which names the width that it reads with.
+                let width = match type_of(properties, property) {
+                    Some(name) if name.starts_with("uint") => "uint64",
+                    _ => "int64",
+                };
+                let text = match error.0.strip_suffix("expects integer") {
+                    Some(start) => format!("{start}expects {width}"),
+                    None => error.0,
+                };
+                DeviceError(format!("can't apply global {driver}.{property}={value}: {text}"))
             })?;
         }
         Ok(())
