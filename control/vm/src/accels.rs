@@ -3,9 +3,11 @@
 use crate::Failed;
 use accel::Accelerator;
 use cmdline::Accel;
+use kvm::{Kvm, OpenError};
 use report::error_report;
-use std::fs::OpenOptions;
 use std::io;
+use x86::features::FeatureSet;
+use x86::models::HostCpu;
 
 /// The C library's text for an error, without Rust's number.
 pub(crate) fn reason(error: &io::Error) -> String {
@@ -13,24 +15,44 @@ pub(crate) fn reason(error: &io::Error) -> String {
     text.rfind(" (os error").map_or(text.clone(), |at| text[..at].to_owned())
 }
 
+/// Physical address bits of processors made in software.
+const SOFTWARE_PHYS_BITS: u32 = 40;
+
+/// An accelerator, and what processors it makes.
+pub(crate) struct Chosen {
+    pub(crate) accelerator: Box<dyn Accelerator>,
+    /// The features that guests can be shown.
+    pub(crate) features: FeatureSet,
+    /// The host's processor, if guests can be shown it.
+    pub(crate) host: Option<HostCpu>,
+    /// Width of physical addresses.
+    pub(crate) phys_bits: u32,
+}
+
 /// Tries the accelerators in order. Each failure is told as QEMU tells it; `failed`: one has failed before.
 ///
 /// # Errors
 /// None works; everything has been said.
-pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Box<dyn Accelerator>, Failed> {
+pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Failed> {
     for accel in wanted {
-        let opened: Result<Box<dyn Accelerator>, String> = match accel.name.as_str() {
-            "tcg" => Ok(Box::new(engine::Tcg::new())),
-            "kvm" => kvm().map_err(|text| format!("failed to initialize kvm: {text}")),
+        let opened = match accel.name.as_str() {
+            "tcg" => Ok(tcg()),
+            "kvm" => {
+                if let Some(value @ ("on" | "split")) = accel.kernel_irqchip.as_deref() {
+                    let text = format!("kernel_irqchip={value} is not supported by this build");
+                    return Err(Failed::because(text));
+                }
+                kvm().map_err(|text| format!("failed to initialize kvm: {text}"))
+            }
             other => Err(format!("invalid accelerator {other}")),
         };
         match opened {
-            Ok(accelerator) => {
+            Ok(chosen) => {
                 if failed {
-                    let name = accelerator.name();
+                    let name = chosen.accelerator.name();
                     error_report!("falling back to {}", if name == "kvm" { "KVM" } else { name });
                 }
-                return Ok(accelerator);
+                return Ok(chosen);
             }
             Err(text) => {
                 let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
@@ -42,15 +64,30 @@ pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Box<dyn Accel
     Err(Failed::told())
 }
 
-fn kvm() -> Result<Box<dyn Accelerator>, String> {
-    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        // The line has no program name in QEMU either, and tools look for it.
-        Err(error) => {
-            eprintln!("Could not access KVM kernel module: {}", reason(&error));
-            Err(reason(&error))
-        }
-        Ok(_) => Err("KVM is not supported by this build".to_owned()),
+fn tcg() -> Chosen {
+    Chosen {
+        accelerator: Box::new(engine::Tcg::new()),
+        features: engine::supported_features(),
+        host: None,
+        phys_bits: SOFTWARE_PHYS_BITS,
     }
+}
+
+fn kvm() -> Result<Chosen, String> {
+    let kvm = Kvm::open().map_err(|error| match error {
+        // The line has no program name in QEMU either, and tools look for it.
+        OpenError::Access(error) => {
+            eprintln!("Could not access KVM kernel module: {}", reason(&error));
+            reason(&error)
+        }
+        OpenError::Unusable(text) => text,
+    })?;
+    Ok(Chosen {
+        features: kvm.supported_features(),
+        host: Some(kvm.host_cpu()),
+        phys_bits: kvm.phys_bits(),
+        accelerator: Box::new(kvm),
+    })
 }
 
 #[cfg(test)]
@@ -63,7 +100,10 @@ mod tests {
 
     #[test]
     fn the_first_that_works_is_taken() {
-        assert_eq!(choose(&[accel("foo"), accel("tcg")], false).map(|a| a.name()).ok(), Some("tcg"));
-        assert_eq!(choose(&[accel("foo")], false).map(|a| a.name()).err(), Some(Failed::told()));
+        assert_eq!(
+            choose(&[accel("foo"), accel("tcg")], false).map(|c| c.accelerator.name()).ok(),
+            Some("tcg")
+        );
+        assert_eq!(choose(&[accel("foo")], false).map(|c| c.accelerator.name()).err(), Some(Failed::told()));
     }
 }

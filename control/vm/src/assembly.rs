@@ -1,6 +1,6 @@
 //! From a plan to a machine, and its main loop.
 
-use crate::accels;
+use crate::accels::{self, Chosen};
 use crate::chars;
 use crate::control::Control;
 use crate::devices;
@@ -26,9 +26,6 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 use x86::models::Topology;
-
-/// Bits of a physical address.
-const PHYS_BITS: u32 = 40;
 
 /// Why there is no machine. Without a text the user has been told already.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,10 +112,10 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     chars::create(plan, &chardevs)?;
     drives::create(plan, &links)?;
 
-    let accelerator = accels::choose(&plan.accels, plan.accel_failed)?;
-    let config = x86::models::parse(plan.cpu.as_deref().unwrap_or("qemu64"))?;
+    let Chosen { accelerator, features, host, phys_bits } = accels::choose(&plan.accels, plan.accel_failed)?;
+    let config = x86::models::parse_on(plan.cpu.as_deref().unwrap_or("qemu64"), host.as_ref())?;
     let topology = topology(plan);
-    let realized = config.realize(&engine::supported_features(), topology, PHYS_BITS)?;
+    let realized = config.realize(&features, topology, phys_bits)?;
     let amd = config.vendor == "AuthenticAMD";
     let image = Image::open(plan, realized.features.has("lm"))?;
     let mut serials = Vec::new();
@@ -136,7 +133,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let possible = plan.smp.map_or(1, |smp| smp.max_cpus);
     config.apic_ids = (0..possible).map(|index| topology.apic_id(index)).collect();
     config.amd = amd;
-    config.phys_bits = PHYS_BITS as u8;
+    config.phys_bits = u8::try_from(phys_bits).unwrap_or(u8::MAX);
     config.tsc_deadline = realized.features.has("tsc-deadline");
     config.x2apic = realized.features.has("x2apic");
     config.serials = serials;

@@ -32,6 +32,11 @@ pub struct CpuidTable {
 const INDEXED: [u32; 8] = [4, 7, 0xb, 0xd, 0x12, 0x14, 0x24, 0x8000_001d];
 
 impl CpuidTable {
+    /// Whether the answer of `function` depends on ECX.
+    pub fn is_indexed(function: u32) -> bool {
+        INDEXED.contains(&function)
+    }
+
     /// The leaf for `function` (EAX) and `index` (ECX); zeros when there is none. A function above the highest leaf of
     /// its range answers as the highest basic leaf does (SDM vol. 2, CPUID).
     pub fn read(&self, function: u32, index: u32) -> Leaf {

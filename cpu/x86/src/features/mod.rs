@@ -1,5 +1,6 @@
 //! CPUID features by name: one bit each of a CPUID word (or of a feature MSR).
 
+use crate::cpuid::Leaf;
 use std::sync::OnceLock;
 
 /// How many words [`FeatureSet`] has.
@@ -100,6 +101,28 @@ impl FeatureSet {
         Some(set)
     }
 
+    /// The named features that CPUID shows; `read` is called with leaf and subleaf. Those of MSRs stay out.
+    pub fn from_cpuid(read: impl Fn(u32, u32) -> Leaf) -> Self {
+        let hex = |text: &str| u32::from_str_radix(text, 16).ok();
+        Self(std::array::from_fn(|index| {
+            let word = &words()[index];
+            let mut parts = word.key.split('.');
+            let (Some(function), Some(register)) = (parts.next().and_then(hex), parts.next_back()) else {
+                return 0;
+            };
+            let leaf = read(function, parts.next().and_then(hex).unwrap_or(0));
+            let bits = match register {
+                "EAX" => leaf.eax,
+                "EBX" => leaf.ebx,
+                "ECX" => leaf.ecx,
+                _ => leaf.edx,
+            };
+            let named =
+                (0..32).filter(|&bit| !word.names[bit].is_empty()).fold(0, |mask, bit| mask | 1 << bit);
+            bits & named
+        }))
+    }
+
     /// Puts one in.
     pub fn insert(&mut self, feature: Feature) {
         self.0[usize::from(feature.word)] |= 1 << feature.bit;
@@ -161,6 +184,18 @@ mod tests {
         for (alias, _) in ALIASES {
             assert!(Feature::find(alias).is_some(), "{alias}");
         }
+    }
+
+    #[test]
+    fn cpuid_is_read_by_leaf_and_register() {
+        let set = FeatureSet::from_cpuid(|function, index| match (function, index) {
+            (1, 0) => Leaf { edx: 1, ecx: 1 << 28, ..Leaf::default() },
+            (7, 0) => Leaf { ebx: 1 << 5, ..Leaf::default() },
+            // Bit 20 has no name.
+            (0xd, 1) => Leaf { eax: 1 << 3 | 1 << 20, ..Leaf::default() },
+            _ => Leaf::default(),
+        });
+        assert_eq!(set, FeatureSet::from_names("fpu avx avx2 xsaves").unwrap());
     }
 
     #[test]

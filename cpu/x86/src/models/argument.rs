@@ -73,6 +73,27 @@ pub struct CpuConfig {
     pub tsc_frequency: Option<u64>,
     /// What to print before the machine starts.
     pub warnings: Vec<String>,
+    /// Whose features are missing where some are: `TCG`, or the host.
+    pub provider: &'static str,
+}
+
+/// The host's processor, where the accelerator shows guests its features.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCpu {
+    /// Vendor, 12 characters.
+    pub vendor: String,
+    /// Family, extended family added.
+    pub family: u32,
+    /// Model, extended model included.
+    pub model: u32,
+    /// Stepping.
+    pub stepping: u32,
+    /// The brand string.
+    pub model_id: String,
+    /// Highest basic leaf.
+    pub level: u32,
+    /// Highest extended leaf.
+    pub xlevel: u32,
 }
 
 /// What came of a configuration: the CPUID table, the features behind it, and warnings.
@@ -86,16 +107,24 @@ pub struct Realized {
     pub warnings: Vec<String>,
 }
 
-/// Reads the argument of `-cpu`.
+/// Reads the argument of `-cpu`, for processors made in software.
 ///
 /// # Errors
 /// QEMU's message: an unknown model or property, a value out of range.
 pub fn parse(argument: &str) -> Result<CpuConfig, String> {
+    parse_on(argument, None)
+}
+
+/// Reads the argument of `-cpu`, for an accelerator that runs guests on the processor `host` (KVM).
+///
+/// # Errors
+/// QEMU's message: an unknown model or property, a value out of range.
+pub fn parse_on(argument: &str, host: Option<&HostCpu>) -> Result<CpuConfig, String> {
     let (name, options) = argument.split_once(',').unwrap_or((argument, ""));
     if name.is_empty() {
         return Err("-cpu option cannot be empty".to_owned());
     }
-    let mut config = base(name)?;
+    let mut config = base(name, host)?;
     let kind = format!("{name}-x86_64-cpu");
     let (mut added, mut removed, mut assigned) = (Vec::new(), Vec::new(), Vec::new());
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -130,7 +159,7 @@ pub fn parse(argument: &str) -> Result<CpuConfig, String> {
 }
 
 /// The configuration of a model without options.
-fn base(name: &str) -> Result<CpuConfig, String> {
+fn base(name: &str, host: Option<&HostCpu>) -> Result<CpuConfig, String> {
     let mut config = CpuConfig {
         name: name.to_owned(),
         vendor: "AuthenticAMD".to_owned(),
@@ -158,7 +187,17 @@ fn base(name: &str) -> Result<CpuConfig, String> {
         auto_level: true,
         tsc_frequency: None,
         warnings: Vec::new(),
+        provider: if host.is_some() { "host" } else { "TCG" },
     };
+    if let ("max" | "host", Some(host)) = (name, host) {
+        config.max = true;
+        host.vendor.clone_into(&mut config.vendor);
+        (config.family, config.model, config.stepping) = (host.family, host.model, host.stepping);
+        host.model_id.clone_into(&mut config.model_id);
+        (config.min_level, config.min_xlevel) = (host.level.min(0xd), host.xlevel.min(0x8000_0008));
+        config.host_phys_bits = true;
+        return Ok(config);
+    }
     match name {
         "max" => {
             config.max = true;
@@ -178,9 +217,10 @@ fn base(name: &str) -> Result<CpuConfig, String> {
             (config.min_level, config.min_xlevel) = (model.level, model.xlevel);
             config.phys_bits = model.phys_bits;
             config.features = model.features;
-            // QEMU's software CPU turns this off by default.
-            if let Some(vme) = Feature::find("vme") {
-                config.features.remove(vme);
+            // What QEMU turns off by default: on its software CPU, and under KVM.
+            let off: &[&str] = if host.is_some() { &["acpi", "monitor", "svm"] } else { &["vme"] };
+            for feature in off.iter().filter_map(|name| Feature::find(name)) {
+                config.features.remove(feature);
             }
             if let Some(hypervisor) = Feature::find("hypervisor") {
                 config.features.insert(hypervisor);
@@ -275,14 +315,16 @@ impl CpuConfig {
         }
         let mut warnings = self.warnings.clone();
         if self.check || self.enforce {
-            let text =
-                |feature: Feature| format!("TCG doesn't support requested feature: {}", feature.describe());
+            let text = |feature: Feature| {
+                format!("{} doesn't support requested feature: {}", self.provider, feature.describe())
+            };
             warnings.extend(hidden.iter().map(text));
         }
         if self.enforce && hidden.iter().next().is_some() {
             // QEMU prints the list before it gives up.
             let list: String = warnings.iter().map(|line| format!("warning: {line}\n")).collect();
-            return Err(format!("{list}TCG doesn't support requested features"));
+            let who = if self.provider == "host" { "Host" } else { self.provider };
+            return Err(format!("{list}{who} doesn't support requested features"));
         }
         let features = wanted.and(supported);
         let phys_bits = match (self.host_phys_bits, self.phys_bits) {

@@ -7,7 +7,7 @@ use crate::features::FeatureSet;
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
-pub use argument::{CpuConfig, parse};
+pub use argument::{CpuConfig, HostCpu, parse, parse_on};
 pub use leaves::Topology;
 
 /// One version of a named model.
