@@ -13,7 +13,6 @@ for n in 1 2; do
   ln -s $T/core/fileio_0/disk $P/lun/lun_0/disk
 done
 usleep 500000
-ln -s /lib/x86_64-linux-gnu /usr/lib/ 2>/dev/null
 A=/dev/sda B=/dev/sdb
 
 start() {

@@ -2,7 +2,7 @@
 //!
 //! * [`paths`], [`guests`]: where the programs and the guest systems are (`cargo xtask guests` fetches the latter);
 //! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
-//! * [`programs`]: dynamic programs for them;
+//! * [`programs`]: dynamic programs for them; [`reservations`]: what those send to disks;
 //! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
 //! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
@@ -20,6 +20,7 @@ pub mod monitor;
 pub mod paths;
 pub mod payload;
 pub mod programs;
+pub mod reservations;
 
 /// Ends the calling test early and says so on standard output, as `SKIPPED <test>: <reason>`.
 ///

@@ -538,3 +538,206 @@ fn rude_clients_hurt_nobody() {
     drop(helper.greeted());
     assert_eq!(helper.stop().0, Some(0));
 }
+
+#[test]
+fn a_silent_client_is_sent_away_and_an_idle_one_stays() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    let helper = Helper::start(&ours(), paths::scratch("pr_silent").join("s"), &[]);
+    let mut idle = helper.greeted();
+    let mut silent = helper.connect();
+    let begun = Instant::now();
+    // Its hello, and then the end.
+    assert_eq!(receive(&mut silent, 5), [0; 4]);
+    let after = begun.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&after), "{after:?}");
+    let null = File::open("/dev/null").unwrap();
+    send(&idle, &cdb(0x5e, 0, 8), &[null.as_raw_fd()]);
+    assert_eq!(receive(&mut idle, 104).len(), 104);
+    let (status, text) = helper.stop();
+    assert_eq!(status, Some(0));
+    assert!(text.contains("took too long"), "{text}");
+}
+
+/// A process that keeps connections; how many were let in.
+struct Holder(Child);
+
+impl Holder {
+    fn start(socket: &Path, number: usize, user: u32) -> (Self, usize) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pr-client"))
+            .arg(socket)
+            .args(["--user", &user.to_string(), "--hold", &number.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        (Self(child), line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn caps_by_process_by_user_and_in_total() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    if !Command::new("setpriv").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        skip!("needs setpriv to start a helper that cannot raise its limit");
+    }
+    let socket = paths::scratch("pr_caps").join("s");
+    let mut command = Command::new("sh");
+    // 64 descriptors are 20 clients: 10 of one process, 15 of one user other than root.
+    command.arg("-c").arg(format!(
+        "umask 0; ulimit -n 64; exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource '{}' -k '{}'",
+        ours().display(),
+        socket.display()
+    ));
+    let helper = Helper::spawn(command, socket.clone());
+    let folder = socket.parent().unwrap();
+    // The client must reach the socket as nobody.
+    for folder in folder.ancestors().filter(|f| f.starts_with(paths::target_dir())) {
+        let mode = fs::metadata(folder).unwrap().permissions().mode();
+        fs::set_permissions(folder, PermissionsExt::from_mode(mode | 0o011)).unwrap();
+    }
+    let (one, let_in) = Holder::start(&socket, 12, 65534);
+    assert_eq!(let_in, 10, "of one process");
+    let (two, let_in) = Holder::start(&socket, 8, 65534);
+    assert_eq!(let_in, 5, "of one user");
+    let (three, let_in) = Holder::start(&socket, 4, 65533);
+    assert_eq!(let_in, 4, "another user");
+    let before = ticks(helper.child.id());
+    let (four, let_in) = Holder::start(&socket, 4, 65533);
+    assert_eq!(let_in, 1, "in total");
+    assert!(ticks(helper.child.id()) - before <= 30, "waiting takes CPU time");
+    drop((one, two, three, four));
+    drop(helper.greeted());
+    let (status, text) = helper.stop();
+    assert_eq!(status, Some(0));
+    assert!(text.contains("Too many connections from process "), "{text}");
+}
+
+#[test]
+fn at_the_descriptor_limit_nothing_turns_in_circles() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    let helper = Helper::start(&ours(), paths::scratch("pr_limit").join("s"), &[]);
+    drop(helper.greeted());
+    // Below what the caps were made for, so that accepting itself fails.
+    let limited =
+        Command::new("prlimit").args(["--nofile=20", "--pid", &helper.child.id().to_string()]).status();
+    if !limited.is_ok_and(|status| status.success()) {
+        skip!("needs prlimit to limit the running helper");
+    }
+    let mut good = helper.greeted();
+    let many: Vec<_> = (0..40).map(|_| helper.connect()).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let before = ticks(helper.child.id());
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = ticks(helper.child.id()) - before;
+    assert!(spent <= 10, "{spent} ticks of CPU time in two idle seconds");
+    // With all descriptors taken there is none for a device either; once some are free, there is.
+    drop(many);
+    let null = File::open("/dev/null").unwrap();
+    send(&good, &cdb(0x5e, 0, 8), &[null.as_raw_fd()]);
+    assert_eq!(receive(&mut good, 104).len(), 104);
+    drop(helper.greeted());
+    assert_eq!(helper.stop().0, Some(0));
+}
+
+#[test]
+fn sixty_four_clients_get_alike() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    let helper = Helper::start(&ours(), paths::scratch("pr_fair").join("s"), &[]);
+    let mut streams: Vec<_> = (0..64).map(|_| helper.greeted()).collect();
+    let null = File::open("/dev/null").unwrap();
+    let end = Instant::now() + Duration::from_secs(3);
+    let mut counts: Vec<usize> = std::thread::scope(|scope| {
+        let workers: Vec<_> = streams
+            .iter_mut()
+            .map(|stream| {
+                let null = &null;
+                scope.spawn(move || {
+                    let mut count = 0;
+                    while Instant::now() < end {
+                        send(stream, &cdb(0x5e, 0, 8), &[null.as_raw_fd()]);
+                        assert_eq!(receive(stream, 104).len(), 104);
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    counts.sort_unstable();
+    assert!(counts[0] > 0 && counts[0] * 5 >= counts[32], "{counts:?}");
+    assert_eq!(helper.stop().0, Some(0));
+}
+
+#[test]
+fn memory_stays_bounded_with_hundreds_of_half_requests() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    let helper = Helper::start(&ours(), paths::scratch("pr_memory").join("s"), &[]);
+    let null = File::open("/dev/null").unwrap();
+    let clients: Vec<_> = (0..300)
+        .map(|_| {
+            let stream = helper.greeted();
+            send(&stream, &cdb(0x5f, 0, 8192)[..9], &[null.as_raw_fd()]);
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let resident = status(helper.child.id(), "VmRSS");
+    let kilobytes: u64 = resident.split(' ').next().unwrap().parse().unwrap();
+    assert!(kilobytes < 16 << 10, "{resident}");
+    drop(clients);
+    assert_eq!(helper.stop().0, Some(0));
+}
+
+#[test]
+fn the_socket_goes_or_stays_under_another_user() {
+    if !is_root() {
+        skip!("needs root: the helper drops privileges");
+    }
+    let folder = paths::scratch("pr_user");
+    let socket = folder.join("s");
+    let args = ["-u", "65534", "-g", "65534"];
+    // In root's folder it has to stay, without a word, and the next start replaces it.
+    for _ in 0..2 {
+        let helper = Helper::start(&ours(), socket.clone(), &args);
+        drop(helper.greeted());
+        let (status, text) = helper.stop();
+        assert_eq!((status, text.as_str()), (Some(0), ""));
+        assert!(socket.exists());
+    }
+    let helper = Helper::start(&ours(), socket.clone(), &[]);
+    assert_eq!(helper.stop().0, Some(0));
+    assert!(!socket.exists());
+    // In the user's own folder it goes.
+    let own = folder.join("own");
+    fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(65534), Some(65534)).unwrap();
+    for folder in own.ancestors().filter(|f| f.starts_with(paths::target_dir())) {
+        let mode = fs::metadata(folder).unwrap().permissions().mode();
+        fs::set_permissions(folder, PermissionsExt::from_mode(mode | 0o011)).unwrap();
+    }
+    let helper = Helper::start(&ours(), own.join("s"), &args);
+    drop(helper.greeted());
+    assert_eq!(helper.stop().0, Some(0));
+    assert!(!own.join("s").exists());
+}

@@ -8,6 +8,7 @@ use blackbox::{guests, or_skip, paths};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const CPU: &[&str] = &["-cpu", "max"];
 const LONG: Duration = Duration::from_secs(900);
 const MODULES: &[&str] = &[
     "configfs",
@@ -25,7 +26,11 @@ const MODULES: &[&str] = &[
 ];
 
 /// The programs of all scripts, in the test's folder.
-fn programs(folder: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
+fn programs(
+    folder: &Path,
+    tools: &Path,
+    more: impl FnOnce(&mut Programs) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
     let search: Vec<PathBuf> =
         ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib"].iter().map(|p| tools.join(p)).collect();
     let mut programs = Programs::new(folder.join("root"), &search)?;
@@ -39,6 +44,7 @@ fn programs(folder: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
     if original.exists() {
         programs.program(original, "original")?;
     }
+    more(&mut programs)?;
     programs.library(&tools.join("lib/libmpathpersist.so.0"))?;
     // Not where the loader looks, at first.
     let root = programs.folder().to_owned();
@@ -53,16 +59,20 @@ fn programs(folder: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Runs a script in a guest, and gives its sections.
-fn run(script: &str) -> Result<Vec<Section>, String> {
+fn run(
+    script: &str,
+    options: &[&str],
+    more: impl FnOnce(&mut Programs) -> anyhow::Result<()>,
+) -> Result<Vec<Section>, String> {
     let kernel = guests::kernel("cloud")?;
     let tools = guests::scsi_tools()?;
     let folder = paths::scratch(&blackbox::current_test());
     let initramfs = Initramfs::new(&kernel)
         .modules(MODULES)
-        .tree(programs(&folder, &tools).unwrap())
+        .tree(programs(&folder, &tools, more).unwrap())
         .script(include_str!("../guest/pr-common.sh"))
         .script(script);
-    blackbox::initramfs::run(&initramfs, &folder, &["-cpu", "max"], LONG)
+    blackbox::initramfs::run(&initramfs, &folder, options, LONG)
 }
 
 fn text<'a>(sections: &'a [Section], name: &str) -> &'a str {
@@ -84,7 +94,7 @@ const CONFLICT: [&str; 2] = ["18", "0/00/00"];
 
 #[test]
 fn reservations_through_two_nexuses() {
-    let found = or_skip!(run(include_str!("../guest/pr-nexuses.sh")));
+    let found = or_skip!(run(include_str!("../guest/pr-nexuses.sh"), CPU, |_| Ok(())));
     let direct = text(&found, "direct");
     for line in ["register A 0", "reserve A 0", "reserve B 24", "preempt 0", "release 0", "clear 0"] {
         assert!(direct.lines().any(|l| l == line), "{line}: {direct}");
@@ -140,7 +150,7 @@ fn reservations_through_two_nexuses() {
 
 #[test]
 fn multipath_with_the_distributions_library() {
-    let found = or_skip!(run(include_str!("../guest/pr-multipath.sh")));
+    let found = or_skip!(run(include_str!("../guest/pr-multipath.sh"), CPU, |_| Ok(())));
     assert!(text(&found, "by-hand").contains("hand: 0 32768 multipath"), "{}", text(&found, "by-hand"));
     let without = replies(text(&found, "without"));
     let (to_map, to_others): (Vec<&[&str; 4]>, Vec<&[&str; 4]>) =
@@ -195,11 +205,63 @@ fn multipath_with_the_distributions_library() {
 
 #[test]
 fn a_device_that_never_answers_does_not_keep_the_helper() {
-    let found = or_skip!(run(include_str!("../guest/pr-stuck.sh")));
+    let found = or_skip!(run(include_str!("../guest/pr-stuck.sh"), CPU, |_| Ok(())));
     let stuck = text(&found, "stuck");
     assert!(stuck.contains("socket gone\n"), "{stuck}");
     let after = stuck.lines().find_map(|l| l.strip_prefix("ended after ")).expect("an end");
     let seconds: u32 = after.split(' ').next().unwrap().parse().unwrap();
     assert!(seconds <= 5 && (after.ends_with("state Z") || after.ends_with("state ")), "{stuck}");
     assert!(stuck.contains("request on device 8:16 for process "), "{stuck}");
+}
+
+/// Adds the machine's own QEMU, with the firmware that it wants to see.
+fn add_qemu(programs: &mut Programs) -> anyhow::Result<()> {
+    let reference = blackbox::emulator::Emulator::reference().map_err(anyhow::Error::msg)?;
+    programs.program(&reference.program, "qemu")?;
+    programs.program(Path::new(env!("CARGO_BIN_EXE_qemu-scsi")), "qemu-scsi")?;
+    // Debian's has its accelerators apart.
+    let module = Path::new("/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so");
+    if module.exists() {
+        programs.file(module, "usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so")?;
+    }
+    programs.file(Path::new("/usr/share/seabios/bios-256k.bin"), "usr/share/qemu/bios-256k.bin")?;
+    programs.file(Path::new("/usr/share/qemu/kvmvapic.bin"), "usr/share/qemu/kvmvapic.bin")
+}
+
+#[test]
+fn a_real_qemu_through_a_helper_as_libvirt_starts_it() {
+    if !Path::new("/usr/share/seabios/bios-256k.bin").exists() {
+        blackbox::skip!("the machine has no firmware for its QEMU");
+    }
+    or_skip!(blackbox::emulator::Emulator::reference());
+    let options = ["-cpu", "max", "-m", "1024"];
+    let found = or_skip!(run(include_str!("../guest/pr-qemu.sh"), &options, add_qemu));
+    let text = text(&found, "emulator");
+    assert!(!text.contains("not listening yet"), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    for line in [
+        // From the other nexus: QEMU's key and ours, QEMU's reservation, and the socket's path is the one of the start.
+        "    0x33",
+        "    0x22",
+        "reserve B 24",
+        "same socket",
+        "exit 0",
+        "socket gone",
+        "machine 0",
+        // QEMU's own commands, the last of them through the second helper.
+        "in:0:2000 00 0/00/00 8:00000000",
+        "in:2:2000 00 0/00/00 8:ea010000",
+        "out:0:0:0:33:0 00 0/00/00 0:",
+        "in:0:2000 00 0/00/00 16:000000080000000000000033",
+        "out:1:1:33:0:0 00 0/00/00 0:",
+        "in:1:2000 00 0/00/00 24:0000001000000000000000330000000000010000",
+        "out:2:1:33:0:0 00 0/00/00 0:",
+        "in:1:2000 00 0/00/00 8:00000000",
+        "out:0:0:99:0:0 18 0/00/00 0:",
+        "out:1f:0:33:0:0 02 5/24/00 0:",
+        "in:1f:8 02 5/24/00 0:",
+        "out:3:0:33:0:0 00 0/00/00 0:",
+    ] {
+        assert!(lines.contains(&line), "{line}: {text}");
+    }
 }

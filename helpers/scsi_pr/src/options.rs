@@ -58,6 +58,7 @@ pub const PROGRAM: Program = Program {
     description: &[
         "Linux lets only privileged processes send SCSI persistent reservation commands. This helper sends them for virtual machines: an emulator connects to its socket and passes a command together with the descriptor of the device. The right to a device is the open descriptor, so whoever can connect can reserve only what they can open.",
         "After start the helper keeps no capability but CAP_SYS_RAWIO and runs in a sandbox: no new privileges, an allow-list of system calls with SG_IO as the only ioctl, and no access to the file system.",
+        "Commands to device-mapper multipath devices go to all paths, by libmpathpersist.so.0 if that is installed. A second process of the helper loads it when the first such device turns up; that process keeps CAP_SYS_ADMIN too, and can open files and devices. Persistence over the loss of paths needs reservation_key in multipath.conf, and multipathd. With --user that user must be able to open the paths and to talk to multipathd.",
         "A service manager may pass a listening Unix stream socket (socket activation); --socket cannot be given then.",
     ],
     sections: &[
@@ -74,7 +75,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
     ],
-    see_also: &["qemu(1)", "sg_persist(8)", "systemd.socket(5)"],
+    see_also: &["qemu(1)", "sg_persist(8)", "multipath.conf(5)", "mpathpersist(8)", "systemd.socket(5)"],
 };
 
 /// What start-up needs to know.

@@ -94,7 +94,18 @@ fn cpu_us(pid: u32) -> Result<f64> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 10_000.0)
 }
 
+/// Resident memory of the process that serves, and PSS and private dirty memory of it and its children.
 fn memory(pid: u32) -> Result<[u64; 3]> {
+    let mut memory = process_memory(pid)?;
+    for child in fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?.split_whitespace() {
+        let [_, shared, dirty] = process_memory(child.parse()?)?;
+        memory[1] += shared;
+        memory[2] += dirty;
+    }
+    Ok(memory)
+}
+
+fn process_memory(pid: u32) -> Result<[u64; 3]> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(name)).context("smaps_rollup")?;
