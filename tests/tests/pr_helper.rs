@@ -726,6 +726,7 @@ fn the_socket_goes_or_stays_under_another_user() {
         assert!(socket.exists());
     }
     let helper = Helper::start(&ours(), socket.clone(), &[]);
+    drop(helper.greeted());
     assert_eq!(helper.stop().0, Some(0));
     assert!(!socket.exists());
     // In the user's own folder it goes.

@@ -132,6 +132,13 @@ impl Table {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The oldest of the clients that have not said hello.
+    fn rudest(&self) -> Option<Arc<Connection>> {
+        let clients = self.clients();
+        let rude = clients.iter().filter(|c| !c.greeted.load(Ordering::Relaxed));
+        rude.min_by_key(|c| c.since).map(Arc::clone)
+    }
+
     fn remove(&self, connection: &Arc<Connection>) {
         self.clients().retain(|c| !Arc::ptr_eq(c, connection));
         self.left.notify_all();
@@ -141,6 +148,9 @@ impl Table {
         }
     }
 }
+
+/// How long a client may take for its hello when others wait for its place.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bytes of stack for a client's thread.
 const STACK: usize = 64 << 10;
@@ -167,10 +177,13 @@ pub fn serve(
     let mut paused_until: Option<Instant> = None;
     let Some(mut wake) = table.wake.as_ref() else { return Err(io::ErrorKind::InvalidInput.into()) };
     loop {
-        let full = !make_room(&table, limits);
+        let full = table.clients().len() >= limits.total;
         table.waiting.store(full || paused_until.is_some(), Ordering::Relaxed);
         // A client may have left between the look at the table and the flag.
-        let paused = (full && table.clients().len() >= limits.total) || paused_until.is_some();
+        let full = full && table.clients().len() >= limits.total;
+        // Of those that have not said hello one gives way, but only if somebody else waits.
+        let rude = if full { table.rudest() } else { None };
+        let paused = (full && rude.is_none()) || paused_until.is_some();
         let entry = |fd: &dyn AsRawFd, on: bool| libc::pollfd {
             fd: if on { fd.as_raw_fd() } else { -1 },
             events: libc::POLLIN,
@@ -197,6 +210,13 @@ pub fn serve(
         if entries[2].revents == 0 {
             continue;
         }
+        if let Some(rude) = rude {
+            if rude.since.elapsed() >= PATIENCE {
+                socket::shutdown(rude.socket(), libc::SHUT_RDWR);
+            }
+            paused_until = Some(Instant::now() + Duration::from_millis(100));
+            continue;
+        }
         match socket::accept(listener.as_fd()) {
             Ok(client) => {
                 let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -220,19 +240,6 @@ pub fn serve(
     closed();
     finish(&table, limits.grace);
     Ok(())
-}
-
-/// Whether another client may be accepted; sends the oldest one that has not said hello away when that helps.
-fn make_room(table: &Table, limits: Limits) -> bool {
-    let clients = table.clients();
-    if clients.len() < limits.total {
-        return true;
-    }
-    let rude = clients.iter().filter(|c| !c.greeted.load(Ordering::Relaxed)).min_by_key(|c| c.since);
-    if let Some(rude) = rude {
-        socket::shutdown(rude.socket(), libc::SHUT_RDWR);
-    }
-    false
 }
 
 /// Starts a client's thread, unless the client's user or process has too many already (then it is closed). Answers
