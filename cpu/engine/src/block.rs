@@ -4,7 +4,7 @@ use crate::cpu::Cpu;
 use crate::decode::{self, Mode};
 use crate::fault::Fault;
 use crate::insn::{Exec, Insn};
-use crate::mmu::{Access, Tlb};
+use crate::mmu::Access;
 use guestmem::PAGE_SIZE;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
 use std::collections::HashMap;
@@ -16,12 +16,32 @@ const MAX_INSNS: usize = 48;
 /// Instructions held before everything is dropped.
 const MAX_HELD: usize = 1 << 20;
 const JUMPS: usize = 1 << 13;
+/// Bytes of code that are looked at for one block.
+const WINDOW: usize = 256;
 
-/// A straight run of instructions within one page.
+/// A straight run of instructions: within one page, or one instruction across two.
 pub(crate) struct Block {
     pub(crate) insns: Box<[Insn]>,
+    /// Bytes of all its instructions.
+    bytes: u32,
     stamp: *const AtomicU32,
     stamp_value: u32,
+    second: Option<Second>,
+    unsettled: Option<Unsettled>,
+}
+
+/// Where an instruction goes on in another page.
+struct Second {
+    host: u64,
+    stamp: *const AtomicU32,
+    stamp_value: u32,
+}
+
+/// Another vCPU may still write the page unnoticed: the bytes are compared before the block runs.
+struct Unsettled {
+    ticket: u64,
+    host: u64,
+    source: Box<[u8]>,
 }
 
 impl Block {
@@ -36,8 +56,11 @@ impl Block {
 struct Jump {
     linear: u64,
     context: u64,
+    key: u64,
     block: *const Block,
 }
+
+const NO_JUMP: Jump = Jump { linear: 0, context: 0, key: 0, block: std::ptr::null() };
 
 #[derive(Default)]
 pub(crate) struct Mix(u64);
@@ -62,9 +85,8 @@ pub(crate) struct BlockCache {
     #[expect(clippy::vec_box, reason = "pointers to the blocks stay valid")]
     stale: Vec<Box<Block>>,
     jumps: Box<[Jump]>,
-    generation: u64,
     held: usize,
-    /// A block that is not kept: across pages, or not in RAM.
+    /// A block that is not kept.
     single: [Insn; 1],
 }
 
@@ -74,24 +96,39 @@ impl BlockCache {
         Self {
             map: HashMap::default(),
             stale: Vec::new(),
-            jumps: vec![Jump { linear: 0, context: 0, block: std::ptr::null() }; JUMPS].into(),
-            generation: 1,
+            jumps: vec![NO_JUMP; JUMPS].into(),
             held: 0,
             single: [none],
         }
     }
 
-    /// Forgets which linear address leads to which block.
-    pub(crate) fn unlink(&mut self) {
-        self.generation += 1;
-    }
-
     /// Drops every block. Not while one runs.
     pub(crate) fn clear(&mut self) {
+        self.jumps.fill(NO_JUMP);
         self.map.clear();
         self.stale.clear();
         self.held = 0;
-        self.unlink();
+    }
+}
+
+/// A page under watch.
+struct Watched {
+    stamp: *const AtomicU32,
+    value: u32,
+    /// The request to the other vCPUs that has to be carried out first; 0 when none has.
+    ticket: u64,
+}
+
+/// Copies code at the host address `from`, which lies within one page of RAM.
+fn copy_code(from: u64, to: &mut [u8]) {
+    let mut at = 0;
+    while at + 8 <= to.len() {
+        let word: u64 = crate::mmu::get((from as *mut u8).wrapping_add(at));
+        to[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        at += 8;
+    }
+    for (n, byte) in to.iter_mut().enumerate().skip(at) {
+        *byte = crate::mmu::get((from as *mut u8).wrapping_add(n));
     }
 }
 
@@ -111,27 +148,25 @@ impl Cpu {
     #[inline]
     pub(crate) fn find_block(&mut self) -> Result<*const [Insn], Fault> {
         let rip = self.state.rip;
-        let linear = if self.long {
-            rip
-        } else {
-            let cs = &self.state.seg[1];
-            if rip > cs.limit.into() {
-                return Err(Fault::gp(0));
-            }
-            rip.wrapping_add(cs.base) & 0xffff_ffff
-        };
+        let linear = if self.long { rip } else { rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff };
         let user = self.state.cpl == 3;
-        let context = self.blocks.generation << 8 | u64::from(self.bits) | u64::from(user);
+        let context = self.tlb.generation() << 8 | u64::from(self.bits) | u64::from(user);
         let slot = (linear ^ linear >> 13) as usize % JUMPS;
         let jump = self.blocks.jumps[slot];
         if jump.linear == linear && jump.context == context {
-            // SAFETY: blocks live until `clear`, which changes the generation.
+            // SAFETY: blocks live until `clear`, which empties the table.
             let block = unsafe { &*jump.block };
-            if block.is_valid() {
+            if block.is_valid() && self.within_limit(block.bytes) {
                 return Ok(&raw const *block.insns);
             }
         }
         self.find_block_slow(linear, context, slot, user)
+    }
+
+    /// Whether `bytes` bytes of code at RIP lie within the code segment.
+    #[inline(always)]
+    fn within_limit(&self, bytes: u32) -> bool {
+        self.long || self.state.rip + u64::from(bytes) <= u64::from(self.state.seg[1].limit) + 1
     }
 
     #[inline(never)]
@@ -142,103 +177,193 @@ impl Cpu {
         slot: usize,
         user: bool,
     ) -> Result<*const [Insn], Fault> {
+        if !self.within_limit(1) {
+            return Err(Fault::gp(0));
+        }
         let set = u8::from(!user);
-        let host = match self.exec_host(linear, set)? {
-            Ok(host) => host,
-            Err(physical) => {
-                let mut bytes = [0; 15];
-                for (n, b) in bytes.iter_mut().enumerate() {
-                    *b = self.physical_read(physical + n as u64, 1) as u8;
-                }
-                return Ok(self.single(&bytes));
-            }
-        };
+        let Ok(host) = self.exec_host(linear, set)? else { return self.uncached(linear, set) };
         let key = host | u64::from(self.bits) << 56;
+        let jump = self.blocks.jumps[slot];
+        if jump.linear == linear && jump.key == key {
+            // SAFETY: as in `find_block`.
+            let block = unsafe { &*jump.block };
+            if block.is_valid() && self.within_limit(block.bytes) {
+                self.blocks.jumps[slot].context = context;
+                return Ok(&raw const *block.insns);
+            }
+        }
         if let Some(block) = self.blocks.map.get(&key)
             && block.is_valid()
         {
             let block: *const Block = &raw const **block;
-            self.blocks.jumps[slot] = Jump { linear, context, block };
-            // SAFETY: as in `find_block`.
-            return Ok(unsafe { &raw const *(*block).insns });
+            if let Some(insns) = self.usable(block, linear, key, context, slot, set)? {
+                return Ok(insns);
+            }
         }
         if self.blocks.held > MAX_HELD {
             self.blocks.clear();
-            return self.find_block_slow(linear, self.blocks.generation << 8 | context & 0xff, slot, user);
         }
         // The page's code is watched before its bytes are read.
-        let Some((stamp, stamp_value)) = self.watch(host) else { return Err(Fault::restart()) };
-        let mut bytes = [0u8; PAGE_SIZE as usize];
-        let left = (PAGE_SIZE - (linear & 0xfff)) as usize;
-        for (n, b) in bytes[..left].iter_mut().enumerate() {
-            *b = crate::mmu::get((host as *mut u8).wrapping_add(n));
-        }
-        let insns = self.decode(&bytes[..left]);
+        let Some(watched) = self.watch(host) else { return Err(Fault::restart()) };
+        let left = ((PAGE_SIZE - (linear & 0xfff)) as usize).min(WINDOW);
+        let mut bytes = [0u8; WINDOW + 15];
+        copy_code(host, &mut bytes[..left]);
+        let mut source = left;
+        let mut insns = self.decode(&bytes[..left]);
+        let mut second = None;
         if insns.is_empty() {
             // The first instruction crosses into the next page.
-            let mut both = [0; 30];
-            both[..left].copy_from_slice(&bytes[..left]);
             let next = linear.wrapping_add(left as u64) & self.wrap();
-            match self.exec_host(next, set)? {
-                Ok(host) => {
-                    self.watch(host);
-                    for n in 0..15 {
-                        both[left + n] = crate::mmu::get((host as *mut u8).wrapping_add(n));
-                    }
-                }
-                Err(physical) => {
-                    for n in 0..15 {
-                        both[left + n] = self.physical_read(physical + n as u64, 1) as u8;
-                    }
-                }
+            let Ok(host) = self.exec_host(next, set)? else { return self.uncached(linear, set) };
+            let Some(watched) = self.watch(host) else { return Err(Fault::restart()) };
+            copy_code(host, &mut bytes[left..left + 15]);
+            source = left + 15;
+            insns = self.decode(&bytes[..source]);
+            insns.truncate(1);
+            if insns.is_empty() || watched.ticket != 0 {
+                return self.uncached(linear, set);
             }
-            return Ok(self.single(&both[..left + 15]));
+            second = Some(Second { host, stamp: watched.stamp, stamp_value: watched.value });
         }
+        let length = insns.last().map_or(0, |i| u32::from(i.next));
+        if !self.within_limit(length) {
+            return self.uncached(linear, set);
+        }
+        self.log_code(linear, &insns, &bytes);
         self.blocks.held += insns.len();
-        let block = Box::new(Block { insns: insns.into(), stamp, stamp_value });
+        let unsettled = (watched.ticket != 0).then(|| Unsettled {
+            ticket: watched.ticket,
+            host,
+            source: bytes[..source.min(length as usize)].into(),
+        });
+        let quick = second.is_none() && unsettled.is_none();
+        let block = Box::new(Block {
+            insns: insns.into(),
+            bytes: length,
+            stamp: watched.stamp,
+            stamp_value: watched.value,
+            second,
+            unsettled,
+        });
         let pointer: *const Block = &raw const *block;
-        self.blocks.jumps[slot] = Jump { linear, context, block: pointer };
+        if quick {
+            self.blocks.jumps[slot] = Jump { linear, context, key, block: pointer };
+        }
         if let Some(old) = self.blocks.map.insert(key, block) {
+            self.blocks.held += old.insns.len();
             self.blocks.stale.push(old);
         }
         // SAFETY: as in `find_block`.
         Ok(unsafe { &raw const *(*pointer).insns })
     }
 
+    /// The instructions of a block found in the map, when they are still those in memory.
+    fn usable(
+        &mut self,
+        block: *const Block,
+        linear: u64,
+        key: u64,
+        context: u64,
+        slot: usize,
+        set: u8,
+    ) -> Result<Option<*const [Insn]>, Fault> {
+        // SAFETY: the block is in the map, which this function does not change.
+        let b = unsafe { &*block };
+        if !self.within_limit(b.bytes) {
+            return self.uncached(linear, set).map(Some);
+        }
+        if let Some(second) = &b.second {
+            let next = (linear | 0xfff).wrapping_add(1) & self.wrap();
+            // SAFETY: as in `Block::is_valid`.
+            let valid = unsafe { (*second.stamp).load(Ordering::Relaxed) == second.stamp_value };
+            if self.exec_host(next, set)? != Ok(second.host) || !valid {
+                return Ok(None);
+            }
+            return Ok(Some(&raw const *b.insns));
+        }
+        if let Some(unsettled) = &b.unsettled {
+            let settled = self.peers.settled(self.index, unsettled.host & !0xfff, unsettled.ticket);
+            let mut now = [0; WINDOW + 15];
+            let now = &mut now[..unsettled.source.len()];
+            copy_code(unsettled.host, now);
+            if *now != *unsettled.source {
+                return Ok(None);
+            }
+            if settled && let Some(b) = self.blocks.map.get_mut(&key) {
+                b.unsettled = None;
+                let block: *const Block = &raw const **b;
+                self.blocks.jumps[slot] = Jump { linear, context, key, block };
+            }
+            // SAFETY: as above.
+            return Ok(Some(unsafe { &raw const *(*block).insns }));
+        }
+        self.blocks.jumps[slot] = Jump { linear, context, key, block };
+        Ok(Some(&raw const *b.insns))
+    }
+
     /// The host address of code at `linear`; the inner `Err` is a physical address that is not RAM.
     fn exec_host(&mut self, linear: u64, set: u8) -> Result<Result<u64, u64>, Fault> {
-        let slot = Tlb::slot(set, linear);
-        if self.tlb.entries[slot].exec != linear & !0xfff {
-            let physical = self.fill(linear, Access::Exec, set)?;
-            if self.tlb.entries[slot].exec != linear & !0xfff {
-                return Ok(Err(physical));
-            }
+        if let Some(host) = self.tlb.exec(set, linear) {
+            return Ok(Ok(host));
         }
-        Ok(Ok(linear.wrapping_add(self.tlb.entries[slot].addend)))
+        let physical = self.fill(linear, Access::Exec, set)?;
+        Ok(self.tlb.exec(set, linear).ok_or(physical))
     }
 
-    /// Starts watching the page at host address `host`; its stamp.
-    fn watch(&mut self, host: u64) -> Option<(*const AtomicU32, u32)> {
+    /// Starts watching the page at host address `host`.
+    fn watch(&mut self, host: u64) -> Option<Watched> {
         let r = self.ram.ranges.iter().find(|r| host.wrapping_sub(r.host) <= r.last - r.start)?;
         let page = (r.offset + (host - r.host)) / PAGE_SIZE;
-        let fresh = !r.block.holds_code(page);
-        let value = r.block.watch_code(page);
         let stamp: *const AtomicU32 = r.block.stamp(page);
-        if fresh {
+        let mut value = 0;
+        let (fresh, ticket) = self.peers.watch(self.index, host & !0xfff, || {
+            let fresh = !r.block.holds_code(page);
+            value = r.block.watch_code(page);
+            fresh
+        });
+        if fresh || ticket != 0 {
             self.tlb.protect(host & !0xfff);
-            self.peers.protect(self.index, host & !0xfff);
         }
-        Some((stamp, value))
+        Some(Watched { stamp, value, ticket })
     }
 
-    fn single(&mut self, bytes: &[u8]) -> *const [Insn] {
-        let mut insns = self.decode(bytes);
+    /// One instruction that is not kept: not in RAM, or cut off by the segment's limit.
+    fn uncached(&mut self, linear: u64, set: u8) -> Result<*const [Insn], Fault> {
+        let mut bytes = [0; 15];
+        let room = if self.long { 15 } else { u64::from(self.state.seg[1].limit) - self.state.rip + 1 };
+        let mut have = 0;
+        for n in 0..15.min(room) {
+            let at = linear.wrapping_add(n) & self.wrap();
+            // Bytes beyond the instruction's end must not fault.
+            if n > 0 && at & 0xfff == 0 && self.decodes(&bytes[..have]) {
+                break;
+            }
+            bytes[have] = match self.exec_host(at, set)? {
+                Ok(host) => crate::mmu::get(host as *mut u8),
+                Err(physical) => self.physical_read(physical, 1) as u8,
+            };
+            have += 1;
+        }
+        if have < 15 && !self.decodes(&bytes[..have]) {
+            return Err(Fault::gp(0));
+        }
+        let mut insns = self.decode(&bytes[..have]);
         if let Some(first) = insns.drain(..).next() {
             self.blocks.single = [first];
+            let single = self.blocks.single;
+            self.log_code(linear, &single, &bytes);
         } else {
-            self.blocks.single[0].exec = decode::undefined;
+            // More than 15 bytes.
+            return Err(Fault::gp(0));
         }
-        &raw const self.blocks.single
+        Ok(&raw const self.blocks.single)
+    }
+
+    /// Whether `bytes` start with a whole instruction.
+    fn decodes(&self, bytes: &[u8]) -> bool {
+        let mut decoder = Decoder::with_ip(self.bits.into(), bytes, self.state.rip, DecoderOptions::NONE);
+        let _ = decoder.decode();
+        decoder.last_error() != DecoderError::NoMoreBytes
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Vec<Insn> {
@@ -257,9 +382,6 @@ impl Cpu {
             let next = from.next_ip().wrapping_sub(rip) as u16;
             let exec = self.executor(&from);
             insns.push(decode::convert(&from, mode, exec, next));
-            if report::log::enabled(report::log::Item::InAsm) {
-                report::log::write(format_args!("0x{:016x}: {:?}\n", from.ip(), from.code()));
-            }
             if from.flow_control() != FlowControl::Next || from.is_invalid() {
                 break;
             }
@@ -286,8 +408,8 @@ impl Cpu {
         if !allowed || code == Code::INVALID {
             return decode::undefined;
         }
-        crate::integer::lookup(code, from)
-            .or_else(|| crate::system::lookup(code))
+        crate::system::lookup(code)
+            .or_else(|| crate::integer::lookup(code, from))
             .or_else(|| crate::vector::lookup::<Cpu>(code))
             .or_else(|| crate::fpu::lookup::<Cpu>(code))
             .unwrap_or(decode::undefined)

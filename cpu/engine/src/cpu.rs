@@ -49,12 +49,37 @@ pub struct Cpu {
     pub(crate) peers: Arc<crate::shared::Peers>,
     pub(crate) index: u32,
     pub(crate) a20: u64,
-    /// An exception is being delivered (its vector): the next one may become a double fault.
-    pub(crate) delivering: Option<u8>,
+    /// The physical address bits that the model has.
+    pub(crate) phys_mask: u64,
+    /// CR4 bits that the model has.
+    pub(crate) cr4_mask: u64,
+    /// 1 GiB pages exist.
+    pub(crate) pages_1g: bool,
+    /// The model behaves as Intel's where the vendors differ.
+    pub(crate) intel: bool,
+    /// Data accesses must be aligned (CR0.AM and AC at CPL 3).
+    pub(crate) aligned: bool,
+    pub(crate) debug: crate::debug::Debug,
+    /// MOV SS or POP SS holds off debug exceptions.
+    pub(crate) mov_ss: bool,
+    /// A handler was entered by the instruction at hand: it is not single-stepped.
+    pub(crate) entered: bool,
+    /// RF was loaded by the instruction at hand, and counts for the next one.
+    pub(crate) loaded_rf: bool,
+    /// TF counts as the instruction at hand leaves it.
+    pub(crate) recheck_tf: bool,
+    /// The fault at hand belongs to where the instruction led to, not to where it stands.
+    pub(crate) moved: bool,
+    /// The instruction at hand has to run while no other vCPU does.
+    pub(crate) want_exclusive: bool,
+    /// No other vCPU runs.
+    pub(crate) exclusive: bool,
     /// The exception that ends the machine came up.
     pub(crate) shutdown: bool,
     /// Look at events before the next block.
     pub(crate) attention: bool,
+    /// Posted events that are worth looking at before that.
+    pub(crate) interest: u32,
     pub(crate) instructions: u64,
 }
 
@@ -165,6 +190,21 @@ impl Cpu {
             _ if self.state.rflags & flags::AC != 0 => 2,
             _ => 1,
         };
+        let aligned = self.set == 0 && self.state.rflags & flags::AC != 0 && self.state.cr0 & cr0::AM != 0;
+        if aligned != self.aligned {
+            self.aligned = aligned;
+            self.tlb.flush(false);
+        }
+    }
+
+    /// For a locked access that the host cannot make atomic: puts it off until no other vCPU runs.
+    pub(crate) fn need_exclusive(&mut self) -> Result<(), Fault> {
+        if self.exclusive || self.peers.is_alone() {
+            return Ok(());
+        }
+        self.want_exclusive = true;
+        self.attention = true;
+        Err(Fault::restart())
     }
 
     /// Recomputes everything derived from control and segment registers; call it after changing them.

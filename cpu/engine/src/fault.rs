@@ -43,6 +43,11 @@ impl Fault {
         Self::new(vector::NM, 0)
     }
 
+    /// Whether it is for an address that is not canonical.
+    pub(crate) fn is_not_canonical(self) -> bool {
+        self.0.get() & NONCANONICAL != 0
+    }
+
     /// Not an exception: the instruction stays where it is, and pending events are looked at before it goes on.
     pub(crate) fn restart() -> Self {
         Self(NonZeroU32::MIN | RESTART)

@@ -89,14 +89,36 @@ fn is_sse_hint(code: Code) -> bool {
     code.cpuid_features().iter().any(|f| matches!(f, F::SSE | F::SSE2))
 }
 
+/// The bits of CR4 that `model` has.
+pub(crate) fn cr4_bits(model: &CpuidTable) -> u64 {
+    use x86::reg::cr4::*;
+    let (one, seven) = (model.read(1, 0), model.read(7, 0));
+    let mut mask = TSD | PSE | PAE | MCE | PGE | PCE | OSFXSR | OSXMMEXCPT;
+    for (word, bit, allowed) in [
+        (one.edx, 1, VME | PVI),
+        (one.edx, 2, DE),
+        (one.ecx, 17, PCIDE),
+        (one.ecx, 26, OSXSAVE),
+        (seven.ebx, 0, FSGSBASE),
+        (seven.ebx, 7, SMEP),
+        (seven.ebx, 20, SMAP),
+        (seven.ecx, 2, UMIP),
+    ] {
+        if word >> bit & 1 != 0 {
+            mask |= allowed;
+        }
+    }
+    mask
+}
+
 /// The names of the CPUID features that the engine executes on this host; models are cut down to them.
 pub fn supported_names() -> String {
     use crate::vector::{Feature as V, host_supports};
     let mut names = String::from(
-        "fpu pse tsc msr pae mce cx8 apic mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
-         hypervisor cx16 x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
-         fsgsbase abm bmi1 bmi2 adx 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust xsave \
-         xsaveopt xsavec xgetbv1 rdpid mmxext",
+        "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
+         hypervisor monitor cx16 pcid x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
+         invpcid fsgsbase abm bmi1 bmi2 adx 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust \
+         xsave xsaveopt xsavec xgetbv1 rdpid mmxext",
     );
     let vectors = [
         (V::Sse3, "pni"),

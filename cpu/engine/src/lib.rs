@@ -2,6 +2,7 @@
 
 mod block;
 mod cpu;
+mod debug;
 mod decode;
 mod exceptions;
 mod fault;
@@ -9,6 +10,7 @@ mod features;
 pub mod fpu;
 mod insn;
 mod integer;
+mod log;
 mod machine;
 mod mmu;
 mod run;

@@ -46,6 +46,10 @@ impl Cpu {
         if setup.index != 0 {
             state.activity = Activity::WaitForSipi;
         }
+        let bits = match model.read(0x8000_0008, 0).eax & 0xff {
+            0 => 36,
+            bits => bits.clamp(32, 52),
+        };
         let signals = setup.signals.clone();
         setup.memory.subscribe(move |_| signals.raise(Event::MapChanged));
         let mut cpu = Self {
@@ -63,16 +67,35 @@ impl Cpu {
             io: setup.io,
             signals: setup.signals,
             memory: setup.memory,
-            model,
+            model: model.clone(),
             peers,
             index: setup.index,
-            delivering: None,
+            phys_mask: (1 << bits) - 1,
+            cr4_mask: crate::features::cr4_bits(&model),
+            pages_1g: model.read(0x8000_0001, 0).edx >> 26 & 1 != 0,
+            intel: model.read(0, 0).ebx == u32::from_le_bytes(*b"Genu"),
+            aligned: false,
+            debug: crate::debug::Debug::default(),
+            mov_ss: false,
+            entered: false,
+            loaded_rf: false,
+            recheck_tf: false,
+            moved: false,
+            want_exclusive: false,
+            exclusive: false,
             shutdown: false,
             attention: true,
+            interest: u32::MAX,
             instructions: 0,
         };
         cpu.load_state(&state);
         cpu
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        self.peers.remove(self.index);
     }
 }
 
@@ -82,8 +105,7 @@ impl Vcpu for Cpu {
     }
 
     fn wake_mask(&self) -> u32 {
-        const ALWAYS: u32 =
-            Event::Init as u32 | Event::Exit as u32 | Event::MapChanged as u32 | Event::Accel as u32;
+        const ALWAYS: u32 = Event::Init as u32 | Event::Exit as u32 | Event::MapChanged as u32;
         match self.state.activity {
             Activity::WaitForSipi => ALWAYS | Event::Sipi as u32,
             Activity::Shutdown => Event::Init as u32 | Event::Exit as u32,
@@ -98,6 +120,7 @@ impl Vcpu for Cpu {
     }
 
     fn set_state(&mut self, state: &X86State) {
+        self.log_reset();
         self.load_state(state);
     }
 

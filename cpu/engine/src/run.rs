@@ -5,32 +5,36 @@ use crate::exceptions::Source;
 use crate::mmu::Ram;
 use accel::Exit;
 use irq::Event;
-use x86::reg::{flags, vector};
+use x86::reg::{cr4, flags, vector};
 use x86::{Activity, Segment, X86State};
 
 impl Cpu {
     /// Runs until something needs the caller.
     pub(crate) fn run_loop(&mut self) -> Exit {
+        self.peers.enter(self.index);
         self.attention = true;
-        loop {
-            if (self.attention || self.signals.pending() != 0)
+        self.carry_out_requests();
+        let exit = loop {
+            if (self.attention || self.signals.pending() & self.interest != 0)
                 && let Some(exit) = self.events()
             {
-                return exit;
+                break exit;
             }
             self.step_block();
             if self.shutdown {
                 self.state.activity = Activity::Shutdown;
-                return Exit::Shutdown;
+                break Exit::Shutdown;
             }
-        }
+        };
+        self.peers.leave(self.index);
+        exit
     }
 
     /// As [`Cpu::run_loop`], for `blocks` blocks at most.
     pub(crate) fn run_blocks(&mut self, blocks: u32) -> Option<Exit> {
         self.attention = true;
         for _ in 0..blocks {
-            if (self.attention || self.signals.pending() != 0)
+            if (self.attention || self.signals.pending() & self.interest != 0)
                 && let Some(exit) = self.events()
             {
                 return Some(exit);
@@ -62,36 +66,43 @@ impl Cpu {
         result
     }
 
-    /// Runs one block (one instruction while single-stepping or in an interrupt shadow).
+    /// What the other vCPUs asked for.
+    fn carry_out_requests(&mut self) {
+        let requests = self.peers.take(self.index);
+        if requests.all {
+            self.tlb.protect_all();
+        }
+        for &host in &requests.pages {
+            self.tlb.protect(host);
+        }
+        self.peers.carried_out(self.index, &requests);
+    }
+
+    /// Runs one block.
     #[inline]
     pub(crate) fn step_block(&mut self) {
+        let unusual = self.state.rflags & (flags::TF | flags::RF) != 0
+            || self.state.interrupt_shadow
+            || self.debug.exec | self.debug.data | self.debug.ports != 0;
+        if unusual {
+            return self.step_carefully();
+        }
         let block = match self.find_block() {
             Ok(block) => block,
             Err(fault) if fault.is_restart() => return,
             Err(fault) => return self.exception(fault),
         };
         let start = self.state.rip;
-        let shadow = self.state.interrupt_shadow;
-        let trap = self.state.rflags & flags::TF != 0;
         // SAFETY: blocks live until the cache is cleared, which only happens between blocks.
         let mut cur = block.cast::<crate::insn::Insn>();
-        // SAFETY: one past the end of the same slice at most.
-        self.end = unsafe { cur.add(if shadow | trap { 1 } else { block.len() }) };
+        // SAFETY: one past the end of the same slice.
+        self.end = unsafe { cur.add(block.len()) };
         while cur < self.end {
             // SAFETY: `cur` is within the block.
             let insn = unsafe { &*cur };
             self.state.rip = start.wrapping_add(insn.next.into());
             if let Err(fault) = (insn.exec)(self, insn) {
-                self.state.rip = start.wrapping_add(u64::from(insn.next) - u64::from(insn.len)) & self.wrap();
-                if fault.is_restart() {
-                    break;
-                }
-                let fault = if insn.is_on_stack() { fault.on_stack() } else { fault };
-                if shadow {
-                    self.state.interrupt_shadow = false;
-                }
-                self.exception(fault);
-                return;
+                return self.failed(insn, start, fault);
             }
             // SAFETY: as above; at most one past the end.
             cur = unsafe { cur.add(1) };
@@ -99,14 +110,99 @@ impl Cpu {
         if self.bits != 64 {
             self.state.rip &= 0xffff_ffff;
         }
-        if shadow {
+        if self.debug.hit != 0 {
+            self.trap(0);
+        }
+    }
+
+    /// An instruction ended with a fault.
+    #[cold]
+    fn failed(&mut self, insn: &crate::insn::Insn, start: u64, fault: crate::Fault) {
+        if !std::mem::take(&mut self.moved) {
+            self.state.rip =
+                start.wrapping_add(u64::from(insn.next)).wrapping_sub(insn.len.into()) & self.wrap();
+        }
+        if fault.is_restart() {
+            return;
+        }
+        self.state.interrupt_shadow = false;
+        self.mov_ss = false;
+        self.debug.hit = 0;
+        self.exception(if insn.is_on_stack() { fault.on_stack() } else { fault });
+    }
+
+    /// Runs one instruction under TF, RF, breakpoints or an interrupt shadow.
+    fn step_carefully(&mut self) {
+        let linear = if self.long {
+            self.state.rip
+        } else {
+            self.state.rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff
+        };
+        let hits = self.breakpoints_at(linear);
+        if hits != 0 && self.state.rflags & flags::RF == 0 && !self.mov_ss {
             self.state.interrupt_shadow = false;
-            self.attention = true;
+            return self.debug_exception(hits);
         }
-        if trap && self.state.activity == Activity::Running {
-            self.state.dr[6] |= 1 << 14;
-            self.exception(crate::Fault::new(vector::DB, 0));
+        let block = match self.find_block() {
+            Ok(block) => block,
+            Err(fault) if fault.is_restart() => return,
+            Err(fault) => {
+                self.state.interrupt_shadow = false;
+                self.mov_ss = false;
+                return self.exception(fault);
+            }
+        };
+        let start = self.state.rip;
+        let shadow = std::mem::take(&mut self.state.interrupt_shadow);
+        let stepping = self.state.rflags & flags::TF != 0;
+        (self.mov_ss, self.entered, self.loaded_rf, self.recheck_tf) = (false, false, false, false);
+        self.end = std::ptr::null();
+        // SAFETY: blocks live until the cache is cleared, which only happens between blocks; none is empty.
+        let insn = unsafe { &*block.cast::<crate::insn::Insn>() };
+        self.state.rip = start.wrapping_add(insn.next.into());
+        if let Err(fault) = (insn.exec)(self, insn) {
+            // An iteration of a string instruction may have been made.
+            let stepped = fault.is_restart() && stepping && !self.want_exclusive;
+            if fault.is_restart() {
+                self.state.interrupt_shadow = shadow;
+                if self.debug.exec != 0 || self.debug.hit != 0 {
+                    self.state.rflags |= flags::RF;
+                }
+            }
+            self.failed(insn, start, fault);
+            if stepped || self.debug.hit != 0 {
+                self.trap(if stepped { crate::debug::BS } else { 0 });
+            }
+            return;
         }
+        if self.bits != 64 {
+            self.state.rip &= 0xffff_ffff;
+        }
+        if !self.loaded_rf && !self.entered {
+            self.state.rflags &= !flags::RF;
+        }
+        if shadow {
+            // A second shadow does not follow the first at once.
+            self.state.interrupt_shadow = false;
+            self.mov_ss = false;
+        }
+        self.attention = true;
+        let stepped =
+            if self.recheck_tf { self.state.rflags & flags::TF != 0 } else { stepping && !self.entered };
+        if (stepped || self.debug.hit != 0) && !self.mov_ss {
+            self.trap(if stepped { crate::debug::BS } else { 0 });
+        }
+    }
+
+    /// A debug trap after an instruction.
+    #[cold]
+    fn trap(&mut self, cause: u64) {
+        if self.state.activity == Activity::Halted {
+            self.state.activity = Activity::Running;
+        }
+        self.state.interrupt_shadow = false;
+        let cause = cause | std::mem::take(&mut self.debug.hit);
+        self.debug_exception(cause);
     }
 
     fn events(&mut self) -> Option<Exit> {
@@ -120,9 +216,17 @@ impl Cpu {
             self.map_changed();
         }
         if has(Event::Accel) && self.signals.take(Event::Accel) {
-            for host in self.peers.take(self.index) {
-                self.tlb.protect(host);
-            }
+            self.peers.yield_to_owner(self.index);
+            self.carry_out_requests();
+        }
+        if std::mem::take(&mut self.want_exclusive) {
+            self.peers.begin_exclusive(self.index);
+            self.carry_out_requests();
+            self.exclusive = true;
+            self.step_carefully();
+            self.exclusive = false;
+            self.peers.end_exclusive(self.index);
+            return None;
         }
         if has(Event::Init) && self.signals.take(Event::Init) {
             self.init();
@@ -140,16 +244,26 @@ impl Cpu {
             }
             Activity::Shutdown => return Some(Exit::Shutdown),
             _ => {
-                self.signals.take(Event::Sipi);
+                if has(Event::Sipi) {
+                    self.signals.take(Event::Sipi);
+                }
             }
+        }
+        // What cannot be delivered now is looked at again when that changes, which sets `attention`.
+        self.interest = u32::MAX;
+        if self.state.rflags & flags::IF == 0 {
+            self.interest &= !(Event::Intr as u32);
+        }
+        if self.state.nmi_blocked {
+            self.interest &= !(Event::Nmi as u32);
         }
         if self.state.interrupt_shadow {
             return None;
         }
-        if !self.state.nmi_blocked && self.signals.take(Event::Nmi) {
+        if !self.state.nmi_blocked && self.signals.is_raised(Event::Nmi) && self.signals.take(Event::Nmi) {
             self.state.activity = Activity::Running;
             self.state.nmi_blocked = true;
-            self.deliver(vector::NMI, Source::Hardware, None);
+            self.deliver(vector::NMI, Source::External, None);
             return None;
         }
         if self.state.rflags & flags::IF != 0
@@ -157,7 +271,7 @@ impl Cpu {
             && let Some(v) = self.io.acknowledge_interrupt()
         {
             self.state.activity = Activity::Running;
-            self.deliver(v, Source::Hardware, None);
+            self.deliver(v, Source::External, None);
             return None;
         }
         (self.state.activity == Activity::Halted).then_some(Exit::Halted)
@@ -166,12 +280,13 @@ impl Cpu {
     pub(crate) fn map_changed(&mut self) {
         self.a20 = self.io.a20_mask();
         self.ram = Ram::new(&self.memory.view());
-        self.tlb.flush(false);
+        self.tlb.flush_all();
         self.blocks.clear();
     }
 
     /// The INIT signal (SDM vol. 3, table 10-1).
     fn init(&mut self) {
+        self.log_reset();
         let old = self.state.clone();
         let mut s = X86State {
             cr0: 0x10 | old.cr0 & 0x6000_0000,
@@ -205,9 +320,14 @@ impl Cpu {
         self.state.zero = 0;
         self.set_rflags(state.rflags);
         self.shutdown = false;
-        self.delivering = None;
+        self.want_exclusive = false;
+        self.mov_ss = false;
+        self.moved = false;
+        self.debug.hit = 0;
+        self.tlb.switch(if self.state.cr4 & cr4::PCIDE != 0 { (self.state.cr3 & 0xfff) as u16 } else { 0 });
         self.mode_changed();
-        self.tlb.flush(false);
+        self.debug_changed();
+        self.tlb.flush_all();
         self.blocks.clear();
     }
 }

@@ -125,7 +125,7 @@ impl Bench {
         cpu.state = state.clone();
         cpu.state.zero = 0;
         cpu.set_rflags(state.rflags);
-        (cpu.shutdown, cpu.delivering) = (false, None);
+        (cpu.shutdown, cpu.moved) = (false, false);
         cpu.mode_changed();
     }
 

@@ -1,5 +1,8 @@
 //! Small programs on a processor with a little memory.
 
+mod smp;
+mod system;
+
 use crate::cpu::Cpu;
 use accel::{CpuIo, Exit, VcpuSetup};
 use guestmem::{AddressSpace, RamBlock, Region};

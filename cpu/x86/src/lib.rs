@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cpuid;
+pub mod dump;
 pub mod features;
 pub mod models;
 pub mod reg;

@@ -274,6 +274,9 @@ pub(crate) fn cmpxchg16b(cpu: &mut Cpu, i: &Insn) -> R {
         equal = ok != 0;
         cpu.note_host_write(p as u64, 16);
     } else {
+        if i.is_locked() {
+            cpu.need_exclusive()?;
+        }
         let (a, b) = (cpu.read::<u64>(at)?, cpu.read::<u64>(at + 8)?);
         equal = (a, b) == (lo, hi);
         (lo, hi) = (a, b);

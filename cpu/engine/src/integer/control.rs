@@ -6,7 +6,6 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::Insn;
 use x86::Segment;
-use x86::reg::{flags, vector};
 
 type R = Result<(), Fault>;
 
@@ -223,65 +222,6 @@ pub(crate) fn enter<T: Int>(cpu: &mut Cpu, i: &Insn) -> R {
         cpu.state.gpr = old;
     }
     result
-}
-pub(crate) fn pushf<const SIZE: u64>(cpu: &mut Cpu, _: &Insn) -> R {
-    if cpu.v86() && cpu.state.rflags & flags::IOPL != flags::IOPL {
-        return Err(Fault::gp(0));
-    }
-    let v = cpu.rflags() & !(flags::VM | flags::RF);
-    cpu.push(SIZE, v)
-}
-pub(crate) fn popf<const SIZE: u64>(cpu: &mut Cpu, _: &Insn) -> R {
-    let iopl = (cpu.state.rflags >> 12 & 3) as u8;
-    if cpu.v86() && iopl != 3 {
-        return Err(Fault::gp(0));
-    }
-    let v = cpu.peek(SIZE, 0)?;
-    let mut mask = flags::ARITH | flags::TF | flags::DF | flags::NT;
-    if SIZE > 2 {
-        mask |= flags::AC | flags::ID;
-    }
-    if cpu.state.cpl == 0 && !cpu.v86() {
-        mask |= flags::IOPL;
-    }
-    if cpu.state.cpl <= iopl {
-        mask |= flags::IF;
-    }
-    let old = cpu.rflags();
-    let mut new = old & !mask | v & mask;
-    if SIZE > 2 {
-        new &= !flags::RF;
-    }
-    cpu.set_rflags(new);
-    let sp = cpu.state.gpr[4].wrapping_add(SIZE);
-    cpu.set_sp(sp);
-    if (new ^ old) & (flags::IF | flags::TF | flags::AC) != 0 {
-        cpu.stop_block();
-        cpu.attention = true;
-    }
-    Ok(())
-}
-pub(crate) fn int_n(cpu: &mut Cpu, i: &Insn) -> R {
-    if cpu.v86() && cpu.state.rflags & flags::IOPL != flags::IOPL {
-        return Err(Fault::gp(0));
-    }
-    let rip = cpu.state.rip;
-    cpu.enter(i.imm as u8, crate::exceptions::Source::Software, None, rip)
-}
-pub(crate) fn int3(cpu: &mut Cpu, _: &Insn) -> R {
-    let rip = cpu.state.rip;
-    cpu.enter(vector::BP, crate::exceptions::Source::Software, None, rip)
-}
-pub(crate) fn int1(cpu: &mut Cpu, _: &Insn) -> R {
-    let rip = cpu.state.rip;
-    cpu.enter(vector::DB, crate::exceptions::Source::Hardware, None, rip)
-}
-pub(crate) fn into(cpu: &mut Cpu, _: &Insn) -> R {
-    if !cpu.condition(0) {
-        return Ok(());
-    }
-    let rip = cpu.state.rip;
-    cpu.enter(vector::OF, crate::exceptions::Source::Software, None, rip)
 }
 /// LES, LSS, LDS, LFS, LGS: an offset of `T` and the selector of segment register `SEG`.
 pub(crate) fn load_far<T: Int, const SEG: usize>(cpu: &mut Cpu, i: &Insn) -> R {

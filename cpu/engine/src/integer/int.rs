@@ -178,6 +178,9 @@ impl Cpu {
                 }
             }
         }
+        if locked {
+            self.need_exclusive()?;
+        }
         let old = self.read::<T>(at)?;
         let (v, fl) = f(old, self.fl);
         self.write(at, v)?;

@@ -54,7 +54,9 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
         if left == 0 {
             return Ok(());
         }
+        let stepping = cpu.state.rflags & flags::TF != 0;
         if (KIND == kind::MOVS || KIND == kind::STOS)
+            && !stepping
             && let Some(done) = fast::<T, KIND>(cpu, i, left)
         {
             set(cpu, i, 1, left - done);
@@ -67,6 +69,10 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
             if equal != (i.flags & F_REP != 0) {
                 return Ok(());
             }
+        }
+        // Debug traps come after each iteration.
+        if (stepping || cpu.debug.hit != 0) && left > 1 {
+            return Err(Fault::restart());
         }
     }
     if cpu.r64(1) & m == 0 { Ok(()) } else { Err(Fault::restart()) }

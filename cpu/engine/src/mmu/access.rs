@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::Insn;
 use guestmem::PAGE_SIZE;
+use x86::reg::vector;
 
 #[derive(Clone, Copy)]
 #[repr(C, packed)]
@@ -65,10 +66,9 @@ impl Cpu {
 
     /// Reads with supervisor rights (descriptor tables, task state).
     pub(crate) fn read_system<T: Word>(&mut self, linear: u64) -> Result<T, Fault> {
-        let set = if self.state.cpl == 3 { 1 } else { 1.max(self.set) };
-        match self.tlb.read(set, linear, T::SIZE) {
+        match self.tlb.read(1, linear, T::SIZE) {
             Some(p) => Ok(get(p)),
-            None => self.read_slow(linear, T::SIZE, set).map(T::from_u64),
+            None => self.read_slow(linear, T::SIZE, 1).map(T::from_u64),
         }
     }
 
@@ -80,6 +80,12 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub(crate) fn read_slow(&mut self, linear: u64, size: u64, set: u8) -> Result<u64, Fault> {
+        if self.aligned && set == 0 && linear & (size - 1) != 0 {
+            return Err(Fault::new(vector::AC, 0));
+        }
+        if self.debug.data != 0 {
+            self.note_access(linear, size, false);
+        }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = self.fill(linear, Access::Read, set)?;
             return Ok(self.physical_read(physical, size));
@@ -102,6 +108,12 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub(crate) fn write_slow(&mut self, linear: u64, size: u64, v: u64, set: u8) -> Result<(), Fault> {
+        if self.aligned && set == 0 && linear & (size - 1) != 0 {
+            return Err(Fault::new(vector::AC, 0));
+        }
+        if self.debug.data != 0 {
+            self.note_access(linear, size, true);
+        }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = self.fill(linear, Access::Write, set)?;
             self.physical_write(physical, size, v);

@@ -1,6 +1,7 @@
 //! The page-table walk (SDM vol. 3, chapter 4).
 
-use super::{Access, INVALID, PAGE_MASK, Tlb, TlbEntry};
+use super::tlb::{Origin, Tlb};
+use super::{Access, PAGE_MASK};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use guestmem::PAGE_SIZE;
@@ -15,10 +16,8 @@ const D: u64 = 0x40;
 const PS: u64 = 0x80;
 const G: u64 = 0x100;
 const NX: u64 = 1 << 63;
-/// Physical address width.
-const PHYS_BITS: u32 = 40;
-const PHYS: u64 = (1 << PHYS_BITS) - 1;
-const RESERVED: u64 = !PHYS & 0x000f_ffff_ffff_f000;
+/// Address bits of an entry; those above the processor's physical width are reserved.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// What a walk found.
 struct Leaf {
@@ -27,6 +26,8 @@ struct Leaf {
     rights: u64,
     global: bool,
     dirty: bool,
+    /// log2 of the page's bytes.
+    shift: u8,
 }
 
 impl Cpu {
@@ -88,9 +89,16 @@ impl Cpu {
         quiet: bool,
     ) -> Result<Option<Leaf>, Fault> {
         let s = &self.state;
+        let phys = self.phys_mask;
         let (control0, control4, features) = (s.cr0, s.cr4, s.efer);
         if control0 & cr0::PG == 0 {
-            return Ok(Some(Leaf { physical: linear, rights: RW | US, global: false, dirty: true }));
+            return Ok(Some(Leaf {
+                physical: linear,
+                rights: RW | US,
+                global: false,
+                dirty: true,
+                shift: 12,
+            }));
         }
         let nxe = features & efer::NXE != 0;
         let pae = control4 & cr4::PAE != 0;
@@ -101,13 +109,13 @@ impl Cpu {
         }
         let long = features & efer::LMA != 0;
         let (mut table, mut level, bits) = match (long, pae) {
-            (true, _) => (s.cr3 & PHYS & PAGE_MASK, if control4 & cr4::LA57 != 0 { 5 } else { 4 }, 9),
+            (true, _) => (s.cr3 & phys & PAGE_MASK, if control4 & cr4::LA57 != 0 { 5 } else { 4 }, 9),
             (_, true) => {
                 let pdpte = s.pdptr[(linear >> 30 & 3) as usize];
                 if pdpte & P == 0 {
                     return Err(self.page_fault(linear, code, quiet));
                 }
-                (pdpte & PHYS & PAGE_MASK, 2, 9)
+                (pdpte & phys & PAGE_MASK, 2, 9)
             }
             _ => (s.cr3 & 0xffff_f000, 2, 10),
         };
@@ -125,8 +133,8 @@ impl Cpu {
                 level > 1 && entry & PS != 0 && (if wide { level <= 3 } else { control4 & cr4::PSE != 0 });
             let mut bad = false;
             if wide {
-                bad |= entry & RESERVED != 0 || entry & NX != 0 && !nxe;
-                bad |= entry & PS != 0 && level >= 4;
+                bad |= entry & ADDRESS & !phys != 0 || entry & NX != 0 && !nxe;
+                bad |= entry & PS != 0 && (level >= 4 || level == 3 && !self.pages_1g);
                 bad |= large && entry & ((1 << shift) - 1) & !0x1fff != 0;
                 bad |= !long && entry & 0x7ff0_0000_0000_0000 != 0;
             } else if large {
@@ -140,7 +148,7 @@ impl Cpu {
                 if !quiet && entry & A == 0 && !self.set_bits(at, wide, entry, A) {
                     return Ok(None);
                 }
-                table = entry & if wide { PHYS & PAGE_MASK } else { 0xffff_f000 };
+                table = entry & if wide { phys & PAGE_MASK } else { 0xffff_f000 };
                 level -= 1;
                 continue;
             }
@@ -152,15 +160,16 @@ impl Cpu {
                 return Ok(None);
             }
             let low = (1u64 << shift) - 1;
-            let mut frame = entry & if wide { PHYS & PAGE_MASK } else { 0xffff_f000 } & !low;
+            let mut frame = entry & if wide { phys & PAGE_MASK } else { 0xffff_f000 } & !low;
             if !wide && large {
                 frame |= (entry >> 13 & 0xff) << 32;
             }
             return Ok(Some(Leaf {
-                physical: (frame | linear & low) & PHYS,
+                physical: (frame | linear & low) & phys,
                 rights,
                 global: entry & G != 0 && control4 & cr4::PGE != 0,
                 dirty: entry & D != 0 || need & D != 0,
+                shift: shift as u8,
             }));
         }
     }
@@ -189,7 +198,7 @@ impl Cpu {
         let physical = leaf.physical & self.a20;
         let page = linear & PAGE_MASK;
         let slot = Tlb::slot(set, linear);
-        let mut e = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, addend: 0 };
+        let mut e = super::tlb::EMPTY;
         let frame = physical & PAGE_MASK;
         if let Some(r) = self.ram.find(frame)
             && r.start <= frame
@@ -197,13 +206,16 @@ impl Cpu {
             && (r.host + (frame - r.start)).is_multiple_of(PAGE_SIZE)
         {
             e.addend = (r.host + (frame - r.start)).wrapping_sub(page);
-            if self.allowed(leaf.rights, Access::Read, set) {
+            // Accesses to pages with data breakpoints, and all under alignment checks, take the slow path.
+            let slow = self.is_watched(page) || self.aligned && set == 0;
+            if !slow && self.allowed(leaf.rights, Access::Read, set) {
                 e.read = page;
             }
             if self.allowed(leaf.rights, Access::Exec, set) {
                 e.exec = page;
             }
-            if leaf.dirty
+            if !slow
+                && leaf.dirty
                 && !r.readonly
                 && self.allowed(leaf.rights, Access::Write, set)
                 && !r.block.holds_code((r.offset + (frame - r.start)) / PAGE_SIZE)
@@ -211,8 +223,7 @@ impl Cpu {
                 e.write = page;
             }
         }
-        self.tlb.entries[slot] = e;
-        self.tlb.global[slot] = leaf.global;
+        self.tlb.fill(slot, e, Origin { global: leaf.global, shift: leaf.shift });
         Ok(physical)
     }
 
@@ -229,7 +240,7 @@ impl Cpu {
         let mut pdptr = [0; 4];
         for (n, p) in pdptr.iter_mut().enumerate() {
             *p = self.entry((cr3 & 0xffff_ffe0) + 8 * n as u64, true);
-            if *p & P != 0 && *p & (!PHYS | 0x1e6) != 0 {
+            if *p & P != 0 && *p & (!self.phys_mask | 0x1e6) != 0 {
                 return Err(Fault::gp(0));
             }
         }

@@ -1,13 +1,14 @@
 //! Control registers, MSRs, CPUID, I/O and the rest of the privileged instructions.
 
 use crate::cpu::Cpu;
+use crate::debug;
 use crate::fault::Fault;
 use crate::insn::Insn;
 use std::arch::x86_64::_rdtsc;
 use std::sync::OnceLock;
 use std::time::Instant;
 use x86::Activity;
-use x86::reg::{cr0, cr4, efer, flags, msr, seg};
+use x86::reg::{cr0, cr4, efer, flags, seg, vector};
 
 type R = Result<(), Fault>;
 
@@ -21,13 +22,16 @@ pub(crate) fn start_tsc() {
 }
 
 /// Ticks of the time-stamp counter in a second, the more exact the longer the process has run.
-fn tsc_hz() -> u64 {
+pub(super) fn tsc_hz() -> u64 {
     let Some((tsc, time)) = START.get() else { return 1_000_000_000 };
     // SAFETY: as in `start_tsc`.
     let ticks = u128::from(unsafe { _rdtsc() }.wrapping_sub(*tsc));
     let nanos = time.elapsed().as_nanos().max(1);
     u64::try_from(ticks * 1_000_000_000 / nanos).unwrap_or(u64::MAX).max(1)
 }
+
+/// CR3: keep the translations of the new process context.
+const NO_FLUSH: u64 = 1 << 63;
 
 impl Cpu {
     pub(crate) fn check_umip(&self) -> R {
@@ -54,88 +58,111 @@ impl Cpu {
         if bits & mask != 0 { Err(Fault::gp(0)) } else { Ok(()) }
     }
 
-    pub(crate) fn flush_tlb(&mut self, keep_global: bool) {
-        self.tlb.flush(keep_global);
-        self.blocks.unlink();
-        self.stop_block();
-    }
-
     fn write_cr(&mut self, n: u8, v: u64) -> R {
-        let s = &self.state;
         match n {
-            0 => {
-                let v = v & 0xe005_003f | cr0::ET;
-                if v >> 32 != 0
-                    || v & cr0::PG != 0 && v & cr0::PE == 0
-                    || v & cr0::NW != 0 && v & cr0::CD == 0
-                {
-                    return Err(Fault::gp(0));
-                }
-                let on = v & cr0::PG != 0 && s.cr0 & cr0::PG == 0;
-                let off = v & cr0::PG == 0 && s.cr0 & cr0::PG != 0;
-                if on && s.efer & efer::LME != 0 {
-                    if s.cr4 & cr4::PAE == 0 {
-                        return Err(Fault::gp(0));
-                    }
-                    self.state.efer |= efer::LMA;
-                } else if on && s.cr4 & cr4::PAE != 0 {
-                    let cr3 = s.cr3;
-                    self.load_pdptrs(cr3)?;
-                }
-                if off {
-                    if self.long {
-                        return Err(Fault::gp(0));
-                    }
-                    self.state.efer &= !efer::LMA;
-                }
-                let changed = self.state.cr0 ^ v;
-                self.state.cr0 = v;
-                if changed & cr0::PE != 0 && v & cr0::PE == 0 {
-                    self.state.cpl = 0;
-                }
-                if changed & (cr0::PG | cr0::WP | cr0::PE) != 0 {
-                    self.flush_tlb(false);
-                }
-                self.mode_changed();
+            0 => self.write_cr0(v),
+            2 => {
+                self.state.cr2 = v;
+                Ok(())
             }
-            2 => self.state.cr2 = v,
-            3 => {
-                let pae = s.cr0 & cr0::PG != 0 && s.cr4 & cr4::PAE != 0 && s.efer & efer::LMA == 0;
-                if pae {
-                    self.load_pdptrs(v)?;
-                }
-                if self.lma() && v >> 52 != 0 {
-                    return Err(Fault::gp(0));
-                }
-                self.state.cr3 = v;
-                self.flush_tlb(true);
-            }
-            4 => {
-                const KNOWN: u64 = 0x7ff | cr4::UMIP | cr4::FSGSBASE | cr4::OSXSAVE | cr4::SMEP | cr4::SMAP;
-                if v & !KNOWN != 0 || self.lma() && v & cr4::PAE == 0 {
-                    return Err(Fault::gp(0));
-                }
-                let changed = s.cr4 ^ v;
-                self.state.cr4 = v;
-                if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP) != 0 {
-                    if self.state.cr0 & cr0::PG != 0 && v & cr4::PAE != 0 && !self.lma() {
-                        let cr3 = self.state.cr3;
-                        self.load_pdptrs(cr3)?;
-                    }
-                    self.flush_tlb(false);
-                }
-                self.mode_changed();
-            }
-            8 => {
+            3 => self.write_cr3(v),
+            4 => self.write_cr4(v),
+            8 if self.lma() || self.long => {
                 if v >> 4 != 0 {
                     return Err(Fault::gp(0));
                 }
                 self.io.set_tpr(v as u8);
                 self.stop_block();
                 self.attention = true;
+                Ok(())
             }
-            _ => return Err(Fault::ud()),
+            _ => Err(Fault::ud()),
         }
+    }
+
+    pub(crate) fn write_cr0(&mut self, v: u64) -> R {
+        let s = &self.state;
+        if v >> 32 != 0 {
+            return Err(Fault::gp(0));
+        }
+        let v = v & 0xe005_003f | cr0::ET;
+        if v & cr0::PG != 0 && v & cr0::PE == 0 || v & cr0::NW != 0 && v & cr0::CD == 0 {
+            return Err(Fault::gp(0));
+        }
+        let on = v & cr0::PG != 0 && s.cr0 & cr0::PG == 0;
+        let off = v & cr0::PG == 0 && s.cr0 & cr0::PG != 0;
+        if on && s.efer & efer::LME != 0 {
+            if s.cr4 & cr4::PAE == 0 || s.seg[seg::CS].attributes & x86::Segment::LONG != 0 {
+                return Err(Fault::gp(0));
+            }
+            self.state.efer |= efer::LMA;
+        } else if on && s.cr4 & cr4::PAE != 0 {
+            let cr3 = s.cr3;
+            self.load_pdptrs(cr3)?;
+        }
+        if off {
+            if self.long || self.state.cr4 & cr4::PCIDE != 0 {
+                return Err(Fault::gp(0));
+            }
+            self.state.efer &= !efer::LMA;
+        }
+        let changed = self.state.cr0 ^ v;
+        self.state.cr0 = v;
+        if changed & (cr0::PG | cr0::WP | cr0::PE) != 0 {
+            self.tlb.flush_all();
+        }
+        self.mode_changed();
+        Ok(())
+    }
+
+    fn write_cr3(&mut self, v: u64) -> R {
+        let s = &self.state;
+        let pcide = s.cr4 & cr4::PCIDE != 0;
+        if s.cr0 & cr0::PG != 0 && s.cr4 & cr4::PAE != 0 && !self.lma() {
+            self.load_pdptrs(v)?;
+        }
+        if self.lma() && v & !(self.phys_mask | if pcide { NO_FLUSH } else { 0 }) != 0 {
+            return Err(Fault::gp(0));
+        }
+        self.state.cr3 = v & !NO_FLUSH;
+        if pcide {
+            self.tlb.switch((v & 0xfff) as u16);
+        }
+        if !(pcide && v & NO_FLUSH != 0) {
+            self.tlb.flush(true);
+        }
+        self.stop_block();
+        Ok(())
+    }
+
+    fn write_cr4(&mut self, v: u64) -> R {
+        let s = &self.state;
+        if v & !self.cr4_mask != 0 || self.lma() && v & cr4::PAE == 0 {
+            return Err(Fault::gp(0));
+        }
+        let changed = s.cr4 ^ v;
+        if changed & v & cr4::PCIDE != 0 && (!self.lma() || s.cr3 & 0xfff != 0) {
+            return Err(Fault::gp(0));
+        }
+        if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP) != 0
+            && s.cr0 & cr0::PG != 0
+            && v & cr4::PAE != 0
+            && !self.lma()
+        {
+            let cr3 = s.cr3;
+            self.load_pdptrs(cr3)?;
+        }
+        self.state.cr4 = v;
+        if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | cr4::PCIDE) != 0 {
+            self.tlb.flush_all();
+            if changed & cr4::PCIDE != 0 {
+                self.tlb.switch(0);
+            }
+        }
+        if changed & cr4::DE != 0 {
+            self.debug_changed();
+        }
+        self.mode_changed();
         Ok(())
     }
 
@@ -143,103 +170,11 @@ impl Cpu {
         // SAFETY: RDTSC exists on every x86-64 host and changes nothing.
         unsafe { _rdtsc() }.wrapping_add(self.state.tsc_offset)
     }
-
-    fn read_msr(&self, n: u32) -> Option<u64> {
-        let s = &self.state;
-        Some(match n {
-            msr::TSC => self.tsc(),
-            msr::TSC_ADJUST => s.tsc_adjust,
-            msr::APIC_BASE => self.io.apic_base(),
-            msr::TSC_DEADLINE | 0x800..=0x8ff => return self.io.apic_msr_read(n),
-            msr::MTRRCAP => 0x508,
-            msr::SYSENTER_CS => s.sysenter_cs,
-            msr::SYSENTER_ESP => s.sysenter_esp,
-            msr::SYSENTER_EIP => s.sysenter_eip,
-            msr::MCG_CAP => 0x0100_010a,
-            msr::MCG_STATUS => s.mcg_status,
-            msr::MCG_CTL => s.mcg_ctl,
-            msr::MISC_ENABLE => s.misc_enable,
-            msr::PAT => s.pat,
-            msr::EFER => s.efer,
-            msr::STAR => s.star,
-            msr::LSTAR => s.lstar,
-            msr::CSTAR => s.cstar,
-            msr::FMASK => s.fmask,
-            msr::FS_BASE => s.seg[4].base,
-            msr::GS_BASE => s.seg[5].base,
-            msr::KERNEL_GS_BASE => s.kernel_gs_base,
-            msr::TSC_AUX => s.tsc_aux,
-            0x200..=0x20f => s.mtrr_var[(n - 0x200) as usize / 2][n as usize % 2],
-            0x250 => s.mtrr_fixed[0],
-            0x258 | 0x259 => s.mtrr_fixed[(n - 0x257) as usize],
-            0x268..=0x26f => s.mtrr_fixed[(n - 0x265) as usize],
-            0x2ff => s.mtrr_deftype,
-            0x400..=0x427 => s.mc_banks[(n - 0x400) as usize / 4][n as usize % 4],
-            // Microcode revision, platform and performance registers that systems read without asking CPUID.
-            0x8b => 0x1_0000_0000,
-            0x17 | 0x34 | 0x198 | 0x1d9 | 0xc001_0015 | 0xc001_001f | 0xc001_0010 | 0xc001_0112 => 0,
-            _ => return None,
-        })
-    }
-
-    fn write_msr(&mut self, n: u32, v: u64) -> bool {
-        let canonical = self.canonical(v);
-        let s = &mut self.state;
-        match n {
-            msr::TSC => {
-                // SAFETY: as in `tsc`.
-                s.tsc_offset = v.wrapping_sub(unsafe { _rdtsc() });
-            }
-            msr::TSC_ADJUST => {
-                s.tsc_offset = s.tsc_offset.wrapping_add(v.wrapping_sub(s.tsc_adjust));
-                s.tsc_adjust = v;
-            }
-            msr::APIC_BASE => return self.io.set_apic_base(v),
-            msr::TSC_DEADLINE => return self.io.set_tsc_deadline(v, self.tsc(), tsc_hz()),
-            0x800..=0x8ff => return self.io.apic_msr_write(n, v),
-            msr::SYSENTER_CS => s.sysenter_cs = v & 0xffff,
-            msr::SYSENTER_ESP if canonical => s.sysenter_esp = v,
-            msr::SYSENTER_EIP if canonical => s.sysenter_eip = v,
-            msr::MCG_STATUS => s.mcg_status = v,
-            msr::MCG_CTL => s.mcg_ctl = v,
-            msr::MISC_ENABLE => s.misc_enable = v,
-            msr::PAT => {
-                if v.to_le_bytes().iter().any(|b| !matches!(b, 0 | 1 | 4..=7)) {
-                    return false;
-                }
-                s.pat = v;
-            }
-            msr::EFER => {
-                const KNOWN: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
-                if v & !KNOWN != 0 || (v ^ s.efer) & efer::LME != 0 && s.cr0 & cr0::PG != 0 {
-                    return false;
-                }
-                s.efer = v & !efer::LMA | s.efer & efer::LMA;
-                self.flush_tlb(false);
-            }
-            msr::STAR => s.star = v,
-            msr::LSTAR if canonical => s.lstar = v,
-            msr::CSTAR if canonical => s.cstar = v,
-            msr::FMASK => s.fmask = v & 0xffff_ffff,
-            msr::FS_BASE if canonical => s.seg[4].base = v,
-            msr::GS_BASE if canonical => s.seg[5].base = v,
-            msr::KERNEL_GS_BASE if canonical => s.kernel_gs_base = v,
-            msr::TSC_AUX => s.tsc_aux = v & 0xffff_ffff,
-            0x200..=0x20f => s.mtrr_var[(n - 0x200) as usize / 2][n as usize % 2] = v,
-            0x250 => s.mtrr_fixed[0] = v,
-            0x258 | 0x259 => s.mtrr_fixed[(n - 0x257) as usize] = v,
-            0x268..=0x26f => s.mtrr_fixed[(n - 0x265) as usize] = v,
-            0x2ff => s.mtrr_deftype = v,
-            0x400..=0x427 => s.mc_banks[(n - 0x400) as usize / 4][n as usize % 4] = v,
-            0x8b | 0x79 | 0x1d9 | 0xc001_0015 => {}
-            _ => return false,
-        }
-        true
-    }
 }
 
 pub(crate) fn mov_from_cr(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.need_cpl0()?;
+    let long = cpu.long;
     let s = &cpu.state;
     let v = match i.regs[1] {
         0 => s.cr0,
@@ -249,7 +184,11 @@ pub(crate) fn mov_from_cr(cpu: &mut Cpu, i: &Insn) -> R {
         8 => cpu.io.tpr().into(),
         _ => return Err(Fault::ud()),
     };
-    cpu.set_r64(i.regs[0], v);
+    if long {
+        cpu.set_r64(i.regs[0], v)
+    } else {
+        cpu.set_r32(i.regs[0], v as u32)
+    }
     Ok(())
 }
 pub(crate) fn mov_to_cr(cpu: &mut Cpu, i: &Insn) -> R {
@@ -267,17 +206,32 @@ pub(crate) fn mov_dr(cpu: &mut Cpu, i: &Insn) -> R {
         0..=7 => d,
         _ => return Err(Fault::ud()),
     };
+    if cpu.state.dr[7] & debug::GD != 0 {
+        cpu.state.dr[6] |= debug::BD;
+        cpu.state.dr[7] &= !debug::GD;
+        return Err(Fault::new(vector::DB, 0));
+    }
     if store {
         let v = cpu.state.dr[d as usize];
-        cpu.set_r64(r, v);
+        if cpu.long {
+            cpu.set_r64(r, v)
+        } else {
+            cpu.set_r32(r, v as u32)
+        }
         return Ok(());
     }
-    let v = cpu.r64(r);
+    let v = if cpu.long { cpu.r64(r) } else { cpu.r32(r).into() };
+    if d >= 6 && v >> 32 != 0 {
+        return Err(Fault::gp(0));
+    }
     cpu.state.dr[d as usize] = match d {
         6 => v & 0xe00f | 0xffff_0ff0,
         7 => v & 0xffff_2bff | 0x400,
         _ => v,
     };
+    if d != 6 {
+        cpu.debug_changed();
+    }
     Ok(())
 }
 pub(crate) fn clts(cpu: &mut Cpu, _: &Insn) -> R {
@@ -300,25 +254,7 @@ pub(crate) fn lmsw(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.need_cpl0()?;
     let v = u64::from(if i.is_mem() { cpu.load_int::<u16>(i)? } else { cpu.r16(i.regs[0]) });
     let old = cpu.state.cr0;
-    cpu.write_cr(0, old & !0xe | v & 0xe | ((old | v) & 1))
-}
-pub(crate) fn rdmsr(cpu: &mut Cpu, _: &Insn) -> R {
-    cpu.need_cpl0()?;
-    let n = cpu.r32(1);
-    let Some(v) = cpu.read_msr(n) else { return Err(Fault::gp(0)) };
-    cpu.set_r32(0, v as u32);
-    cpu.set_r32(2, (v >> 32) as u32);
-    Ok(())
-}
-pub(crate) fn wrmsr(cpu: &mut Cpu, _: &Insn) -> R {
-    cpu.need_cpl0()?;
-    let (n, v) = (cpu.r32(1), u64::from(cpu.r32(2)) << 32 | u64::from(cpu.r32(0)));
-    if !cpu.write_msr(n, v) {
-        return Err(Fault::gp(0));
-    }
-    cpu.stop_block();
-    cpu.attention = true;
-    Ok(())
+    cpu.write_cr0(old & !0xe | v & 0xe | (old | v) & 1)
 }
 pub(crate) fn cpuid(cpu: &mut Cpu, _: &Insn) -> R {
     let (function, index) = (cpu.r32(0), cpu.r32(1));
@@ -364,24 +300,6 @@ pub(crate) fn hlt(cpu: &mut Cpu, _: &Insn) -> R {
     cpu.attention = true;
     Ok(())
 }
-pub(crate) fn cli(cpu: &mut Cpu, _: &Insn) -> R {
-    if u64::from(cpu.state.cpl) > cpu.state.rflags >> 12 & 3 {
-        return Err(Fault::gp(0));
-    }
-    cpu.state.rflags &= !flags::IF;
-    Ok(())
-}
-pub(crate) fn sti(cpu: &mut Cpu, _: &Insn) -> R {
-    if u64::from(cpu.state.cpl) > cpu.state.rflags >> 12 & 3 {
-        return Err(Fault::gp(0));
-    }
-    if cpu.state.rflags & flags::IF == 0 {
-        cpu.state.rflags |= flags::IF;
-        cpu.state.interrupt_shadow = true;
-        cpu.stop_block();
-    }
-    Ok(())
-}
 /// CLAC (false), STAC (true).
 pub(crate) fn set_ac<const ON: bool>(cpu: &mut Cpu, _: &Insn) -> R {
     cpu.need_cpl0().map_err(|_| Fault::ud())?;
@@ -399,13 +317,75 @@ pub(crate) fn invlpg(cpu: &mut Cpu, i: &Insn) -> R {
         at = at.wrapping_add(cpu.state.seg[i.seg as usize % 6].base) & cpu.wrap();
     }
     cpu.tlb.flush_page(at);
-    cpu.blocks.unlink();
     cpu.stop_block();
     Ok(())
+}
+pub(crate) fn invpcid(cpu: &mut Cpu, i: &Insn) -> R {
+    cpu.need_cpl0()?;
+    let kind = if cpu.long { cpu.r64(i.regs[0]) } else { cpu.r32(i.regs[0]).into() };
+    let d = cpu.load::<16>(i)?;
+    let [low, linear] = [0, 8].map(|n| u64::from_le_bytes(d[n..n + 8].try_into().unwrap_or_default()));
+    let pcid = (low & 0xfff) as u16;
+    let pcide = cpu.state.cr4 & cr4::PCIDE != 0;
+    if kind > 3
+        || low >> 12 != 0 && kind < 2
+        || kind < 2 && pcid != 0 && !pcide
+        || kind == 0 && !cpu.canonical(linear)
+    {
+        return Err(Fault::gp(0));
+    }
+    match kind {
+        0 => cpu.tlb.flush_page_of(pcid, linear),
+        1 => cpu.tlb.flush_context(pcid),
+        2 => cpu.tlb.flush_all(),
+        _ => cpu.tlb.flush_all_but_global(),
+    }
+    cpu.stop_block();
+    Ok(())
+}
+/// MFENCE: other vCPUs see earlier stores before later loads are made.
+pub(crate) fn fence(_: &mut Cpu, _: &Insn) -> R {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    Ok(())
+}
+pub(crate) fn monitor(cpu: &mut Cpu, i: &Insn) -> R {
+    cpu.need_cpl0().map_err(|_| Fault::ud())?;
+    if cpu.r32(1) != 0 {
+        return Err(Fault::gp(0));
+    }
+    let at = cpu.r64(0)
+        & match i.address_size {
+            8 => u64::MAX,
+            4 => 0xffff_ffff,
+            _ => 0xffff,
+        };
+    let at = cpu.linear(i.seg, at, 1, false)?;
+    cpu.read::<u8>(at)?;
+    Ok(())
+}
+/// Waits no longer than any processor may: other processors get the host's time.
+pub(crate) fn mwait(cpu: &mut Cpu, _: &Insn) -> R {
+    cpu.need_cpl0().map_err(|_| Fault::ud())?;
+    if cpu.r32(1) != 0 {
+        return Err(Fault::gp(0));
+    }
+    if cpu.peers.is_alone() {
+        cpu.state.activity = Activity::Halted;
+    } else {
+        std::thread::yield_now();
+    }
+    cpu.stop_block();
+    cpu.attention = true;
+    Ok(())
+}
+/// No model has performance counters.
+pub(crate) fn rdpmc(cpu: &mut Cpu, _: &Insn) -> R {
+    if cpu.state.cr4 & cr4::PCE == 0 && cpu.state.cpl != 0 { Err(Fault::gp(0)) } else { Err(Fault::ud()) }
 }
 pub(crate) fn input<const SIZE: u8, const IMM: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     let port = if IMM { i.imm as u8 as u16 } else { cpu.r16(2) };
     cpu.check_port(port, SIZE.into())?;
+    cpu.note_port(port, SIZE.into());
     let v = cpu.io.port_read(port, SIZE);
     match SIZE {
         1 => cpu.set_r8(0, v as u8),
@@ -417,6 +397,7 @@ pub(crate) fn input<const SIZE: u8, const IMM: bool>(cpu: &mut Cpu, i: &Insn) ->
 pub(crate) fn output<const SIZE: u8, const IMM: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     let port = if IMM { i.imm as u8 as u16 } else { cpu.r16(2) };
     cpu.check_port(port, SIZE.into())?;
+    cpu.note_port(port, SIZE.into());
     let v = match SIZE {
         1 => cpu.r8(0).into(),
         2 => cpu.r16(0).into(),

@@ -1,13 +1,22 @@
 //! Privileged and system instructions: which function executes which code.
 
+mod checks;
 pub(crate) mod control;
+mod gates;
+mod interrupts;
+mod msrs;
 mod segments;
+mod tasks;
 mod xstate;
 
 use crate::insn::Exec;
+use checks as k;
 use control as c;
+use gates as g;
 use iced_x86::Code;
+use interrupts as f;
 use segments as s;
+pub(crate) use tasks::{Cause, TaskSwitch};
 use xstate as x;
 
 /// The executor of `code`.
@@ -19,16 +28,16 @@ pub(crate) fn lookup(code: Code) -> Option<Exec> {
         Code::Retfw | Code::Retfw_imm16 => s::retf::<2>,
         Code::Retfd | Code::Retfd_imm16 => s::retf::<4>,
         Code::Retfq | Code::Retfq_imm16 => s::retf::<8>,
-        Code::Jmp_ptr1616 => s::far_direct::<2, false>,
-        Code::Jmp_ptr1632 => s::far_direct::<4, false>,
-        Code::Call_ptr1616 => s::far_direct::<2, true>,
-        Code::Call_ptr1632 => s::far_direct::<4, true>,
-        Code::Jmp_m1616 => s::far_memory::<2, false>,
-        Code::Jmp_m1632 => s::far_memory::<4, false>,
-        Code::Jmp_m1664 => s::far_memory::<8, false>,
-        Code::Call_m1616 => s::far_memory::<2, true>,
-        Code::Call_m1632 => s::far_memory::<4, true>,
-        Code::Call_m1664 => s::far_memory::<8, true>,
+        Code::Jmp_ptr1616 => g::far_direct::<2, false>,
+        Code::Jmp_ptr1632 => g::far_direct::<4, false>,
+        Code::Call_ptr1616 => g::far_direct::<2, true>,
+        Code::Call_ptr1632 => g::far_direct::<4, true>,
+        Code::Jmp_m1616 => g::far_memory::<2, false>,
+        Code::Jmp_m1632 => g::far_memory::<4, false>,
+        Code::Jmp_m1664 => g::far_memory::<8, false>,
+        Code::Call_m1616 => g::far_memory::<2, true>,
+        Code::Call_m1632 => g::far_memory::<4, true>,
+        Code::Call_m1664 => g::far_memory::<8, true>,
         Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 | Code::Mov_Sreg_r64m16 => s::mov_to_seg,
         Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => s::mov_from_seg,
         Code::Pushw_ES
@@ -68,6 +77,33 @@ pub(crate) fn lookup(code: Code) -> Option<Exec> {
         Code::Syscall => s::syscall,
         Code::Sysretd => s::sysret::<false>,
         Code::Sysretq => s::sysret::<true>,
+        Code::Sysenter => g::sysenter,
+        Code::Sysexitd => g::sysexit::<false>,
+        Code::Sysexitq => g::sysexit::<true>,
+        Code::Int_imm8 => f::int_n,
+        Code::Int3 => f::int3,
+        Code::Int1 => f::int1,
+        Code::Into => f::into,
+        Code::Pushfw => f::pushf::<2>,
+        Code::Pushfd => f::pushf::<4>,
+        Code::Pushfq => f::pushf::<8>,
+        Code::Popfw => f::popf::<2>,
+        Code::Popfd => f::popf::<4>,
+        Code::Popfq => f::popf::<8>,
+        Code::Lar_r16_rm16 => k::describe::<u16, false>,
+        Code::Lar_r32_r32m16 => k::describe::<u32, false>,
+        Code::Lar_r64_r64m16 => k::describe::<u64, false>,
+        Code::Lsl_r16_rm16 => k::describe::<u16, true>,
+        Code::Lsl_r32_r32m16 => k::describe::<u32, true>,
+        Code::Lsl_r64_r64m16 => k::describe::<u64, true>,
+        Code::Verr_rm16 | Code::Verr_r32m16 | Code::Verr_r64m16 => k::verify::<false>,
+        Code::Verw_rm16 | Code::Verw_r32m16 | Code::Verw_r64m16 => k::verify::<true>,
+        Code::Arpl_rm16_r16 | Code::Arpl_r32m16_r32 => k::arpl,
+        Code::Invpcid_r32_m128 | Code::Invpcid_r64_m128 => c::invpcid,
+        Code::Monitorw | Code::Monitord | Code::Monitorq => c::monitor,
+        Code::Mfence => c::fence,
+        Code::Mwait => c::mwait,
+        Code::Rdpmc => c::rdpmc,
         Code::Swapgs => s::swapgs,
         Code::Mov_r32_cr | Code::Mov_r64_cr => c::mov_from_cr,
         Code::Mov_cr_r32 | Code::Mov_cr_r64 => c::mov_to_cr,
@@ -75,14 +111,14 @@ pub(crate) fn lookup(code: Code) -> Option<Exec> {
         Code::Clts => c::clts,
         Code::Smsw_rm16 | Code::Smsw_r32m16 | Code::Smsw_r64m16 => c::smsw,
         Code::Lmsw_rm16 | Code::Lmsw_r32m16 | Code::Lmsw_r64m16 => c::lmsw,
-        Code::Rdmsr => c::rdmsr,
-        Code::Wrmsr => c::wrmsr,
+        Code::Rdmsr => msrs::rdmsr,
+        Code::Wrmsr => msrs::wrmsr,
         Code::Cpuid => c::cpuid,
         Code::Rdtsc | Code::Rdtscp => c::rdtsc,
         Code::Rdpid_r32 | Code::Rdpid_r64 => c::rdpid,
         Code::Hlt => c::hlt,
-        Code::Cli => c::cli,
-        Code::Sti => c::sti,
+        Code::Cli => f::cli,
+        Code::Sti => f::sti,
         Code::Stac => c::set_ac::<true>,
         Code::Clac => c::set_ac::<false>,
         Code::Wbinvd | Code::Invd => c::privileged_nop,

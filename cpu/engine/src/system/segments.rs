@@ -1,5 +1,6 @@
 //! Segment loads, far transfers, IRET, SYSCALL and relatives.
 
+use super::gates::flat;
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::Insn;
@@ -35,7 +36,7 @@ impl Cpu {
         Segment { base: d >> 16 & 0xff_ffff | d >> 32 & 0xff00_0000, limit, attributes, selector }
     }
 
-    fn set_accessed(&mut self, selector: u16, d: u64) -> R {
+    pub(crate) fn set_accessed(&mut self, selector: u16, d: u64) -> R {
         if d >> 40 & 1 != 0 {
             return Ok(());
         }
@@ -121,7 +122,7 @@ impl Cpu {
     }
 
     /// A code segment for a far transfer to `selector` that ends at `cpl`.
-    fn code_segment(&mut self, selector: u16, cpl: u8, returning: bool) -> Result<Segment, Fault> {
+    pub(crate) fn code_segment(&mut self, selector: u16, cpl: u8, returning: bool) -> Result<Segment, Fault> {
         if selector & !3 == 0 {
             return Err(Fault::gp(0));
         }
@@ -151,7 +152,7 @@ impl Cpu {
         Ok(s)
     }
 
-    fn check_target(&self, s: &Segment, to: u64) -> R {
+    pub(crate) fn check_target(&self, s: &Segment, to: u64) -> R {
         let ok = if self.lma() && s.attributes & Segment::LONG != 0 {
             self.canonical(to)
         } else {
@@ -160,36 +161,18 @@ impl Cpu {
         if ok { Ok(()) } else { Err(Fault::gp(0)) }
     }
 
-    /// JMP or CALL far; call gates and task gates are not built and raise #GP.
-    fn far(&mut self, selector: u16, to: u64, size: u64, call: bool) -> R {
-        let back = (self.state.seg[1].selector, self.state.rip);
-        if !self.protected() || self.v86() {
-            if call {
-                self.push(size, back.0.into())?;
-                self.push(size, back.1)?;
-            }
-            let s = &mut self.state.seg[1];
-            s.selector = selector;
-            s.base = u64::from(selector) << 4;
-            self.state.rip = to;
-            self.stop_block();
-            return Ok(());
+    /// The second half of a 16-byte descriptor.
+    pub(crate) fn descriptor_high(&mut self, selector: u16, v: u8) -> Result<u64, Fault> {
+        let (base, limit) = if selector & 4 != 0 {
+            (self.state.ldtr.base, u64::from(self.state.ldtr.limit))
+        } else {
+            (self.state.gdtr.base, self.state.gdtr.limit.into())
+        };
+        let at = u64::from(selector & !7) + 8;
+        if at + 7 > limit {
+            return Err(Fault::new(v, selector & !3));
         }
-        let cpl = self.state.cpl;
-        let s = self.code_segment(selector, cpl, false)?;
-        self.check_target(&s, to)?;
-        if call {
-            let old = self.state.gpr[4];
-            self.push(size, back.0.into())?;
-            if let Err(fault) = self.push(size, back.1) {
-                self.state.gpr[4] = old;
-                return Err(fault);
-            }
-        }
-        self.state.seg[1] = s;
-        self.state.rip = to;
-        self.mode_changed();
-        Ok(())
+        self.read_system(base.wrapping_add(at))
     }
 
     /// Drops data segments that the new, lower privilege may not hold.
@@ -254,10 +237,11 @@ impl Cpu {
                 mask |= flags::IF;
             }
             if cpl == 0 {
-                mask |= flags::IOPL | flags::VIF | flags::VIP;
+                mask |= flags::IOPL | if size > 2 { flags::VIF | flags::VIP } else { 0 };
             }
             let new = self.rflags() & !mask | f & mask;
-            self.set_rflags(new & !flags::RF);
+            self.set_rflags(new);
+            self.loaded_rf = true;
             self.state.nmi_blocked = false;
         }
         self.state.seg[1] = cs;
@@ -280,6 +264,7 @@ impl Cpu {
             *v = self.peek(4, 12 + 4 * n as u64)?;
         }
         self.set_rflags(f);
+        self.loaded_rf = true;
         self.state.cpl = 3;
         let load = |s: &mut Segment, selector: u64| {
             *s = Segment {
@@ -302,31 +287,18 @@ impl Cpu {
 }
 
 pub(crate) fn iret<const SIZE: u64>(cpu: &mut Cpu, _: &Insn) -> R {
-    if cpu.protected() && !cpu.v86() {
-        if cpu.state.rflags & flags::NT != 0 {
-            // Nested tasks are not built (and do not exist in long mode).
-            return Err(Fault::gp(0));
-        }
-        return cpu.far_return(SIZE, true, 0);
+    if !cpu.protected() || cpu.v86() {
+        return super::interrupts::iret_real::<SIZE>(cpu);
     }
-    if cpu.v86() && cpu.state.rflags & flags::IOPL != flags::IOPL {
-        return Err(Fault::gp(0));
+    if cpu.state.rflags & flags::NT != 0 {
+        // There are no nested tasks in long mode.
+        return if cpu.lma() { Err(Fault::gp(0)) } else { cpu.return_from_task() };
     }
-    let (to, selector, f) = (cpu.peek(SIZE, 0)?, cpu.peek(SIZE, SIZE)? as u16, cpu.peek(SIZE, 2 * SIZE)?);
-    let keep = if SIZE == 2 { !0xffff } else { flags::VM | flags::VIF | flags::VIP };
-    let keep = if cpu.v86() { keep | flags::IOPL | flags::VM } else { keep };
-    let new = cpu.rflags() & keep | f & !keep;
-    cpu.set_rflags(new);
-    let sp = cpu.state.gpr[4].wrapping_add(3 * SIZE);
-    cpu.set_sp(sp);
-    cpu.load_real_cs(selector, to);
-    cpu.state.nmi_blocked = false;
-    cpu.mode_changed();
-    Ok(())
+    cpu.far_return(SIZE, true, 0)
 }
 
 impl Cpu {
-    fn load_real_cs(&mut self, selector: u16, to: u64) {
+    pub(crate) fn load_real_cs(&mut self, selector: u16, to: u64) {
         let s = &mut self.state.seg[1];
         s.selector = selector;
         s.base = u64::from(selector) << 4;
@@ -345,19 +317,15 @@ pub(crate) fn retf<const SIZE: u64>(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.stop_block();
     Ok(())
 }
-pub(crate) fn far_direct<const SIZE: u64, const CALL: bool>(cpu: &mut Cpu, i: &Insn) -> R {
-    cpu.far((i.imm >> 32) as u16, i.imm & 0xffff_ffff, SIZE, CALL)
+impl Cpu {
+    /// MOV SS and POP SS hold off interrupts and debug exceptions until after the next instruction.
+    fn hold_interrupts(&mut self) {
+        self.state.interrupt_shadow = true;
+        self.mov_ss = true;
+        self.stop_block();
+    }
 }
-pub(crate) fn far_memory<const SIZE: u64, const CALL: bool>(cpu: &mut Cpu, i: &Insn) -> R {
-    let at = cpu.ea(i, SIZE + 2, false)?;
-    let to = match SIZE {
-        2 => cpu.read::<u16>(at)?.into(),
-        4 => cpu.read::<u32>(at)?.into(),
-        _ => cpu.read::<u64>(at)?,
-    };
-    let selector = cpu.read::<u16>(at.wrapping_add(SIZE))?;
-    cpu.far(selector, to, SIZE, CALL)
-}
+
 pub(crate) fn mov_to_seg(cpu: &mut Cpu, i: &Insn) -> R {
     let v = if i.is_mem() { cpu.load_int::<u16>(i)? } else { cpu.r16(i.regs[1]) };
     let n = usize::from(i.regs[0]);
@@ -366,8 +334,7 @@ pub(crate) fn mov_to_seg(cpu: &mut Cpu, i: &Insn) -> R {
     }
     cpu.load_segment(n, v)?;
     if n == 2 {
-        cpu.state.interrupt_shadow = true;
-        cpu.stop_block();
+        cpu.hold_interrupts();
     }
     Ok(())
 }
@@ -393,8 +360,7 @@ pub(crate) fn pop_seg(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.load_segment(i.regs[0].into(), v)?;
     cpu.set_sp(sp);
     if i.regs[0] == 2 {
-        cpu.state.interrupt_shadow = true;
-        cpu.stop_block();
+        cpu.hold_interrupts();
     }
     Ok(())
 }
@@ -455,8 +421,11 @@ pub(crate) fn load_system<const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
         return Err(Fault::new(vector::NP, bad));
     }
     if cpu.lma() {
-        let high: u32 = cpu.read_system(cpu.state.gdtr.base.wrapping_add(u64::from(bad) + 8))?;
-        s.base |= u64::from(high) << 32;
+        let high = cpu.descriptor_high(selector, vector::GP)?;
+        s.base |= high << 32;
+        if high >> 40 & 31 != 0 || !cpu.canonical(s.base) {
+            return Err(Fault::gp(bad));
+        }
     }
     if KIND == 3 {
         let at = cpu.state.gdtr.base.wrapping_add(u64::from(bad) + 5);
@@ -485,27 +454,32 @@ pub(crate) fn store_system<const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
     }
     Ok(())
 }
-fn flat(selector: u16, cpl: u8, attributes: u16) -> Segment {
-    Segment { base: 0, limit: u32::MAX, attributes: attributes | 0x8090 | u16::from(cpl) << 5, selector }
-}
 pub(crate) fn syscall(cpu: &mut Cpu, _: &Insn) -> R {
-    if cpu.state.efer & efer::SCE == 0 || !cpu.lma() {
+    if cpu.state.efer & efer::SCE == 0 || !cpu.protected() || cpu.intel && !cpu.long {
         return Err(Fault::ud());
     }
     let f = cpu.rflags();
-    cpu.state.gpr[1] = cpu.state.rip;
-    cpu.state.gpr[11] = f & !flags::RF;
-    cpu.state.rip = if cpu.long { cpu.state.lstar } else { cpu.state.cstar };
     let cs = (cpu.state.star >> 32) as u16 & !3;
+    if cpu.lma() {
+        cpu.state.gpr[1] = cpu.state.rip;
+        cpu.state.gpr[11] = f & !flags::RF;
+        cpu.state.rip = if cpu.long { cpu.state.lstar } else { cpu.state.cstar };
+        cpu.set_rflags(f & !cpu.state.fmask & !(flags::RF | flags::VM));
+        cpu.state.seg[1] = flat(cs, 0, 0x200b);
+    } else {
+        cpu.state.gpr[1] = cpu.state.rip & 0xffff_ffff;
+        cpu.state.rip = cpu.state.star & 0xffff_ffff;
+        cpu.set_rflags(f & !(flags::IF | flags::RF | flags::VM));
+        cpu.state.seg[1] = flat(cs, 0, 0x400b);
+    }
     cpu.state.cpl = 0;
-    cpu.set_rflags(f & !cpu.state.fmask & !flags::RF);
-    cpu.state.seg[1] = flat(cs, 0, 0x200b);
     cpu.state.seg[2] = flat(cs.wrapping_add(8), 0, 0x4003);
+    cpu.recheck_tf = true;
     cpu.mode_changed();
     Ok(())
 }
 pub(crate) fn sysret<const WIDE: bool>(cpu: &mut Cpu, _: &Insn) -> R {
-    if cpu.state.efer & efer::SCE == 0 || !cpu.lma() {
+    if cpu.state.efer & efer::SCE == 0 || !cpu.protected() || cpu.intel && !cpu.long {
         return Err(Fault::ud());
     }
     cpu.need_cpl0()?;
@@ -516,11 +490,16 @@ pub(crate) fn sysret<const WIDE: bool>(cpu: &mut Cpu, _: &Insn) -> R {
     let base = (cpu.state.star >> 48) as u16;
     cpu.state.rip = if WIDE { to } else { to & 0xffff_ffff };
     cpu.state.cpl = 3;
-    let f = cpu.state.gpr[11] & !(flags::RF | flags::VM) & 0x3f_7fd7;
+    let f = if cpu.lma() {
+        cpu.state.gpr[11] & !(flags::RF | flags::VM) & 0x3f_7fd7
+    } else {
+        cpu.rflags() | flags::IF
+    };
     cpu.set_rflags(f);
     let cs = base.wrapping_add(if WIDE { 16 } else { 0 }) | 3;
     cpu.state.seg[1] = flat(cs, 3, if WIDE { 0x200b } else { 0x400b });
     cpu.state.seg[2] = flat(base.wrapping_add(8) | 3, 3, 0x4003);
+    cpu.recheck_tf = true;
     cpu.mode_changed();
     Ok(())
 }

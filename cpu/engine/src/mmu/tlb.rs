@@ -1,0 +1,362 @@
+//! The TLB: for each of a few process-context identifiers a bank of cached translations.
+
+use super::{INVALID, PAGE_MASK};
+
+/// Entries of one set.
+pub(crate) const TLB_SIZE: usize = 1024;
+/// Sets: user, supervisor, supervisor with AC.
+pub(crate) const TLB_SETS: usize = 3;
+/// Banks besides the present one.
+const PARKED: usize = 7;
+/// Fills after which a flush looks at every entry.
+const FILLS: usize = 768;
+/// Protected pages after which a parked bank loses all its write tags.
+const PROTECTS: usize = 32;
+
+/// A cached translation. A tag is the page's linear address, or [`INVALID`]; host address = linear + addend.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct TlbEntry {
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    pub(crate) exec: u64,
+    pub(crate) addend: u64,
+}
+
+pub(crate) const EMPTY: TlbEntry = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, addend: 0 };
+
+/// What is known of the page that an entry came from.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub(crate) global: bool,
+    /// log2 of the page's bytes.
+    pub(crate) shift: u8,
+}
+
+struct Bank {
+    pcid: u16,
+    /// Changes with everything that could make a linear address lead elsewhere.
+    generation: u64,
+    entries: Box<[TlbEntry]>,
+    origins: Box<[Origin]>,
+    /// Slots filled since the last flush, when they are few.
+    filled: Vec<u16>,
+    /// Linear addresses of large pages lie between these.
+    large: (u64, u64),
+    /// While parked: host pages whose write tags have to go.
+    protects: Vec<u64>,
+    /// When it was parked.
+    parked: u64,
+}
+
+impl Bank {
+    fn new(pcid: u16, generation: u64) -> Self {
+        Self {
+            pcid,
+            generation,
+            entries: vec![EMPTY; TLB_SIZE * TLB_SETS].into(),
+            origins: vec![Origin::default(); TLB_SIZE * TLB_SETS].into(),
+            filled: Vec::new(),
+            large: (u64::MAX, 0),
+            protects: Vec::new(),
+            parked: 0,
+        }
+    }
+
+    fn flush(&mut self, keep_global: bool) {
+        if keep_global && self.filled.len() < FILLS {
+            for &slot in &self.filled {
+                if !self.origins[usize::from(slot)].global {
+                    self.entries[usize::from(slot)] = EMPTY;
+                }
+            }
+        } else {
+            for (e, origin) in self.entries.iter_mut().zip(&self.origins) {
+                if !(keep_global && origin.global) {
+                    *e = EMPTY;
+                }
+            }
+            if !keep_global {
+                self.large = (u64::MAX, 0);
+            }
+        }
+        self.filled.clear();
+    }
+
+    fn flush_page(&mut self, linear: u64, global_only: bool) {
+        for set in 0..TLB_SETS as u8 {
+            let slot = Tlb::slot(set, linear);
+            if !global_only || self.origins[slot].global {
+                self.entries[slot] = EMPTY;
+            }
+        }
+        if linear < self.large.0 || linear > self.large.1 {
+            return;
+        }
+        for (e, origin) in self.entries.iter_mut().zip(&self.origins) {
+            let tag = [e.read, e.write, e.exec].into_iter().find(|&t| t != INVALID);
+            if let Some(tag) = tag
+                && origin.shift > 12
+                && (tag ^ linear) >> origin.shift == 0
+                && (origin.global || !global_only)
+            {
+                *e = EMPTY;
+            }
+        }
+    }
+
+    fn protect(&mut self, host: u64) {
+        for e in &mut self.entries {
+            if e.write != INVALID && e.write.wrapping_add(e.addend) == host {
+                e.write = INVALID;
+            }
+        }
+    }
+
+    fn protect_all(&mut self) {
+        for e in &mut self.entries {
+            e.write = INVALID;
+        }
+    }
+}
+
+/// All cached translations of one vCPU.
+pub(crate) struct Tlb {
+    bank: Bank,
+    parked: Vec<Bank>,
+    /// The last generation given out.
+    last: u64,
+}
+
+impl Tlb {
+    pub(crate) fn new() -> Self {
+        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(set: u8, linear: u64) -> usize {
+        set as usize * TLB_SIZE + (linear >> 12) as usize % TLB_SIZE
+    }
+
+    /// The host address of `size` bytes at `linear` when the TLB allows reading them.
+    #[inline(always)]
+    pub(crate) fn read(&self, set: u8, linear: u64, size: u64) -> Option<*mut u8> {
+        // SAFETY: set < TLB_SETS, so the slot is in range.
+        let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
+        (e.read == linear.wrapping_add(size - 1) & PAGE_MASK && e.read == linear & PAGE_MASK)
+            .then(|| linear.wrapping_add(e.addend) as *mut u8)
+    }
+
+    /// As [`Tlb::read`], for writing.
+    #[inline(always)]
+    pub(crate) fn write(&self, set: u8, linear: u64, size: u64) -> Option<*mut u8> {
+        // SAFETY: as in `read`.
+        let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
+        (e.write == linear.wrapping_add(size - 1) & PAGE_MASK && e.write == linear & PAGE_MASK)
+            .then(|| linear.wrapping_add(e.addend) as *mut u8)
+    }
+
+    /// The host address of code at `linear`, when the TLB allows executing it.
+    #[inline(always)]
+    pub(crate) fn exec(&self, set: u8, linear: u64) -> Option<u64> {
+        // SAFETY: as in `read`.
+        let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
+        (e.exec == linear & PAGE_MASK).then(|| linear.wrapping_add(e.addend))
+    }
+
+    /// A number that changes whenever a linear address could lead elsewhere than before.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.bank.generation
+    }
+
+    fn renew(&mut self) {
+        self.last += 1;
+        self.bank.generation = self.last;
+    }
+
+    /// Enters a translation.
+    pub(crate) fn fill(&mut self, slot: usize, entry: TlbEntry, origin: Origin) {
+        let bank = &mut self.bank;
+        if origin.shift > 12
+            && let Some(tag) = [entry.read, entry.write, entry.exec].into_iter().find(|&t| t != INVALID)
+        {
+            let low = (1u64 << origin.shift) - 1;
+            bank.large = (bank.large.0.min(tag & !low), bank.large.1.max(tag | low));
+        }
+        bank.entries[slot] = entry;
+        bank.origins[slot] = origin;
+        if bank.filled.len() < FILLS {
+            bank.filled.push(slot as u16);
+        }
+    }
+
+    /// Drops the present bank's translations, or all but those of global pages.
+    pub(crate) fn flush(&mut self, keep_global: bool) {
+        self.bank.flush(keep_global);
+        self.renew();
+    }
+
+    /// Drops everything of every bank.
+    pub(crate) fn flush_all(&mut self) {
+        self.parked.clear();
+        self.flush(false);
+    }
+
+    /// Drops all but global pages in every bank.
+    pub(crate) fn flush_all_but_global(&mut self) {
+        self.parked.clear();
+        self.flush(true);
+    }
+
+    /// Drops one page of the present bank, and of the others when it is global.
+    pub(crate) fn flush_page(&mut self, linear: u64) {
+        self.bank.flush_page(linear, false);
+        for bank in &mut self.parked {
+            bank.flush_page(linear, true);
+            self.last += 1;
+            bank.generation = self.last;
+        }
+        self.renew();
+    }
+
+    /// Drops one page of process context `pcid`.
+    pub(crate) fn flush_page_of(&mut self, pcid: u16, linear: u64) {
+        if self.bank.pcid == pcid {
+            self.bank.flush_page(linear, false);
+            return self.renew();
+        }
+        for bank in self.parked.iter_mut().filter(|b| b.pcid == pcid) {
+            bank.flush_page(linear, false);
+            self.last += 1;
+            bank.generation = self.last;
+        }
+    }
+
+    /// Drops all but the global pages of process context `pcid`.
+    pub(crate) fn flush_context(&mut self, pcid: u16) {
+        if self.bank.pcid == pcid {
+            return self.flush(true);
+        }
+        self.parked.retain(|b| b.pcid != pcid);
+    }
+
+    /// Goes to process context `pcid`.
+    pub(crate) fn switch(&mut self, pcid: u16) {
+        if self.bank.pcid == pcid {
+            return;
+        }
+        let next = match self.parked.iter().position(|b| b.pcid == pcid) {
+            Some(n) => self.parked.swap_remove(n),
+            None if self.parked.len() < PARKED => {
+                self.last += 1;
+                Bank::new(pcid, self.last)
+            }
+            None => {
+                let oldest = (0..self.parked.len()).min_by_key(|&n| self.parked[n].parked).unwrap_or(0);
+                let mut bank = self.parked.swap_remove(oldest);
+                bank.flush(false);
+                self.last += 1;
+                bank.generation = self.last;
+                bank.pcid = pcid;
+                bank.protects.clear();
+                bank
+            }
+        };
+        let mut old = std::mem::replace(&mut self.bank, next);
+        self.last += 1;
+        old.parked = self.last;
+        self.parked.push(old);
+        let protects = std::mem::take(&mut self.bank.protects);
+        if protects.len() > PROTECTS {
+            self.bank.protect_all();
+        } else {
+            protects.into_iter().for_each(|host| self.bank.protect(host));
+        }
+    }
+
+    /// Takes the write tags off the page at host address `host`.
+    pub(crate) fn protect(&mut self, host: u64) {
+        self.bank.protect(host);
+        for bank in &mut self.parked {
+            if bank.protects.len() <= PROTECTS {
+                bank.protects.push(host);
+            }
+        }
+    }
+
+    /// Takes all write tags off.
+    pub(crate) fn protect_all(&mut self) {
+        self.bank.protect_all();
+        self.parked.iter_mut().for_each(Bank::protect_all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(tlb: &mut Tlb, linear: u64, global: bool, shift: u8) {
+        let page = linear & PAGE_MASK;
+        let entry = TlbEntry { read: page, write: page, exec: page, addend: 0x7000_0000 };
+        tlb.fill(Tlb::slot(1, linear), entry, Origin { global, shift });
+    }
+
+    #[test]
+    fn contexts_keep_their_own_translations() {
+        let mut tlb = Tlb::new();
+        enter(&mut tlb, 0x1000, false, 12);
+        tlb.switch(5);
+        assert!(tlb.read(1, 0x1000, 4).is_none());
+        enter(&mut tlb, 0x2000, false, 12);
+        tlb.switch(0);
+        assert!(tlb.read(1, 0x1000, 4).is_some() && tlb.read(1, 0x2000, 4).is_none());
+        tlb.flush_context(5);
+        tlb.switch(5);
+        assert!(tlb.read(1, 0x2000, 4).is_none());
+        for pcid in 6..40 {
+            tlb.switch(pcid);
+            assert!(tlb.read(1, 0x1000, 4).is_none());
+            enter(&mut tlb, 0x1000, false, 12);
+        }
+        assert_eq!(tlb.parked.len(), PARKED);
+    }
+
+    #[test]
+    fn a_flush_keeps_global_pages_and_one_of_a_page_does_not() {
+        let mut tlb = Tlb::new();
+        enter(&mut tlb, 0x1000, true, 12);
+        enter(&mut tlb, 0x2000, false, 12);
+        let generation = tlb.generation();
+        tlb.flush(true);
+        assert!(tlb.read(1, 0x1000, 4).is_some() && tlb.read(1, 0x2000, 4).is_none());
+        assert_ne!(tlb.generation(), generation);
+        tlb.switch(1);
+        tlb.flush_page(0x1000);
+        tlb.switch(0);
+        assert!(tlb.read(1, 0x1000, 4).is_none());
+    }
+
+    #[test]
+    fn a_large_page_goes_as_a_whole() {
+        let mut tlb = Tlb::new();
+        enter(&mut tlb, 0x20_1000, false, 21);
+        enter(&mut tlb, 0x20_5000, false, 21);
+        enter(&mut tlb, 0x40_5000, false, 21);
+        tlb.flush_page(0x20_0000);
+        assert!(tlb.read(1, 0x20_1000, 4).is_none() && tlb.read(1, 0x20_5000, 4).is_none());
+        assert!(tlb.read(1, 0x40_5000, 4).is_some());
+    }
+
+    #[test]
+    fn protected_pages_lose_their_write_tags_in_every_context() {
+        let mut tlb = Tlb::new();
+        enter(&mut tlb, 0x1000, false, 12);
+        tlb.switch(1);
+        enter(&mut tlb, 0x1000, false, 12);
+        tlb.protect(0x7000_1000);
+        assert!(tlb.write(1, 0x1000, 4).is_none() && tlb.read(1, 0x1000, 4).is_some());
+        tlb.switch(0);
+        assert!(tlb.write(1, 0x1000, 4).is_none() && tlb.read(1, 0x1000, 4).is_some());
+    }
+}

@@ -1,0 +1,93 @@
+//! What a processor does with its privileged state, compared with the reference emulator: small programs in
+//! `payloads` write what they find to the debug console.
+//!
+//! They avoid what the reference does not do as processors do: it checks no segment limits, no guarded debug
+//! registers, no task's trap bit and few reserved bits. The engine's own tests have those.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use blackbox::compare::difference;
+use blackbox::emulator::Emulator;
+use blackbox::paths::{repository, scratch};
+
+/// Runs a tool of the GNU binutils; the error says what is missing or wrong.
+fn tool(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(repository().join("tests/payloads"))
+        .output()
+        .map_err(|error| format!("{program} cannot be started: {error}"))?;
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Assembles a payload to a 32-bit ELF image, as multiboot wants it.
+fn assemble(name: &str, folder: &Path) -> Result<PathBuf, String> {
+    let [object, linked, image] = ["o", "linked", "elf"].map(|end| folder.join(name).with_extension(end));
+    let text = |path: &Path| path.to_str().expect("paths are text").to_owned();
+    tool("as", &["--64", "-o", &text(&object), &format!("{name}.S")])?;
+    let script = ["-m", "elf_x86_64", "--no-warn-rwx-segments", "-T", "payload.ld", "-o"];
+    tool("ld", &[&script[..], &[&text(&linked), &text(&object)]].concat())?;
+    tool("objcopy", &["-O", "elf32-i386", &text(&linked), &text(&image)])?;
+    Ok(image)
+}
+
+/// What the payload writes when `emulator` runs it.
+fn run(emulator: &Emulator, image: &Path, console: &Path, cpu: &str) -> Result<String, String> {
+    let arguments = [
+        "-M",
+        "pc",
+        "-m",
+        "64",
+        "-cpu",
+        cpu,
+        "-accel",
+        "tcg",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-kernel",
+        &image.display().to_string(),
+        "-debugcon",
+        &format!("file:{}", console.display()),
+    ];
+    let ended = emulator.run(&arguments, Duration::from_secs(60));
+    let text = std::fs::read_to_string(console).unwrap_or_default();
+    match ended {
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{error}; the console says\n{}", text.lines().last().unwrap_or_default())),
+    }
+}
+
+fn compare(name: &str, cpu: &str) {
+    let reference = blackbox::or_skip!(Emulator::reference());
+    let ours = Emulator::ours().expect("the emulator");
+    let folder = scratch(&format!("privileged-{name}"));
+    let image = blackbox::or_skip!(assemble(name, &folder));
+    let expected =
+        run(&reference, &image, &folder.join("reference"), cpu).expect("the reference ends by itself");
+    assert!(expected.ends_with("end\n"), "the payload does not come to its end on the reference");
+    let found = run(&ours, &image, &folder.join("ours"), cpu).expect("the payload ends");
+    let difference = difference(&expected, &found);
+    assert!(difference.is_empty(), "- is the reference, + is ours:\n{difference}");
+}
+
+#[test]
+fn segments_gates_and_far_transfers() {
+    compare("segments", "qemu64");
+}
+
+#[test]
+fn tasks_virtual_8086_mode_debugging_and_real_mode() {
+    compare("modes", "qemu64");
+}
+
+#[test]
+fn long_mode_paging_gates_and_registers() {
+    compare("long", "max");
+}
