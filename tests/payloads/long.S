@@ -332,7 +332,6 @@ canonical:
         ATTEMPT mov (%rbx), %al
         ATTEMPT mov %al, (%rbx)
         ATTEMPT mov -1(%rbx), %al
-        ATTEMPT mov -4(%rbx), %rax
         ATTEMPT invlpg (%rbx)
         ret
 
