@@ -35,6 +35,8 @@ pub trait CpuIo: Send + Sync {
     fn tpr(&self) -> u8;
     /// Writes CR8.
     fn set_tpr(&self, value: u8);
+    /// Called now and then while guest code runs: timers that are due fire here when the thread that keeps them is late.
+    fn poll_timers(&self);
     /// The FERR# pin: an unmasked x87 error with CR0.NE = 0 (IRQ 13 on a PC).
     fn fpu_error(&self);
     /// The physical address lines that are let through: all ones, or bit 20 clear while A20 is masked.

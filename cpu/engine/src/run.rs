@@ -8,12 +8,16 @@ use irq::Event;
 use x86::reg::{cr4, flags, vector};
 use x86::{Activity, Segment, X86State};
 
+/// How many blocks run between two looks at the timers: some tens of microseconds' worth.
+const BLOCKS_BETWEEN_POLLS: u32 = 2048;
+
 impl Cpu {
     /// Runs until something needs the caller.
     pub(crate) fn run_loop(&mut self) -> Exit {
         self.peers.enter(self.index);
         self.attention = true;
         self.carry_out_requests();
+        let mut blocks = BLOCKS_BETWEEN_POLLS;
         let exit = loop {
             if (self.attention || self.signals.pending() & self.interest != 0)
                 && let Some(exit) = self.events()
@@ -24,6 +28,11 @@ impl Cpu {
             if self.shutdown {
                 self.state.activity = Activity::Shutdown;
                 break Exit::Shutdown;
+            }
+            blocks -= 1;
+            if blocks == 0 {
+                blocks = BLOCKS_BETWEEN_POLLS;
+                self.io.poll_timers();
             }
         };
         self.peers.leave(self.index);

@@ -41,6 +41,7 @@ impl CpuIo for Nowhere {
     fn set_tsc_deadline(&self, _: u64, _: u64, _: u64) -> bool {
         false
     }
+    fn poll_timers(&self) {}
     fn tpr(&self) -> u8 {
         0
     }

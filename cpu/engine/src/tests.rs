@@ -47,6 +47,7 @@ impl CpuIo for World {
     fn set_tsc_deadline(&self, _: u64, _: u64, _: u64) -> bool {
         false
     }
+    fn poll_timers(&self) {}
     fn tpr(&self) -> u8 {
         0
     }

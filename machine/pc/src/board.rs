@@ -211,6 +211,7 @@ impl Pc {
                     ports: memory.ports.clone(),
                     a20: a20.clone(),
                     ferr: ferr.clone(),
+                    clock: clock.clone(),
                 })
             })
             .collect();

@@ -4,6 +4,7 @@ use accel::CpuIo;
 use chipset::i8042::A20Gate;
 use chipset::lapic::LocalApic;
 use chipset::misc::FerrLatch;
+use clock::Clock;
 use guestmem::AddressSpace;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub struct PcCpu {
     pub(crate) ports: AddressSpace,
     pub(crate) a20: Arc<A20Gate>,
     pub(crate) ferr: Arc<FerrLatch>,
+    pub(crate) clock: Clock,
 }
 
 impl PcCpu {
@@ -81,6 +83,10 @@ impl CpuIo for PcCpu {
 
     fn set_tpr(&self, value: u8) {
         self.apic.set_tpr(value);
+    }
+
+    fn poll_timers(&self) {
+        self.clock.poll();
     }
 
     fn fpu_error(&self) {
