@@ -175,6 +175,8 @@ pub struct DriveOptions {
     pub index: Option<u64>,
     /// `bus=`, if given.
     pub bus: Option<u64>,
+    /// `media=cdrom`: nothing writes to it.
+    pub cdrom: bool,
     /// The image.
     pub image: BlockOptions,
 }
@@ -304,13 +306,11 @@ impl DriveOptions {
         for (key, value) in pairs {
             check_types(key, value)?;
         }
-        if let Some(media) = get("media") {
-            match media {
-                "disk" => {}
-                "cdrom" => return Err(refuse("media", media)),
-                _ => return Err(BlockError(format!("'{media}' invalid media"))),
-            }
-        }
+        let cdrom = match get("media") {
+            None | Some("disk") => false,
+            Some("cdrom") => true,
+            Some(media) => return Err(BlockError(format!("'{media}' invalid media"))),
+        };
         let interface = match get("if").unwrap_or("ide") {
             "none" => Interface::None,
             "virtio" => Interface::Virtio,
@@ -328,6 +328,7 @@ impl DriveOptions {
             interface,
             index: None,
             bus: None,
+            cdrom,
             image: BlockOptions {
                 auto_read_only: true,
                 automatic: interface == Interface::Virtio,
@@ -343,6 +344,7 @@ impl DriveOptions {
                 rest.push((*key, *value));
             }
         }
+        this.image.read_only |= cdrom;
         let image = &this.image;
         if let Some(format) = &image.format {
             check_format(format)?;
@@ -478,6 +480,13 @@ mod tests {
         assert_eq!(drive.image.cache, Cache { direct: true, no_flush: false, writeback: true });
         assert!(drive.image.read_only && drive.image.auto_read_only);
         assert_eq!((drive.image.write_error, drive.image.read_error), (OnError::Stop, OnError::Report));
+    }
+
+    #[test]
+    fn a_cdrom_is_not_written_to() {
+        let drive =
+            DriveOptions::parse(&[("file", "x.iso"), ("if", "none"), ("media", "cdrom")]).expect("drive");
+        assert!(drive.image.read_only && drive.cdrom);
     }
 
     #[test]

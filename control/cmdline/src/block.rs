@@ -59,7 +59,8 @@ pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
         Some(id) => id,
         None => {
             let kind = if options.interface == Interface::Virtio { "virtio" } else { "none" };
-            let id = format!("{kind}{index}");
+            let media = if options.cdrom { "-cd" } else { "" };
+            let id = format!("{kind}{media}{index}");
             builder.claim_id("drive", &id)?;
             id
         }

@@ -257,6 +257,70 @@ fn random_accesses_do_no_harm() {
     std::fs::remove_file(path).expect("remove");
 }
 
+/// A driver that has set up its queues and then writes nonsense into rings and descriptors: the device may ask for a
+/// reset, and serves the next driver after it.
+#[test]
+fn random_rings_do_no_harm() {
+    for spec in [&virtio::BLK_SPECS[0], &virtio::RNG_SPECS[0], &virtio::SERIAL_SPECS[0]] {
+        let board = Board::new();
+        let path = board.disk("rings");
+        let properties: &[_] = if spec.name == "virtio-blk-pci" { &[("drive", "d0")] } else { &[] };
+        let (device, _) = board.plug(spec, properties);
+        let multiport = if spec.name == "virtio-serial-pci" { 2 } else { 0 };
+        for bus in device.buses() {
+            let context = Context {
+                id: None,
+                links: board.links.clone(),
+                clock: Clock::manual(),
+                system: Arc::new(Nobody),
+            };
+            let console = &virtio::PORT_SPECS[0];
+            bus.plug(console, (console.properties)(), context).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 11) % below
+        };
+        for _ in 0..60 {
+            board.start_modern(1 << 32 | 1 << 28 | random(2) << 29 | multiport);
+            for step in 1..40 {
+                let len = [0, 1, 8, 16, 17, 512, 1 << 20, u64::from(u32::MAX)][random(8) as usize];
+                board.describe(
+                    random(8),
+                    [0x1000, 0x2000, 0x8000, 0xf_fff0, u64::MAX - 7][random(5) as usize]
+                        .wrapping_add(random(64)),
+                    len as u32,
+                    random(8) as u16,
+                    random(10) as u16,
+                );
+                board.memory.write_int(0x8000, 4, random(14));
+                board.memory.write_int(0x8008, 8, random(4096));
+                board.memory.write_int(0x2004 + 2 * random(8), 2, random(10));
+                board.memory.write_int(0x2002, 2, step + random(3) / 2 * 5);
+                board.memory.write_int(BAR4 + 0x3000 + 4 * random(40), 2, 0);
+            }
+        }
+        // The worker lives: a sound request is answered. Queue 0 of the console is for input, of which there is none.
+        for at in (0x1000..0x4000).step_by(8) {
+            board.memory.write_int(at, 8, 0);
+        }
+        if spec.name != "virtio-serial-pci" {
+            board.start_modern(1 << 32);
+            request(&board, 0, 3, false);
+            if spec.name == "virtio-rng-pci" {
+                board.describe(0, 0x9000, 64, 2, 0);
+            }
+            board.run(1, 0x2000, 0x3000, 8, || board.memory.write_int(BAR4 + 0x3000, 2, 0));
+        }
+        // Waits for the worker to be idle.
+        device.reset();
+        std::fs::remove_file(path).expect("remove");
+    }
+}
+
 #[test]
 fn errors_are_worded_as_in_qemu() {
     let board = Board::new();
