@@ -1,7 +1,7 @@
 //! `-accel kvm`: guest code run by the host's KVM (Linux, Documentation/virt/kvm/api.rst).
 //!
 //! The interrupt controllers stay in user space: KVM is given neither its own APICs nor a PIC, and an interrupt is
-//! injected when the guest can take one. A processor is therefore told to leave guest mode ([`kick`]) whenever
+//! injected when the guest can take one. A processor is therefore told to leave guest mode (module `kick`) whenever
 //! something is posted in its mailbox, HLT and start-up messages are handled here, and features of a local APIC that
 //! only the kernel's has (x2APIC mode, the TSC deadline) are not shown.
 //!
