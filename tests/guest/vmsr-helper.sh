@@ -29,6 +29,15 @@ registers() {
   vmsr-client $1 611:0 0:0 611:0
 }
 
+bad() {
+  for words in "-k relative" "-k /nonexistent/x" "-k /tmp" "-u no-such" "-g no-such" --foo -z -f "-T enable=x*,bla=1" \
+    "-T events=/nonexistent"; do
+    echo "$words"
+    $1 $words
+    echo exit $?
+  done
+}
+
 # Values: the registers of a plain file overlap, so that the neighbours of one are zero.
 fake() {
   mount -t tmpfs fake /dev/cpu
@@ -74,6 +83,8 @@ plugged() {
 [ -x /bin/original ] && section original-refused refused original
 section refused refused qemu-vmsr-helper
 echo 1 >$E
+[ -x /bin/original ] && section original-bad bad original
+section bad bad qemu-vmsr-helper
 section plugged plugged
 if [ -x /bin/original ]; then
   start original /tmp/original.sock

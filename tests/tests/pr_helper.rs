@@ -350,6 +350,18 @@ fn traces_to_a_file_by_pattern_and_events_file() {
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("pr_conn_open pid="), "{text}");
     assert_eq!(lines[1..], ["pr_in service_action=1 length=16", "pr_outcome status=0x02 payload=0"]);
+    // A file alone switches nothing on, and takes what another option switches on.
+    fs::remove_file(&log).unwrap();
+    let file = format!("file={}", log.display());
+    for (more, wanted) in [(&[][..], 0), (&["-T", "pr_conn*"][..], 2)] {
+        let args = [&["-T", &file], more].concat();
+        let helper = Helper::start(&ours(), folder.join("s"), &args);
+        drop(helper.greeted());
+        std::thread::sleep(Duration::from_millis(300));
+        helper.stop();
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text.lines().count(), wanted, "{text}");
+    }
 }
 
 #[test]

@@ -38,16 +38,21 @@ fn registers_of_a_host_with_rapl() {
     let found = or_skip!(run());
     let ours = |name| text(&found, name).unwrap_or_else(|| panic!("no section {name}"));
     // The original, where it is: the same answers, and the same words at start.
-    for (mine, original) in [("ours", "original"), ("fake", "original-fake"), ("refused", "original-refused")]
-    {
+    for (mine, original) in [
+        ("ours", "original"),
+        ("fake", "original-fake"),
+        ("refused", "original-refused"),
+        ("bad", "original-bad"),
+    ] {
         if let Some(original) = text(&found, original) {
-            assert_eq!(ours(mine), original.replace("original:", "qemu-vmsr-helper:"));
+            assert_eq!(ours(mine), original.replace("original", "qemu-vmsr-helper"));
         }
     }
     let refused = ours("refused");
     assert!(refused.contains("Error opening /sys/class/powercap/intel-rapl/enabled"), "{refused}");
     assert_eq!(refused.matches("RAPL driver not enable").count(), 2, "{refused}");
     assert_eq!(refused.matches("exit 1").count(), 2, "{refused}");
+    assert_eq!(ours("bad").matches("exit 1\n").count(), 10, "{}", ours("bad"));
     // The emulated processor's registers are zero; the closed conversations are what tells.
     let expected = "606:0 0\n610:0 0\n611:0 0\n614:0 0\n606:1 0\n611:0:1 0\n611:0 0\n611:99 0\n619:0 closed\n\
                     611:0 0\n0:0 closed\n611:0 closed\n";
