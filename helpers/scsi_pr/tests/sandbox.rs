@@ -106,4 +106,5 @@ fn main() {
     in_child("server", || server(&null, &folder));
     in_child("with_the_library", || with_the_library(&null));
     std::fs::remove_dir_all(&folder).unwrap();
+    println!("test result: ok. 2 passed; 0 failed");
 }
