@@ -224,8 +224,6 @@ impl Piix4Pm {
     pub fn firmware_setup(&self, base: u16, smbus: u16) {
         self.function.config_write(pci::regs::INTERRUPT_LINE, 1, 9);
         self.function.config_write(PM_BASE, 4, u32::from(base) | 1);
-        // System management mode is set up.
-        self.function.config_write(0x5b, 1, 2);
         self.function.config_write(PM_ENABLE, 1, 1);
         self.function.config_write(SMB_BASE, 4, u32::from(smbus) | 1);
         self.function.config_write(0xd2, 1, 9);
@@ -264,6 +262,8 @@ impl Device for Piix4Pm {
                 c.set(offset, 4, 0);
             }
             c.set(PM_BASE, 1, 1);
+            // There is no system management mode: firmware finds it set up.
+            c.set(0x5b, 1, 0x02);
             c.set(0x5f, 1, self.legacy_ports.0.into());
             c.set(0x63, 1, 0x60);
             c.set(0x67, 1, self.legacy_ports.1.into());

@@ -70,7 +70,16 @@ struct Qemu {
 impl Qemu {
     fn start(machine: &str) -> Option<Self> {
         let mut child = Command::new(QEMU)
-            .args(["-M", machine, "-S", "-nodefaults", "-display", "none", "-qtest", "stdio"])
+            .args([
+                "-M",
+                &format!("{machine},smm=off"),
+                "-S",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-qtest",
+                "stdio",
+            ])
             .args(["-qtest-log", "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,10 +5,11 @@ use crate::options::MachineOptions;
 use bridges::{Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch};
 use chipset::acpi_pm::{AcpiPm, PmConfig};
 use clock::Clock;
-use guestmem::Region;
+use guestmem::{IoHandler, IoRules, Region};
 use irq::IrqLine;
 use pci::Devfn;
 use qdev::{Device, DeviceError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Where firmware puts the ACPI registers of the LPC bridge, and the SMBus's.
@@ -17,6 +18,9 @@ const SMBUS_BASE: u16 = 0x700;
 /// Bytes of ACPI registers, and where the GPE0 block lies in them.
 const PM_SIZE: u64 = 128;
 const GPE_OFFSET: u64 = 0x20;
+/// Where the SMI registers lie, and what the first shows after reset: the command port's SMI is set up already.
+const SMI_OFFSET: u64 = 0x30;
+const SMI_RESET: u32 = 0x20;
 
 /// The chips of the Q35 set.
 pub(crate) struct Chips {
@@ -24,6 +28,22 @@ pub(crate) struct Chips {
     lpc: Arc<Ich9Lpc>,
     ahci: Option<Arc<Ich9Ahci>>,
     smbus: Option<Arc<Ich9Smbus>>,
+    smi: Arc<SmiEnable>,
+}
+
+/// SMI enable (offset 0) and status (4). There is no system management mode: the bits are kept, nothing comes of them.
+struct SmiEnable(AtomicU32);
+
+impl IoHandler for SmiEnable {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        if offset == 0 { self.0.load(Ordering::SeqCst).into() } else { 0 }
+    }
+
+    fn write(&self, offset: u64, _size: u8, value: u64) {
+        if offset == 0 {
+            self.0.store((value & 0xffff_ffff) as u32, Ordering::SeqCst);
+        }
+    }
 }
 
 /// The SCI, which leads through the LPC bridge that is made after the block that drives it.
@@ -61,6 +81,8 @@ impl Chips {
         let registers = Region::container("ich9-pm", PM_SIZE);
         registers.add(&pm.pm1_region(), 0);
         registers.add(&pm.gpe_region(), GPE_OFFSET);
+        let smi = Arc::new(SmiEnable(AtomicU32::new(SMI_RESET)));
+        registers.add(&Region::io("acpi-smi", 8, smi.clone(), IoRules::DWORD_ONLY), SMI_OFFSET);
         ports.add(&pm.apm_region(), 0xb2);
         let system = board.system.clone();
         let lpc =
@@ -68,7 +90,7 @@ impl Chips {
         let _ = sci.0.set(lpc.sci());
         let ahci = options.sata.then(|| Ich9Ahci::new(pci)).transpose()?;
         let smbus = options.smbus.then(|| Ich9Smbus::new(pci)).transpose()?;
-        Ok((Self { north, lpc, ahci, smbus }, pm))
+        Ok((Self { north, lpc, ahci, smbus, smi }, pm))
     }
 }
 
@@ -94,6 +116,7 @@ impl Platform for Chips {
     fn reset(&self) {
         self.north.reset();
         self.lpc.reset();
+        self.smi.0.store(SMI_RESET, Ordering::SeqCst);
         if let Some(ahci) = &self.ahci {
             ahci.reset();
         }
