@@ -36,6 +36,7 @@ fn start(folder: &Path, script: &str, modules: &[&str], console: &str, more: &[&
 
 fn finish(mut running: Running) -> Vec<Section> {
     let text = running.expect(DONE, BOOT).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(running.wait(BOOT).expect("end").code(), Some(0));
     sections(&text)
 }
 
