@@ -572,6 +572,24 @@ fn a_silent_client_is_sent_away_and_an_idle_one_stays() {
     assert!(text.contains("took too long"), "{text}");
 }
 
+/// A folder that every user can get to.
+struct Public(PathBuf);
+
+impl Public {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tinamou-{name}-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Public {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A process that keeps connections; how many were let in.
 struct Holder(Child);
 
@@ -606,7 +624,8 @@ fn caps_by_process_by_user_and_in_total() {
     if !Command::new("setpriv").arg("--version").output().is_ok_and(|o| o.status.success()) {
         skip!("needs setpriv to start a helper that cannot raise its limit");
     }
-    let socket = paths::scratch("pr_caps").join("s");
+    let folder = Public::new("caps");
+    let socket = folder.0.join("s");
     let mut command = Command::new("sh");
     // 64 descriptors are 20 clients: 10 of one process, 15 of one user other than root.
     command.arg("-c").arg(format!(
@@ -615,12 +634,6 @@ fn caps_by_process_by_user_and_in_total() {
         socket.display()
     ));
     let helper = Helper::spawn(command, socket.clone());
-    let folder = socket.parent().unwrap();
-    // The client must reach the socket as nobody.
-    for folder in folder.ancestors().filter(|f| f.starts_with(paths::target_dir())) {
-        let mode = fs::metadata(folder).unwrap().permissions().mode();
-        fs::set_permissions(folder, PermissionsExt::from_mode(mode | 0o011)).unwrap();
-    }
     let (one, let_in) = Holder::start(&socket, 12, 65534);
     assert_eq!(let_in, 10, "of one process");
     let (two, let_in) = Holder::start(&socket, 8, 65534);
@@ -726,8 +739,8 @@ fn the_socket_goes_or_stays_under_another_user() {
     if !is_root() {
         skip!("needs root: the helper drops privileges");
     }
-    let folder = paths::scratch("pr_user");
-    let socket = folder.join("s");
+    let folder = Public::new("user");
+    let socket = folder.0.join("s");
     let args = ["-u", "65534", "-g", "65534"];
     // In root's folder it has to stay, without a word, and the next start replaces it.
     for _ in 0..2 {
@@ -742,15 +755,36 @@ fn the_socket_goes_or_stays_under_another_user() {
     assert_eq!(helper.stop().0, Some(0));
     assert!(!socket.exists());
     // In the user's own folder it goes.
-    let own = folder.join("own");
+    let own = folder.0.join("own");
     fs::create_dir(&own).unwrap();
     std::os::unix::fs::chown(&own, Some(65534), Some(65534)).unwrap();
-    for folder in own.ancestors().filter(|f| f.starts_with(paths::target_dir())) {
-        let mode = fs::metadata(folder).unwrap().permissions().mode();
-        fs::set_permissions(folder, PermissionsExt::from_mode(mode | 0o011)).unwrap();
-    }
     let helper = Helper::start(&ours(), own.join("s"), &args);
     drop(helper.greeted());
     assert_eq!(helper.stop().0, Some(0));
     assert!(!own.join("s").exists());
+}
+
+#[test]
+fn without_the_right_to_drop_privileges() {
+    if !is_root() {
+        skip!("needs root to become somebody else");
+    }
+    let folder = Public::new("unprivileged");
+    std::os::unix::fs::chown(&folder.0, Some(65534), Some(65534)).unwrap();
+    let mut seen = Vec::new();
+    for (index, program) in programs().iter().enumerate() {
+        let copy = folder.0.join(index.to_string()).join("qemu-pr-helper");
+        fs::create_dir(copy.parent().unwrap()).unwrap();
+        fs::copy(program, &copy).unwrap();
+        let socket = folder.0.join("s");
+        let mut command = Command::new(&copy);
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        let output = command.arg("-k").arg(&socket).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        // Ours leaves nothing behind; the original its socket.
+        assert_eq!(socket.exists(), index > 0);
+        seen.push(String::from_utf8(output.stderr).unwrap());
+    }
+    assert_eq!(seen[0], "qemu-pr-helper: Failed to drop privileges: Operation not permitted\n");
+    assert!(seen.iter().all(|text| *text == seen[0]), "{seen:?}");
 }

@@ -42,7 +42,11 @@ pub fn start(settings: &Settings) -> io::Result<OwnedFd> {
             .and_then(|()| if settings.background { detach::silence() } else { Ok(()) })
             .and_then(|()| confine());
             if let Err(err) = confined {
-                log::error(&format!("the process for multipath devices has no sandbox: {}", os_text(&err)));
+                // Where the server fails likewise it says so itself and leaves; else this matters once we are needed.
+                let asked = socket::receive_with_fd(theirs.as_fd(), &mut [0], true);
+                if asked.is_ok_and(|received| received.bytes > 0) {
+                    log::error(&format!("no sandbox for multipath devices: {}", os_text(&err)));
+                }
                 process::exit(1);
             }
             let status = serve(&theirs, &mut mapper::Kernel::default(), settings.verbosity);
