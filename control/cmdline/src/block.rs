@@ -70,6 +70,23 @@ pub(crate) fn drive(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
     Ok(())
 }
 
+/// What is wrong with the image of an option that takes one, whether or not the option is built.
+pub(crate) fn check_image(option: &str, file: &str) -> Result<(), Stop> {
+    let board_has_none = match option {
+        "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "fda" | "fdb" | "pflash" => None,
+        "sd" => Some("sd"),
+        "mtdblock" => Some("mtd"),
+        _ => return Ok(()),
+    };
+    if let Err(error) = std::fs::File::open(file) {
+        return refuse(format!("Could not open '{file}': {}", crate::misc::reason(&error)));
+    }
+    match board_has_none {
+        Some(name) => refuse(format!("machine type does not support if={name},bus=0,unit=0")),
+        None => Ok(()),
+    }
+}
+
 fn place(options: &DriveOptions) -> (Interface, u64) {
     (options.interface, options.index.unwrap_or(0))
 }

@@ -151,7 +151,8 @@ impl Builder<'_> {
             let _place = report::Location::enter(&location);
             let done = match option.apply {
                 Apply::Foreign => refuse("Option not supported for this target"),
-                Apply::Unbuilt => refuse("this option is not supported by this build"),
+                Apply::Unbuilt => crate::block::check_image(option.name, value)
+                    .and_then(|()| refuse("this option is not supported by this build")),
                 Apply::Built(apply) => apply(self, &raw),
             };
             done.map_err(|stop| match stop {
@@ -174,6 +175,8 @@ impl Builder<'_> {
 
     fn finish(&mut self) -> Result<(), Stop> {
         self.finish_log()?;
+        // Questions about the program are answered whatever the machine is.
+        self.answer(|info| !matches!(info, Info::MachineProps))?;
         let row = match &self.machine_name {
             Some(name) => match self.catalog.machine(name) {
                 Some(row) => *row,
@@ -193,7 +196,7 @@ impl Builder<'_> {
             },
         };
         row.name.clone_into(&mut self.plan.machine.name);
-        self.answer()?;
+        self.answer(|_| true)?;
         self.finish_accels()?;
         self.plan.smp = Some(crate::topology::complete(&self.smp, &row)?);
         self.plan.ram_given = self.ram.is_some();
@@ -213,8 +216,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn answer(&self) -> Result<(), Stop> {
-        let Some(info) = self.infos.first() else { return Ok(()) };
+    /// Answers the first question of those that `which` selects.
+    fn answer(&self, which: impl Fn(&Info) -> bool) -> Result<(), Stop> {
+        let Some(info) = self.infos.iter().find(|info| which(info)) else { return Ok(()) };
         let text = match info {
             Info::Machines => help::machines(self.catalog),
             Info::MachineProps => (self.catalog.machine_help)(&self.plan.machine.name),

@@ -93,6 +93,12 @@ fn errors_are_worded_as_qemu_words_them() {
             "-drive file=/nonexistent: Could not open '/nonexistent': No such file or directory",
         ),
         ("-drive if=foo", "-drive if=foo: unsupported bus type 'foo'"),
+        (
+            "-cdrom /nonexistent/x",
+            "-cdrom /nonexistent/x: Could not open '/nonexistent/x': No such file or directory",
+        ),
+        ("-hda /dev/null", "-hda /dev/null: this option is not supported by this build"),
+        ("-sd /dev/null", "-sd /dev/null: machine type does not support if=sd,bus=0,unit=0"),
         ("-blockdev driver=foo", "-blockdev driver=foo: Parameter 'driver' does not accept value 'foo'"),
         ("-device {", "-device {: JSON parse error, premature EOI"),
         ("-uuid zz", "-uuid zz: failed to parse UUID string: wrong format"),
@@ -167,6 +173,12 @@ fn informational_exits() {
         ("-object rng-random,help", "rng-random options:\n"),
         ("-chardev help", "Available chardev backend types: \n"),
         ("-M q35,help", "pc-q35-9.1-machine options:\n"),
+        ("-M none -accel help", "Accelerators supported in QEMU binary:\ntcg\nkvm\n"),
+        (
+            "-display none -machine accel=kvm:tcg -device ?",
+            "Misc devices:\nname \"example\", bus ISA, alias \"sample\"\n",
+        ),
+        ("-device sample,help", "example options:\n  addr=<uint32>"),
         ("-d help", "Log items (comma separated):\n"),
     ] {
         match run(line) {
