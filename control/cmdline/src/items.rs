@@ -37,7 +37,7 @@ impl Builder<'_> {
             let mut invalid = false;
             for name in std::mem::take(&mut self.machine_accels) {
                 if matches!(name.as_str(), "tcg" | "kvm") {
-                    self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None });
+                    self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None, tier: None });
                 } else {
                     report::error_report!("invalid accelerator {name}");
                     self.plan.accel_failed = true;
@@ -51,7 +51,12 @@ impl Builder<'_> {
             }
         }
         if self.plan.accels.is_empty() {
-            self.plan.accels.push(Accel { location: None, name: "tcg".to_owned(), kernel_irqchip: None });
+            self.plan.accels.push(Accel {
+                location: None,
+                name: "tcg".to_owned(),
+                kernel_irqchip: None,
+                tier: None,
+            });
         }
         Ok(())
     }
@@ -111,16 +116,20 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
     if !matches!(name, "tcg" | "kvm") {
         // Told when it is tried: another may follow.
         let location = Some(raw.location.clone());
-        builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip: None });
+        builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip: None, tier: None });
         return Ok(());
     }
     let mut kernel_irqchip = None;
+    let mut tier = None;
     for (key, value) in opts.iter().filter(|(key, _)| *key != "accel") {
         match (name, key, value) {
             ("kvm", "kernel-irqchip", "on" | "off" | "split") => kernel_irqchip = Some(value.to_owned()),
             ("kvm", "kernel-irqchip", _) => {
                 return refuse(format!("Parameter 'kernel-irqchip' does not accept value '{value}'"));
             }
+            ("tcg", "tier", "1") => tier = Some(1),
+            ("tcg", "tier", "2") => tier = Some(2),
+            ("tcg", "tier", _) => return refuse(format!("Parameter 'tier' does not accept value '{value}'")),
             // Every vCPU of ours has its own thread.
             ("tcg", "thread", "multi") => {}
             ("tcg", "thread", "single") | ("tcg", "tb-size" | "split-wx" | "one-insn-per-tb", _) => {
@@ -135,7 +144,7 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
         }
     }
     let location = Some(raw.location.clone());
-    builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip });
+    builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip, tier });
     Ok(())
 }
 

@@ -106,6 +106,8 @@ pub struct Accel {
     pub name: String,
     /// `kernel-irqchip=` for kvm, as given.
     pub kernel_irqchip: Option<String>,
+    /// `tier=` for tcg: 1, the interpreter, or 2, the translator for hot code.
+    pub tier: Option<u8>,
 }
 
 /// CPU count and topology, complete and consistent.

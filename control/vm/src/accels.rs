@@ -36,7 +36,7 @@ pub(crate) struct Chosen {
 pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Failed> {
     for accel in wanted {
         let opened = match accel.name.as_str() {
-            "tcg" => Ok(tcg()),
+            "tcg" => Ok(tcg(accel)),
             "kvm" => {
                 if let Some(value @ ("on" | "split")) = accel.kernel_irqchip.as_deref() {
                     let text = format!("kernel_irqchip={value} is not supported by this build");
@@ -64,9 +64,18 @@ pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Faile
     Err(Failed::told())
 }
 
-fn tcg() -> Chosen {
+fn tcg(accel: &Accel) -> Chosen {
+    let engine = if accel.tier == Some(2) {
+        engine::Tcg::with_translator().unwrap_or_else(|lack| {
+            let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
+            report::warn_report!("{lack}: everything is left to tier 1");
+            engine::Tcg::new()
+        })
+    } else {
+        engine::Tcg::new()
+    };
     Chosen {
-        accelerator: Box::new(engine::Tcg::new()),
+        accelerator: Box::new(engine),
         features: engine::supported_features(),
         host: None,
         phys_bits: SOFTWARE_PHYS_BITS,
@@ -95,7 +104,7 @@ mod tests {
     use super::*;
 
     fn accel(name: &str) -> Accel {
-        Accel { location: None, name: name.to_owned(), kernel_irqchip: None }
+        Accel { location: None, name: name.to_owned(), kernel_irqchip: None, tier: None }
     }
 
     #[test]

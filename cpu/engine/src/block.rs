@@ -112,15 +112,15 @@ impl BlockCache {
 }
 
 /// A page under watch.
-struct Watched {
-    stamp: *const AtomicU32,
-    value: u32,
+pub(crate) struct Watched {
+    pub(crate) stamp: *const AtomicU32,
+    pub(crate) value: u32,
     /// The request to the other vCPUs that has to be carried out first; 0 when none has.
-    ticket: u64,
+    pub(crate) ticket: u64,
 }
 
 /// Copies code at the host address `from`, which lies within one page of RAM.
-fn copy_code(from: u64, to: &mut [u8]) {
+pub(crate) fn copy_code(from: u64, to: &mut [u8]) {
     let mut at = 0;
     while at + 8 <= to.len() {
         let word: u64 = crate::mmu::get((from as *mut u8).wrapping_add(at));
@@ -302,7 +302,7 @@ impl Cpu {
     }
 
     /// The host address of code at `linear`; the inner `Err` is a physical address that is not RAM.
-    fn exec_host(&mut self, linear: u64, set: u8) -> Result<Result<u64, u64>, Fault> {
+    pub(crate) fn exec_host(&mut self, linear: u64, set: u8) -> Result<Result<u64, u64>, Fault> {
         if let Some(host) = self.tlb.exec(set, linear) {
             return Ok(Ok(host));
         }
@@ -311,7 +311,7 @@ impl Cpu {
     }
 
     /// Starts watching the page at host address `host`.
-    fn watch(&mut self, host: u64) -> Option<Watched> {
+    pub(crate) fn watch(&mut self, host: u64) -> Option<Watched> {
         let r = self.ram.ranges.iter().find(|r| host.wrapping_sub(r.host) <= r.last - r.start)?;
         let page = (r.offset + (host - r.host)) / PAGE_SIZE;
         let stamp: *const AtomicU32 = r.block.stamp(page);
@@ -390,7 +390,7 @@ impl Cpu {
     }
 
     /// The function for an instruction: #UD's when the model lacks it.
-    fn executor(&mut self, from: &Instruction) -> Exec {
+    pub(crate) fn executor(&mut self, from: &Instruction) -> Exec {
         let code = from.code();
         let memo = self.features.memo[code as usize];
         let allowed = if memo == 0 {

@@ -81,6 +81,7 @@ pub struct Cpu {
     /// Posted events that are worth looking at before that.
     pub(crate) interest: u32,
     pub(crate) instructions: u64,
+    pub(crate) jit: crate::translator::Jit,
 }
 
 // SAFETY: the raw pointers inside lead to memory that the Cpu itself keeps alive, and one thread uses it at a time.

@@ -20,6 +20,7 @@ mod system;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod translator;
 pub mod vector;
 
 pub use cpu::Cpu;

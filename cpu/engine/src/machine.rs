@@ -17,12 +17,22 @@ use x86::{Activity, X86State};
 #[derive(Default)]
 pub struct Tcg {
     peers: Arc<Peers>,
+    translate: bool,
 }
 
 impl Tcg {
-    /// The accelerator of one machine.
+    /// The accelerator of one machine: tier 1, the interpreter.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with tier 2, the translator, for hot code.
+    ///
+    /// # Errors
+    /// What the host lacks for it.
+    pub fn with_translator() -> Result<Self, &'static str> {
+        crate::translator::host_is_able()?;
+        Ok(Self { translate: true, ..Self::default() })
     }
 }
 
@@ -32,7 +42,11 @@ impl Accelerator for Tcg {
     }
 
     fn create_vcpu(&self, setup: VcpuSetup) -> Result<Box<dyn Vcpu>, String> {
-        Ok(Box::new(Cpu::new(setup, self.peers.clone())))
+        let mut cpu = Box::new(Cpu::new(setup, self.peers.clone()));
+        if self.translate {
+            cpu.jit.enable();
+        }
+        Ok(cpu)
     }
 }
 
@@ -52,6 +66,7 @@ impl Cpu {
         };
         let signals = setup.signals.clone();
         setup.memory.subscribe(move |_| signals.raise(Event::MapChanged));
+        let jit = crate::translator::Jit::new(&setup.signals);
         let mut cpu = Self {
             state: X86State::default(),
             fl: 0,
@@ -87,6 +102,7 @@ impl Cpu {
             attention: true,
             interest: u32::MAX,
             instructions: 0,
+            jit,
         };
         cpu.load_state(&state);
         cpu

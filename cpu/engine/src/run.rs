@@ -24,7 +24,9 @@ impl Cpu {
             {
                 break exit;
             }
-            self.step_block();
+            if !self.run_translated() {
+                self.step_block();
+            }
             if self.shutdown {
                 self.state.activity = Activity::Shutdown;
                 break Exit::Shutdown;
@@ -48,7 +50,9 @@ impl Cpu {
             {
                 return Some(exit);
             }
-            self.step_block();
+            if !self.run_translated() {
+                self.step_block();
+            }
             if self.shutdown {
                 self.state.activity = Activity::Shutdown;
                 return Some(Exit::Shutdown);
@@ -126,7 +130,7 @@ impl Cpu {
 
     /// An instruction ended with a fault.
     #[cold]
-    fn failed(&mut self, insn: &crate::insn::Insn, start: u64, fault: crate::Fault) {
+    pub(crate) fn failed(&mut self, insn: &crate::insn::Insn, start: u64, fault: crate::Fault) {
         if !std::mem::take(&mut self.moved) {
             self.state.rip =
                 start.wrapping_add(u64::from(insn.next)).wrapping_sub(insn.len.into()) & self.wrap();
@@ -291,6 +295,7 @@ impl Cpu {
         self.ram = Ram::new(&self.memory.view());
         self.tlb.flush_all();
         self.blocks.clear();
+        self.jit.clear();
     }
 
     /// The INIT signal (SDM vol. 3, table 10-1).
@@ -338,5 +343,6 @@ impl Cpu {
         self.debug_changed();
         self.tlb.flush_all();
         self.blocks.clear();
+        self.jit.clear();
     }
 }

@@ -58,9 +58,9 @@ impl CpuIo for World {
     }
 }
 
-struct Bench {
-    cpu: Cpu,
-    memory: AddressSpace,
+pub(crate) struct Bench {
+    pub(crate) cpu: Cpu,
+    pub(crate) memory: AddressSpace,
     world: Arc<World>,
 }
 
@@ -86,7 +86,7 @@ fn bench() -> Bench {
 }
 
 /// Long mode, first 2 MiB mapped one to one by a large page, code at 0x1000, stack below 0x8000, IDT at 0x9000.
-fn long(code: &[u8]) -> Bench {
+pub(crate) fn long(code: &[u8]) -> Bench {
     let mut b = bench();
     b.memory.write_int(0x10000, 8, 0x11007);
     b.memory.write_int(0x11000, 8, 0x12007);

@@ -62,6 +62,11 @@ impl CpuSignals {
         }
     }
 
+    /// Where [`CpuSignals::pending`] reads; valid as long as `self`.
+    pub fn pending_word(&self) -> *const AtomicU32 {
+        &raw const self.bits
+    }
+
     /// Takes `event` back (a level that went low).
     pub fn clear(&self, event: Event) {
         self.bits.fetch_and(!(event as u32), Ordering::SeqCst);

@@ -25,6 +25,17 @@ pub(crate) struct TlbEntry {
 
 pub(crate) const EMPTY: TlbEntry = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, addend: 0 };
 
+/// The tag in slot `slot` that no address which maps to the slot has in its upper bits. Generated code compares the
+/// upper 52 bits alone, so [`INVALID`] will not do for the topmost page's slot.
+const fn no_tag(slot: usize) -> u64 {
+    if slot % TLB_SIZE == TLB_SIZE - 1 { 0 } else { INVALID }
+}
+
+const fn empty(slot: usize) -> TlbEntry {
+    let tag = no_tag(slot);
+    TlbEntry { read: tag, write: tag, exec: tag, addend: 0 }
+}
+
 /// What is known of the page that an entry came from.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Origin {
@@ -54,7 +65,7 @@ impl Bank {
         Self {
             pcid,
             generation,
-            entries: vec![EMPTY; TLB_SIZE * TLB_SETS].into(),
+            entries: (0..TLB_SIZE * TLB_SETS).map(empty).collect(),
             origins: vec![Origin::default(); TLB_SIZE * TLB_SETS].into(),
             filled: Vec::new(),
             large: (u64::MAX, 0),
@@ -67,13 +78,13 @@ impl Bank {
         if keep_global && self.filled.len() < FILLS {
             for &slot in &self.filled {
                 if !self.origins[usize::from(slot)].global {
-                    self.entries[usize::from(slot)] = EMPTY;
+                    self.entries[usize::from(slot)] = empty(slot.into());
                 }
             }
         } else {
-            for (e, origin) in self.entries.iter_mut().zip(&self.origins) {
+            for (slot, (e, origin)) in self.entries.iter_mut().zip(&self.origins).enumerate() {
                 if !(keep_global && origin.global) {
-                    *e = EMPTY;
+                    *e = empty(slot);
                 }
             }
             if !keep_global {
@@ -87,35 +98,35 @@ impl Bank {
         for set in 0..TLB_SETS as u8 {
             let slot = Tlb::slot(set, linear);
             if !global_only || self.origins[slot].global {
-                self.entries[slot] = EMPTY;
+                self.entries[slot] = empty(slot);
             }
         }
         if linear < self.large.0 || linear > self.large.1 {
             return;
         }
-        for (e, origin) in self.entries.iter_mut().zip(&self.origins) {
-            let tag = [e.read, e.write, e.exec].into_iter().find(|&t| t != INVALID);
+        for (slot, (e, origin)) in self.entries.iter_mut().zip(&self.origins).enumerate() {
+            let tag = [e.read, e.write, e.exec].into_iter().find(|&t| t != no_tag(slot));
             if let Some(tag) = tag
                 && origin.shift > 12
                 && (tag ^ linear) >> origin.shift == 0
                 && (origin.global || !global_only)
             {
-                *e = EMPTY;
+                *e = empty(slot);
             }
         }
     }
 
     fn protect(&mut self, host: u64) {
-        for e in &mut self.entries {
-            if e.write != INVALID && e.write.wrapping_add(e.addend) == host {
-                e.write = INVALID;
+        for (slot, e) in self.entries.iter_mut().enumerate() {
+            if e.write != no_tag(slot) && e.write.wrapping_add(e.addend) == host {
+                e.write = no_tag(slot);
             }
         }
     }
 
     fn protect_all(&mut self) {
-        for e in &mut self.entries {
-            e.write = INVALID;
+        for (slot, e) in self.entries.iter_mut().enumerate() {
+            e.write = no_tag(slot);
         }
     }
 }
@@ -164,6 +175,11 @@ impl Tlb {
         (e.exec == linear & PAGE_MASK).then(|| linear.wrapping_add(e.addend))
     }
 
+    /// The present entries of one set.
+    pub(crate) fn entries_of(&self, set: u8) -> *const TlbEntry {
+        self.bank.entries[usize::from(set) * TLB_SIZE..].as_ptr()
+    }
+
     /// A number that changes whenever a linear address could lead elsewhere than before.
     #[inline(always)]
     pub(crate) fn generation(&self) -> u64 {
@@ -184,7 +200,9 @@ impl Tlb {
             let low = (1u64 << origin.shift) - 1;
             bank.large = (bank.large.0.min(tag & !low), bank.large.1.max(tag | low));
         }
-        bank.entries[slot] = entry;
+        let tag = |t| if t == INVALID { no_tag(slot) } else { t };
+        bank.entries[slot] =
+            TlbEntry { read: tag(entry.read), write: tag(entry.write), exec: tag(entry.exec), ..entry };
         bank.origins[slot] = origin;
         if bank.filled.len() < FILLS {
             bank.filled.push(slot as u16);

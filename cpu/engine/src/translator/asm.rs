@@ -1,0 +1,361 @@
+//! A small assembler for the fixed sequences around translated instructions (SDM vol. 2, chapter 2).
+
+/// Number of a host general register.
+pub(super) type Reg = u8;
+pub(super) const RAX: Reg = 0;
+pub(super) const RBX: Reg = 3;
+pub(super) const RSP: Reg = 4;
+pub(super) const RBP: Reg = 5;
+pub(super) const RSI: Reg = 6;
+pub(super) const RDI: Reg = 7;
+pub(super) const R9: Reg = 9;
+pub(super) const R10: Reg = 10;
+pub(super) const R11: Reg = 11;
+
+/// A memory operand.
+#[derive(Clone, Copy)]
+pub(super) enum Mem {
+    /// A field of the processor: GS base plus offset.
+    Cpu(u32),
+    /// Register plus displacement.
+    Base(Reg, i32),
+}
+
+/// Condition codes as encoded.
+pub(super) const CC_E: u8 = 4;
+pub(super) const CC_NE: u8 = 5;
+pub(super) const CC_A: u8 = 7;
+
+/// A place in the code that jumps lead to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Label(usize);
+
+/// Machine code that will run at `origin`.
+pub(super) struct Assembler {
+    pub(super) code: Vec<u8>,
+    origin: u64,
+    labels: Vec<Option<usize>>,
+    fixups: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    pub(super) fn new(origin: u64) -> Self {
+        Self { code: Vec::with_capacity(1024), origin, labels: Vec::new(), fixups: Vec::new() }
+    }
+
+    /// Address of the next byte.
+    pub(super) fn here(&self) -> u64 {
+        self.origin + self.code.len() as u64
+    }
+
+    pub(super) fn label(&mut self) -> Label {
+        self.labels.push(None);
+        Label(self.labels.len() - 1)
+    }
+
+    /// Puts `label` here.
+    pub(super) fn bind(&mut self, label: Label) {
+        self.labels[label.0] = Some(self.code.len());
+    }
+
+    /// Fills in the jumps to labels.
+    pub(super) fn finish(&mut self) {
+        for (at, label) in std::mem::take(&mut self.fixups) {
+            let to = self.labels[label.0].unwrap_or(at + 4);
+            self.code[at..at + 4].copy_from_slice(&(to.wrapping_sub(at + 4) as i32).to_le_bytes());
+        }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+
+    fn imm32(&mut self, v: i32) {
+        self.bytes(&v.to_le_bytes());
+    }
+
+    /// [66/F2/F3 prefix] [REX] opcode ModRM for a memory operand.
+    fn op_mem(&mut self, prefix: u8, w: bool, opcode: &[u8], reg: Reg, mem: Mem) {
+        if matches!(mem, Mem::Cpu(_)) {
+            self.code.push(0x65);
+        }
+        if prefix != 0 {
+            self.code.push(prefix);
+        }
+        let base = if let Mem::Base(b, _) = mem { b } else { 0 };
+        let rex = 0x40 | u8::from(w) << 3 | (reg >> 3) << 2 | base >> 3;
+        if rex != 0x40 {
+            self.code.push(rex);
+        }
+        self.bytes(opcode);
+        self.modrm(reg, mem);
+    }
+
+    fn modrm(&mut self, reg: Reg, mem: Mem) {
+        match mem {
+            Mem::Cpu(offset) => {
+                self.bytes(&[(reg & 7) << 3 | 4, 0x25]);
+                self.imm32(offset as i32);
+            }
+            Mem::Base(base, disp) => {
+                let small = i8::try_from(disp).is_ok();
+                self.code.push((if small { 0x40 } else { 0x80 }) | (reg & 7) << 3 | base & 7);
+                if base & 7 == 4 {
+                    self.code.push(0x24);
+                }
+                if small {
+                    self.code.push(disp as u8);
+                } else {
+                    self.imm32(disp);
+                }
+            }
+        }
+    }
+
+    fn op_reg(&mut self, w: bool, opcode: &[u8], reg: Reg, rm: Reg) {
+        let rex = 0x40 | u8::from(w) << 3 | (reg >> 3) << 2 | rm >> 3;
+        if rex != 0x40 {
+            self.code.push(rex);
+        }
+        self.bytes(opcode);
+        self.code.push(0xc0 | (reg & 7) << 3 | rm & 7);
+    }
+
+    pub(super) fn mov(&mut self, to: Reg, from: Reg) {
+        self.op_reg(true, &[0x89], from, to);
+    }
+
+    pub(super) fn load(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x8b], to, mem);
+    }
+
+    pub(super) fn load32(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, false, &[0x8b], to, mem);
+    }
+
+    /// `test dword [mem], r`.
+    pub(super) fn test32(&mut self, mem: Mem, r: Reg) {
+        self.op_mem(0, false, &[0x85], r, mem);
+    }
+
+    pub(super) fn load16z(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, false, &[0x0f, 0xb7], to, mem);
+    }
+
+    pub(super) fn store(&mut self, mem: Mem, from: Reg) {
+        self.op_mem(0, true, &[0x89], from, mem);
+    }
+
+    pub(super) fn store16(&mut self, mem: Mem, from: Reg) {
+        self.op_mem(0x66, false, &[0x89], from, mem);
+    }
+
+    /// Stores a sign-extended constant as 64 bits.
+    pub(super) fn store_imm(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, true, &[0xc7], 0, mem);
+        self.imm32(v);
+    }
+
+    pub(super) fn lea(&mut self, to: Reg, base: Reg, disp: i32) {
+        self.op_mem(0, true, &[0x8d], to, Mem::Base(base, disp));
+    }
+
+    /// `to = a + b`, flags untouched.
+    pub(super) fn lea_sum(&mut self, to: Reg, a: Reg, b: Reg) {
+        // [a + b*1 + disp8]: the form with a displacement has no exceptions among bases; RSP is never an index here.
+        let rex = 0x48 | (to >> 3) << 2 | (b >> 3) << 1 | a >> 3;
+        self.bytes(&[rex, 0x8d, 0x44 | (to & 7) << 3, (b & 7) << 3 | a & 7, 0]);
+    }
+
+    /// Loads a constant in its shortest form; flags untouched.
+    pub(super) fn imm(&mut self, to: Reg, v: u64) {
+        if u32::try_from(v).is_ok() {
+            if to >= 8 {
+                self.code.push(0x41);
+            }
+            self.code.push(0xb8 | to & 7);
+            self.imm32(v as i32);
+        } else if i32::try_from(v.cast_signed()).is_ok() {
+            self.op_reg(true, &[0xc7], 0, to);
+            self.imm32(v as i32);
+        } else {
+            self.bytes(&[0x48 | to >> 3, 0xb8 | to & 7]);
+            self.bytes(&v.to_le_bytes());
+        }
+    }
+
+    pub(super) fn add(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x03], to, mem);
+    }
+
+    pub(super) fn xor(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x33], to, mem);
+    }
+
+    pub(super) fn cmp(&mut self, a: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x3b], a, mem);
+    }
+
+    pub(super) fn and32_imm(&mut self, to: Reg, v: i32) {
+        self.op_reg(false, &[0x81], 4, to);
+        self.imm32(v);
+    }
+
+    pub(super) fn cmp_imm(&mut self, a: Reg, v: i32) {
+        self.op_reg(true, &[0x81], 7, a);
+        self.imm32(v);
+    }
+
+    /// `test` of the low byte of R8 to R15.
+    pub(super) fn test8_imm(&mut self, a: Reg, v: u8) {
+        self.bytes(&[0x41, 0xf6, 0xc0 | a & 7, v]);
+    }
+
+    /// `cmp dword [mem], v`.
+    pub(super) fn cmp32_mem(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, false, &[0x81], 7, mem);
+        self.imm32(v);
+    }
+
+    /// `to = from rotated right`, flags untouched (BMI2).
+    pub(super) fn rorx(&mut self, to: Reg, from: Reg, bits: u8) {
+        let r = if to & 8 == 0 { 0x80 } else { 0 };
+        let b = if from & 8 == 0 { 0x20 } else { 0 };
+        self.bytes(&[0xc4, r | 0x40 | b | 3, 0xfb, 0xf0, 0xc0 | (to & 7) << 3 | from & 7, bits]);
+    }
+
+    pub(super) fn jmp_to(&mut self, target: u64) {
+        self.code.push(0xe9);
+        self.rel(target);
+    }
+
+    pub(super) fn call_to(&mut self, target: u64) {
+        self.code.push(0xe8);
+        self.rel(target);
+    }
+
+    fn rel(&mut self, target: u64) {
+        let next = self.here() + 4;
+        self.imm32(target.wrapping_sub(next) as i32);
+    }
+
+    pub(super) fn jmp(&mut self, label: Label) {
+        self.code.push(0xe9);
+        self.fixups.push((self.code.len(), label));
+        self.imm32(0);
+    }
+
+    pub(super) fn jcc(&mut self, cc: u8, label: Label) {
+        self.bytes(&[0x0f, 0x80 | cc]);
+        self.fixups.push((self.code.len(), label));
+        self.imm32(0);
+    }
+
+    /// `jmp [mem]`.
+    pub(super) fn jmp_mem(&mut self, mem: Mem) {
+        self.op_mem(0, false, &[0xff], 4, mem);
+    }
+
+    pub(super) fn call_reg(&mut self, r: Reg) {
+        self.op_reg(false, &[0xff], 2, r);
+    }
+
+    pub(super) fn push(&mut self, r: Reg) {
+        if r >= 8 {
+            self.code.push(0x41);
+        }
+        self.code.push(0x50 | r & 7);
+    }
+
+    pub(super) fn pop(&mut self, r: Reg) {
+        if r >= 8 {
+            self.code.push(0x41);
+        }
+        self.code.push(0x58 | r & 7);
+    }
+
+    /// `lahf; seto al`: the arithmetic flags into AX.
+    pub(super) fn flags_to_ax(&mut self) {
+        self.bytes(&[0x9f, 0x0f, 0x90, 0xc0]);
+    }
+
+    /// `add al, 0x7f; sahf`: the arithmetic flags from AX.
+    pub(super) fn flags_from_ax(&mut self) {
+        self.bytes(&[0x04, 0x7f, 0x9e]);
+    }
+
+    /// VMOVUPS YMM (`avx`) or MOVUPS XMM; `store`: to memory.
+    pub(super) fn vector(&mut self, avx: bool, store: bool, n: u8, mem: Mem) {
+        let opcode = 0x10 | u8::from(store);
+        if avx {
+            if matches!(mem, Mem::Cpu(_)) {
+                self.code.push(0x65);
+            }
+            let base = if let Mem::Base(b, _) = mem { b } else { 0 };
+            let r = if n & 8 == 0 { 0x80 } else { 0 };
+            let b = if base & 8 == 0 { 0x20 } else { 0 };
+            self.bytes(&[0xc4, r | 0x40 | b | 1, 0x7c, opcode]);
+            self.modrm(n, mem);
+        } else {
+            self.op_mem(0, false, &[0x0f, opcode], n, mem);
+        }
+    }
+
+    /// LDMXCSR.
+    pub(super) fn ldmxcsr(&mut self, mem: Mem) {
+        self.op_mem(0, false, &[0x0f, 0xae], 2, mem);
+    }
+
+    /// STMXCSR.
+    pub(super) fn stmxcsr(&mut self, mem: Mem) {
+        self.op_mem(0, false, &[0x0f, 0xae], 3, mem);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
+
+    fn text(build: impl FnOnce(&mut Assembler)) -> String {
+        let mut a = Assembler::new(0x1000);
+        build(&mut a);
+        a.finish();
+        let mut out = Vec::new();
+        let mut formatter = GasFormatter::new();
+        for i in &mut Decoder::with_ip(64, &a.code, 0x1000, DecoderOptions::NONE) {
+            let mut s = String::new();
+            formatter.format(&i, &mut s);
+            out.push(s);
+        }
+        out.join("; ")
+    }
+
+    #[test]
+    fn sequences_decode_to_what_was_meant() {
+        assert_eq!(text(|a| a.load(R10, Mem::Cpu(0x80))), "mov %gs:0x80,%r10");
+        assert_eq!(text(|a| a.store(Mem::Base(RSP, 8), R9)), "mov %r9,8(%rsp)");
+        assert_eq!(text(|a| a.rorx(R11, R10, 7)), "rorx $7,%r10,%r11");
+        assert_eq!(text(|a| a.lea_sum(R10, R10, R11)), "lea (%r10,%r11),%r10");
+        assert_eq!(text(|a| a.lea(R9, R9, -8)), "lea -8(%r9),%r9");
+        assert_eq!(text(|a| a.imm(R10, 0x1234)), "mov $0x1234,%r10d");
+        assert_eq!(text(|a| a.imm(RAX, u64::MAX)), "mov $0xFFFFFFFFFFFFFFFF,%rax");
+        assert_eq!(text(|a| a.imm(RBX, 1 << 40)), "movabs $0x10000000000,%rbx");
+        assert_eq!(text(|a| a.vector(true, true, 9, Mem::Cpu(64))), "vmovups %ymm9,%gs:0x40");
+        assert_eq!(text(|a| a.vector(false, false, 9, Mem::Base(RDI, 0))), "movups (%rdi),%xmm9");
+        assert_eq!(text(|a| a.cmp32_mem(Mem::Base(R11, 0), 5)), "cmpl $5,(%r11)");
+        assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
+    }
+
+    #[test]
+    fn labels_reach_both_ways() {
+        let s = text(|a| {
+            let (back, on) = (a.label(), a.label());
+            a.bind(back);
+            a.jcc(CC_NE, on);
+            a.jmp(back);
+            a.bind(on);
+        });
+        assert_eq!(s, "jne 0x000000000000100B; jmp 0x0000000000001000");
+    }
+}

@@ -1,0 +1,86 @@
+//! Memory for generated code: one memory file mapped twice, writable in one place and executable in another, so that
+//! no page is ever both.
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::ptr::null_mut;
+
+/// The code of one vCPU.
+pub(super) struct CodeCache {
+    write: *mut u8,
+    exec: *mut u8,
+    size: usize,
+    used: usize,
+    /// Bytes at the start that are kept when everything else is dropped.
+    kept: usize,
+}
+
+impl CodeCache {
+    /// `size` bytes; `None` where the host does not allow executable shared memory.
+    pub(super) fn new(size: usize) -> Option<Self> {
+        let file = rustix::fs::memfd_create("tinamou-code", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+        rustix::fs::ftruncate(&file, size as u64).ok()?;
+        // SAFETY: new mappings at addresses that the kernel chooses.
+        let write =
+            unsafe { mmap(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0) }
+                .ok()?;
+        // SAFETY: as above.
+        let exec =
+            unsafe { mmap(null_mut(), size, ProtFlags::READ | ProtFlags::EXEC, MapFlags::SHARED, &file, 0) };
+        let Ok(exec) = exec else {
+            // SAFETY: the mapping made above, which nothing refers to.
+            let _ = unsafe { munmap(write, size) };
+            return None;
+        };
+        Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, kept: 0 })
+    }
+
+    /// Where the next code will run.
+    pub(super) fn next(&self) -> u64 {
+        self.exec as u64 + self.used as u64
+    }
+
+    /// Bytes left.
+    pub(super) fn left(&self) -> usize {
+        self.size - self.used
+    }
+
+    /// Adds code that was made for [`CodeCache::next`]; false when it does not fit.
+    pub(super) fn add(&mut self, code: &[u8]) -> bool {
+        if code.len() > self.left() {
+            return false;
+        }
+        // SAFETY: `used + code.len()` is within the writable mapping, which nothing else refers to.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.add(self.used), code.len()) };
+        self.used = (self.used + code.len()).next_multiple_of(16).min(self.size);
+        true
+    }
+
+    /// Keeps what is there now for good.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.used;
+    }
+
+    /// Drops everything but what is kept.
+    pub(super) fn clear(&mut self) {
+        self.used = self.kept;
+    }
+
+    /// Overwrites code at the executable address `at`; ignored outside the cache.
+    pub(super) fn patch(&mut self, at: u64, code: &[u8]) {
+        let offset = at.wrapping_sub(self.exec as u64) as usize;
+        if offset < self.size && code.len() <= self.size - offset {
+            // SAFETY: within the writable mapping; only the vCPU's own thread, which runs this, executes the code.
+            unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.add(offset), code.len()) };
+        }
+    }
+}
+
+impl Drop for CodeCache {
+    fn drop(&mut self) {
+        // SAFETY: both were mapped with this size in `new`; no code runs any more.
+        unsafe {
+            let _ = munmap(self.write.cast(), self.size);
+            let _ = munmap(self.exec.cast(), self.size);
+        }
+    }
+}

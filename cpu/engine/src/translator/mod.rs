@@ -1,0 +1,421 @@
+//! Tier 2: hot blocks of 64-bit code as host code.
+//!
+//! The interpreter stays the reference: whatever is rare, privileged or fails a check is executed by it, one
+//! instruction at a time, in the middle of a translated block. A translation is valid while its page's stamp is what
+//! it was, the linear address leads to the same place, and the processor's mode is the one that it was made for.
+
+mod asm;
+mod cache;
+mod classify;
+mod emit;
+mod stubs;
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::Cpu;
+use crate::insn::Insn;
+use crate::mmu::TlbEntry;
+use asm::Mem;
+use cache::CodeCache;
+use classify::Vectors;
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl};
+use irq::{CpuSignals, Event};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
+use stubs::{JUMP_BITS, Stubs};
+use x86::Activity;
+use x86::reg::{cr0, cr4, flags, xcr0};
+
+/// Executions by the interpreter before a block is translated.
+const THRESHOLD: u8 = 24;
+/// Bytes of code of one vCPU.
+const CODE_SIZE: usize = 64 << 20;
+/// Most bytes that one block can become.
+const MAX_BLOCK: usize = 64 << 10;
+/// Most instructions in a block.
+const MAX_INSTRUCTIONS: usize = 48;
+/// In place of the address of a jump: the block's page has changed.
+const STALE: u64 = 1;
+const COUNTERS: usize = 1 << 16;
+
+/// Where generated code finds what it needs.
+struct Slots {
+    registers: u32,
+    vectors: u32,
+    segments: u32,
+    rip: Mem,
+    mxcsr: Mem,
+    flags: Mem,
+    me: Mem,
+    tlb: Mem,
+    pending: Mem,
+    mask: Mem,
+    jumps: Mem,
+    key: Mem,
+    host_rsp: Mem,
+    temp: Mem,
+    temp2: Mem,
+    host_mxcsr: Mem,
+}
+
+/// An entry of the jump cache: where the code for a linear address is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Jump {
+    linear: u64,
+    /// Address space and mode.
+    key: u64,
+    code: u64,
+    _unused: u64,
+}
+
+/// Linear address 1 << 47 is not canonical.
+const NO_JUMP: Jump = Jump { linear: 1 << 47, key: 0, code: 0, _unused: 0 };
+
+/// What a translation is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    /// Host address of the first byte.
+    host: u64,
+    linear: u64,
+    context: u8,
+}
+
+struct Translation {
+    /// Entry with the flags in RFLAGS, where links lead.
+    head: u64,
+    /// Entry with the flags in memory.
+    indirect: u64,
+    stamp: *const AtomicU32,
+    stamp_value: u32,
+    /// What the code points to.
+    _insns: Box<[Insn]>,
+}
+
+impl Translation {
+    fn is_valid(&self) -> bool {
+        // SAFETY: the stamp belongs to a RAM block that the memory map keeps alive; a new map drops all translations.
+        unsafe { (*self.stamp).load(std::sync::atomic::Ordering::Relaxed) == self.stamp_value }
+    }
+}
+
+/// The translator of one vCPU. The first fields are reached by generated code.
+#[repr(C)]
+pub(crate) struct Jit {
+    me: *mut Cpu,
+    tlb: *const TlbEntry,
+    pending: *const AtomicU32,
+    jumps: *const Jump,
+    key: u64,
+    host_rsp: u64,
+    temp: u64,
+    temp2: u64,
+    host_mxcsr: u32,
+    /// Which events can be served now.
+    mask: u32,
+    context: u8,
+    /// Executions by the interpreter before a block is translated.
+    pub(crate) threshold: u8,
+    stubs: Stubs,
+    cache: Option<CodeCache>,
+    table: Box<[Jump]>,
+    map: HashMap<Place, Translation>,
+    counters: Box<[u8]>,
+    /// Blocks translated since the start.
+    pub(crate) made: u64,
+    /// Where the code was left by a jump that could be linked.
+    site: u64,
+    /// RIP at that time.
+    left_at: u64,
+}
+
+impl Jit {
+    pub(crate) fn new(signals: &CpuSignals) -> Self {
+        Self {
+            me: std::ptr::null_mut(),
+            tlb: std::ptr::null(),
+            pending: signals.pending_word(),
+            jumps: std::ptr::null(),
+            key: 0,
+            host_rsp: 0,
+            temp: 0,
+            temp2: 0,
+            host_mxcsr: 0,
+            mask: 0,
+            context: 0,
+            threshold: THRESHOLD,
+            stubs: Stubs::default(),
+            cache: None,
+            table: Box::default(),
+            map: HashMap::new(),
+            counters: Box::default(),
+            made: 0,
+            site: 0,
+            left_at: 0,
+        }
+    }
+
+    /// Makes room for code; without it everything is left to the interpreter.
+    pub(crate) fn enable(&mut self) {
+        let Some(mut cache) = CodeCache::new(CODE_SIZE) else { return };
+        let (code, stubs) = stubs::make(cache.next(), is_x86_feature_detected!("avx"), run_one);
+        cache.add(&code);
+        cache.keep();
+        self.stubs = stubs;
+        self.cache = Some(cache);
+        self.table = vec![NO_JUMP; 1 << JUMP_BITS].into();
+        self.counters = vec![0; COUNTERS].into();
+        self.jumps = self.table.as_ptr();
+    }
+
+    /// Drops every translation. Not while one runs.
+    pub(crate) fn clear(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+            self.map.clear();
+            self.table.fill(NO_JUMP);
+            self.site = 0;
+        }
+    }
+}
+
+/// Whether the host has what generated code uses: FSGSBASE (for user space too), BMI2, and executable shared memory.
+pub(crate) fn host_is_able() -> Result<(), &'static str> {
+    const HWCAP2_FSGSBASE: usize = 1 << 1;
+    if rustix::param::linux_hwcap().1 & HWCAP2_FSGSBASE == 0 {
+        return Err("the host does not have FSGSBASE");
+    }
+    if !is_x86_feature_detected!("bmi2") {
+        return Err("the host does not have BMI2");
+    }
+    CodeCache::new(4096).map(drop).ok_or("the host does not allow executable shared memory")
+}
+
+/// Executes one instruction for generated code: 0 when the next one in the block is to follow.
+extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
+    // SAFETY: generated code passes the pointer that `enter` gave it, and an instruction of a live translation; no
+    // other reference to the processor exists while generated code runs.
+    let (cpu, insn) = unsafe { (&mut *cpu, &*insn) };
+    let next = cpu.state.rip;
+    cpu.end = insn;
+    match (insn.exec)(cpu, insn) {
+        Ok(()) => {
+            cpu.jit.tlb = cpu.tlb.entries_of(cpu.set);
+            cpu.jit.mask = cpu.events_in_reach();
+            u64::from(
+                cpu.end.is_null()
+                    || cpu.state.rip != next
+                    || cpu.attention
+                    || cpu.state.activity != Activity::Running
+                    || !cpu.is_ordinary()
+                    || cpu.signals.pending() & cpu.jit.mask != 0
+                    || cpu.context() != cpu.jit.context,
+            )
+        }
+        Err(fault) => {
+            cpu.failed(insn, next.wrapping_sub(insn.next.into()), fault);
+            1
+        }
+    }
+}
+
+impl Cpu {
+    /// What translations depend on besides 64-bit mode: CPL 3, and which vector instructions run natively.
+    fn context(&self) -> u8 {
+        let s = &self.state;
+        let sse = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.cr4 & cr4::OSFXSR != 0 && s.mxcsr & 0x1f80 == 0x1f80;
+        let avx =
+            sse && s.cr4 & cr4::OSXSAVE != 0 && s.xcr0 & (xcr0::SSE | xcr0::AVX) == xcr0::SSE | xcr0::AVX;
+        u8::from(s.cpl == 3) | u8::from(sse) << 1 | u8::from(avx) << 2
+    }
+
+    /// Whether nothing needs an instruction-by-instruction look.
+    #[inline]
+    fn is_ordinary(&self) -> bool {
+        self.long
+            && !self.state.interrupt_shadow
+            && self.state.rflags & (flags::TF | flags::RF) == 0
+            && self.debug.exec | self.debug.data | self.debug.ports == 0
+            && !self.aligned
+    }
+
+    /// Events that would be served before the next instruction.
+    fn events_in_reach(&self) -> u32 {
+        let off = |event: Event, held: bool| if held { event as u32 } else { 0 };
+        !(off(Event::Intr, self.state.rflags & flags::IF == 0) | off(Event::Nmi, self.state.nmi_blocked))
+    }
+
+    /// Runs translated code from here on, as far as there is any; false: the interpreter has to go on.
+    #[inline]
+    pub(crate) fn run_translated(&mut self) -> bool {
+        if self.jit.cache.is_none() || !self.is_ordinary() {
+            return false;
+        }
+        self.jit.context = self.context();
+        self.jit.key = self.tlb.generation() << 8 | u64::from(self.jit.context);
+        let linear = self.state.rip;
+        if self.jit.left_at != linear {
+            // An interrupt came in between.
+            self.jit.site = 0;
+        }
+        let slot = (linear & ((1 << JUMP_BITS) - 1)) as usize;
+        let jump = self.jit.table[slot];
+        let code = if jump.linear == linear && jump.key == self.jit.key && self.jit.site == 0 {
+            jump.code
+        } else {
+            match self.find_translation(linear, slot) {
+                Some(code) => code,
+                None => {
+                    self.jit.site = 0;
+                    self.jit.table[slot] = NO_JUMP;
+                    return false;
+                }
+            }
+        };
+        self.jit.me = self;
+        self.jit.mask = self.events_in_reach();
+        self.jit.tlb = self.tlb.entries_of(self.set);
+        // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
+        // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.
+        self.jit.site = unsafe {
+            set_gs_base(self as *mut Self as u64);
+            let enter: extern "sysv64" fn(*mut Self, u64) -> u64 =
+                std::mem::transmute::<u64, extern "sysv64" fn(*mut Self, u64) -> u64>(self.jit.stubs.enter);
+            enter(self, code)
+        };
+        self.jit.left_at = self.state.rip;
+        true
+    }
+
+    /// The code for RIP, translated now when it is hot.
+    #[inline(never)]
+    fn find_translation(&mut self, linear: u64, slot: usize) -> Option<u64> {
+        let set = u8::from(self.state.cpl != 3);
+        let host = self.exec_host(linear, set).ok()?.ok()?;
+        let place = Place { host, linear, context: self.jit.context };
+        let mut replaced = None;
+        let found = self.jit.map.get(&place);
+        let (head, indirect) = match found {
+            Some(t) if t.is_valid() => (t.head, t.indirect),
+            _ => {
+                replaced = found.map(|t| (t.head, t.indirect));
+                let counter = &mut self.jit.counters[(linear ^ linear >> 16) as usize % COUNTERS];
+                *counter += 1;
+                if *counter < self.jit.threshold {
+                    return None;
+                }
+                *counter = 0;
+                self.translate(place)?
+            }
+        };
+        if let Some(cache) = &mut self.jit.cache {
+            if let Some((old, _)) = replaced {
+                cache.patch(old, &jump(old, head));
+            }
+            if self.jit.site > STALE {
+                cache.patch(self.jit.site, &jump(self.jit.site, head));
+            }
+        }
+        self.jit.table[slot] = Jump { linear, key: self.jit.key, code: indirect, _unused: 0 };
+        Some(indirect)
+    }
+
+    /// Translates the block at `place`.
+    fn translate(&mut self, place: Place) -> Option<(u64, u64)> {
+        if self.jit.cache.as_ref()?.left() < MAX_BLOCK {
+            self.jit.clear();
+        }
+        let watched = self.watch(place.host)?;
+        if watched.ticket != 0 {
+            return None;
+        }
+        let (stamp, stamp_value) = (watched.stamp, watched.value);
+        let page = place.linear & !0xfff;
+        let page_host = place.host & !0xfff;
+        let mut bytes = [0u8; 4096];
+        crate::block::copy_code(page_host, &mut bytes);
+        let mut instructions = Vec::with_capacity(8);
+        let code = &bytes[(place.linear & 0xfff) as usize..];
+        let mut decoder = Decoder::with_ip(64, code, place.linear, DecoderOptions::NONE);
+        while instructions.len() < MAX_INSTRUCTIONS && decoder.can_decode() {
+            let i = decoder.decode();
+            if decoder.last_error() == DecoderError::NoMoreBytes {
+                break;
+            }
+            instructions.push(i);
+            if i.flow_control() != FlowControl::Next || i.is_invalid() {
+                break;
+            }
+        }
+        let insns: Box<[Insn]> = instructions
+            .iter()
+            .map(|i| {
+                let exec = self.executor(i);
+                let next = i.next_ip().wrapping_sub(place.linear) as u16;
+                crate::decode::convert(i, crate::decode::Mode { bits: 64 }, exec, next)
+            })
+            .collect();
+        if insns.is_empty() {
+            return None;
+        }
+        let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
+            .iter()
+            .all(|c| crate::features::offered(&self.model, *c));
+        let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
+        let vectors = Vectors { sse: place.context & 2 != 0, avx, zero_counts };
+        let live_at = |target: u64| flags_live(&bytes, page, target);
+        let source = emit::Source {
+            start: place.linear,
+            instructions: &instructions,
+            insns: &insns,
+            stamp: (stamp as u64, stamp_value),
+            vectors,
+            live_at: &live_at,
+        };
+        let cache = self.jit.cache.as_mut()?;
+        let head = cache.next();
+        let product = emit::block(head, &self.jit.stubs, &source);
+        if !cache.add(&product.code) {
+            return None;
+        }
+        self.jit.made += 1;
+        let indirect = head + product.indirect as u64;
+        self.jit.map.insert(place, Translation { head, indirect, stamp, stamp_value, _insns: insns });
+        Some((head, indirect))
+    }
+}
+
+/// `jmp to` for address `at`.
+fn jump(at: u64, to: u64) -> [u8; 5] {
+    let [a, b, c, d] = (to.wrapping_sub(at + 5) as u32).to_le_bytes();
+    [0xe9, a, b, c, d]
+}
+
+/// Whether code from `target` on, in the page `bytes` at linear address `page`, may read an arithmetic flag before it
+/// has written all of them.
+fn flags_live(bytes: &[u8], page: u64, target: u64) -> bool {
+    let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
+    let vectors = Vectors { sse: false, avx: false, zero_counts: true };
+    let mut live = classify::ARITH;
+    for i in Decoder::with_ip(64, code, target, DecoderOptions::NONE).iter().take(16) {
+        if i.is_invalid() || i.flow_control() != FlowControl::Next {
+            return true;
+        }
+        let (read, written) = classify::flags(&i, classify::kind(&i, vectors));
+        if read & live != 0 {
+            return true;
+        }
+        live &= !written;
+        if live == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+/// # Safety
+/// Nothing else on this thread may rely on the GS base.
+unsafe fn set_gs_base(base: u64) {
+    // SAFETY: FSGSBASE was checked; the caller vouches for the rest.
+    unsafe { std::arch::asm!("wrgsbase {}", in(reg) base, options(nostack, preserves_flags)) };
+}

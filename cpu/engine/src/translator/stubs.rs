@@ -1,0 +1,189 @@
+//! The code that all translations share: entering and leaving, the way to the interpreter and back, and the lookup of
+//! indirect jumps.
+
+use super::asm::*;
+use super::{Jit, Slots};
+use crate::Cpu;
+use crate::insn::Insn;
+
+/// Holds the guest's RSP.
+pub(super) const GUEST_RSP: Reg = R9;
+/// The first temporary.
+pub(super) const T0: Reg = R10;
+/// The second temporary.
+pub(super) const T1: Reg = R11;
+
+/// Addresses of the shared code.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Stubs {
+    /// `fn(*mut Cpu, code) -> link site`.
+    pub(super) enter: u64,
+    /// Called with T0 = `*const Insn`, T1 = RIP of the next instruction; flags in RFLAGS.
+    pub(super) run_flags: u64,
+    /// The same with the flags in memory.
+    pub(super) run_mem: u64,
+    /// Jumped to with T0 = link site or 0, RIP stored; flags in RFLAGS.
+    pub(super) exit_flags: u64,
+    /// The same with the flags in memory.
+    pub(super) exit_mem: u64,
+    /// Jumped to with T0 = linear address of the next instruction; flags in memory.
+    pub(super) lookup: u64,
+}
+
+/// Guest registers that stay in their host registers.
+pub(super) const PINNED: [Reg; 12] = [0, 1, 2, 3, 5, 6, 7, 8, 12, 13, 14, 15];
+
+/// log2 of the entries of the jump cache.
+pub(super) const JUMP_BITS: u32 = 12;
+
+/// Makes the shared code for `origin`.
+pub(super) fn make(
+    origin: u64,
+    avx: bool,
+    run: extern "sysv64" fn(*mut Cpu, *const Insn) -> u64,
+) -> (Vec<u8>, Stubs) {
+    let slots = Slots::new();
+    let mut a = Assembler::new(origin);
+    let mut stubs = Stubs::default();
+    let load_all = a.label();
+    let leave = a.label();
+
+    // enter(rdi = cpu, rsi = code)
+    stubs.enter = a.here();
+    for r in [RBX, RBP, 12, 13, 14, 15] {
+        a.push(r);
+    }
+    a.lea(RSP, RSP, -8);
+    a.stmxcsr(slots.host_mxcsr);
+    a.store(slots.host_rsp, RSP);
+    a.push(RSI);
+    a.jmp(load_all);
+
+    // Loads the guest's registers and returns to the address on the stack.
+    a.bind(load_all);
+    a.ldmxcsr(slots.mxcsr);
+    for n in 0..16 {
+        a.vector(avx, false, n, slots.vector(n));
+    }
+    a.load16z(RAX, slots.flags);
+    a.flags_from_ax();
+    for r in PINNED {
+        a.load(r, slots.gpr(r));
+    }
+    a.load(GUEST_RSP, slots.gpr(4));
+    a.bytes(&[0xc3]);
+
+    let save_all = |a: &mut Assembler, flags: bool| {
+        a.store(slots.gpr(RAX), RAX);
+        if flags {
+            a.flags_to_ax();
+            a.store16(slots.flags, RAX);
+        }
+        for r in &PINNED[1..] {
+            a.store(slots.gpr(*r), *r);
+        }
+        a.store(slots.gpr(4), GUEST_RSP);
+        for n in 0..16 {
+            a.vector(avx, true, n, slots.vector(n));
+        }
+        if avx {
+            a.bytes(&[0xc5, 0xf8, 0x77]); // vzeroupper
+        }
+        a.stmxcsr(slots.mxcsr);
+        a.ldmxcsr(slots.host_mxcsr);
+    };
+
+    for flags in [true, false] {
+        *(if flags { &mut stubs.run_flags } else { &mut stubs.run_mem }) = a.here();
+        save_all(&mut a, flags);
+        a.store(slots.rip, T1);
+        a.load(RDI, slots.me);
+        a.mov(RSI, T0);
+        a.lea(RSP, RSP, -8);
+        a.imm(RAX, run as usize as u64);
+        a.call_reg(RAX);
+        a.lea(RSP, RSP, 8);
+        a.bytes(&[0x85, 0xc0]); // test eax, eax
+        a.jcc(CC_E, load_all);
+        a.bytes(&[0x31, 0xc0]); // xor eax, eax
+        a.jmp(leave);
+    }
+    for flags in [true, false] {
+        *(if flags { &mut stubs.exit_flags } else { &mut stubs.exit_mem }) = a.here();
+        save_all(&mut a, flags);
+        a.mov(RAX, T0);
+        a.jmp(leave);
+    }
+
+    a.bind(leave);
+    a.load(RSP, slots.host_rsp);
+    a.lea(RSP, RSP, 8);
+    for r in [15, 14, 13, 12, RBP, RBX] {
+        a.pop(r);
+    }
+    a.bytes(&[0xc3]);
+
+    stubs.lookup = a.here();
+    let miss = a.label();
+    a.store(slots.rip, T0);
+    a.load(T1, slots.pending);
+    a.load32(T1, Mem::Base(T1, 0));
+    a.test32(slots.mask, T1);
+    a.jcc(CC_NE, miss);
+    a.mov(T1, T0);
+    a.bytes(&[0x49, 0xc1, 0xe3, 5]); // shl r11, 5
+    a.and32_imm(T1, ((1i32 << JUMP_BITS) - 1) << 5);
+    a.add(T1, slots.jumps);
+    a.cmp(T0, Mem::Base(T1, 0));
+    a.jcc(CC_NE, miss);
+    a.load(T0, slots.key);
+    a.cmp(T0, Mem::Base(T1, 8));
+    a.jcc(CC_NE, miss);
+    a.jmp_mem(Mem::Base(T1, 16));
+    a.bind(miss);
+    a.imm(T0, 0);
+    a.jmp_to(stubs.exit_mem);
+    a.finish();
+    (a.code, stubs)
+}
+
+impl Slots {
+    /// Where generated code finds the fields of a [`Cpu`].
+    pub(super) fn new() -> Self {
+        use std::mem::offset_of;
+        let state = |field: usize| Mem::Cpu((offset_of!(Cpu, state) + field) as u32);
+        let jit = |field: usize| Mem::Cpu((offset_of!(Cpu, jit) + field) as u32);
+        Self {
+            registers: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, gpr) as u32,
+            vectors: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, zmm) as u32,
+            segments: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, seg) as u32,
+            rip: state(offset_of!(x86::X86State, rip)),
+            mxcsr: state(offset_of!(x86::X86State, mxcsr)),
+            flags: Mem::Cpu(offset_of!(Cpu, fl) as u32),
+            me: jit(offset_of!(Jit, me)),
+            tlb: jit(offset_of!(Jit, tlb)),
+            mask: jit(offset_of!(Jit, mask)),
+            pending: jit(offset_of!(Jit, pending)),
+            jumps: jit(offset_of!(Jit, jumps)),
+            key: jit(offset_of!(Jit, key)),
+            host_rsp: jit(offset_of!(Jit, host_rsp)),
+            temp: jit(offset_of!(Jit, temp)),
+            temp2: jit(offset_of!(Jit, temp2)),
+            host_mxcsr: jit(offset_of!(Jit, host_mxcsr)),
+        }
+    }
+
+    pub(super) fn gpr(&self, n: Reg) -> Mem {
+        Mem::Cpu(self.registers + u32::from(n) * 8)
+    }
+
+    fn vector(&self, n: u8) -> Mem {
+        Mem::Cpu(self.vectors + u32::from(n) * 64)
+    }
+
+    /// The base of segment `n`.
+    pub(super) fn segment_base(&self, n: u8) -> Mem {
+        let one = size_of::<x86::Segment>() as u32;
+        Mem::Cpu(self.segments + u32::from(n) * one + std::mem::offset_of!(x86::Segment, base) as u32)
+    }
+}

@@ -1,0 +1,182 @@
+//! The translator against the interpreter: random straight code from random registers.
+
+use super::classify::{self, Kind, Vectors};
+use crate::tests::{Bench, long};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use x86::reg::flags;
+
+struct Random(u64);
+
+impl Random {
+    fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.number() >> 8) % limit
+    }
+}
+
+const ALL: Vectors = Vectors { sse: true, avx: false, zero_counts: false };
+
+/// A random instruction that the translator does something about.
+fn instruction(random: &mut Random) -> (Vec<u8>, Instruction) {
+    loop {
+        let mut bytes = Vec::new();
+        match random.below(10) {
+            0 => bytes.push(0x66),
+            1 => bytes.push(0xf2 | random.below(2) as u8),
+            2 => bytes.push(0xf0),
+            _ => {}
+        }
+        if random.below(3) != 0 {
+            bytes.push(0x40 | random.below(16) as u8);
+        }
+        if random.below(3) == 0 {
+            bytes.push(0x0f);
+            if random.below(6) == 0 {
+                bytes.push(0x38 | (random.below(2) as u8) << 1);
+            }
+        }
+        for _ in 0..12 {
+            bytes.push(random.number() as u8);
+        }
+        let i = Decoder::with_ip(64, &bytes, 0x1000, DecoderOptions::NONE).decode();
+        if i.is_invalid() {
+            continue;
+        }
+        let wanted = match classify::kind(&i, ALL) {
+            Kind::Native | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave => true,
+            Kind::Interpret => random.below(40) == 0 && !i.is_privileged(),
+            _ => false,
+        };
+        let slow = matches!(
+            i.mnemonic(),
+            Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdrand | Mnemonic::Rdseed | Mnemonic::Cpuid
+        );
+        if wanted && !slow && !i.has_rep_prefix() && !i.has_repne_prefix() | i.op0_register().is_xmm() {
+            bytes.truncate(i.len());
+            return (bytes, i);
+        }
+    }
+}
+
+fn registers(bench: &mut Bench, random: &mut Random, code: &[u8]) {
+    bench.memory.write(0x1000, code);
+    let mut s = bench.cpu.state.clone();
+    for r in &mut s.gpr {
+        *r = match random.below(8) {
+            0 => random.number(),
+            1 => 0x20ff0 + random.below(32),
+            _ => 0x2_0000 + random.below(0x8000),
+        };
+    }
+    s.gpr[4] = 0x8000 - 8 * random.below(4);
+    for z in &mut s.zmm[..16] {
+        for b in &mut z[..16] {
+            *b = random.number() as u8;
+        }
+        if random.below(2) == 0 {
+            for (n, b) in z[..16].iter_mut().enumerate() {
+                *b = [0, 0, 0x80, 0x3f][n % 4];
+            }
+        }
+    }
+    s.rip = 0x1000;
+    s.rflags = 2 | random.number() & flags::ARITH;
+    s.activity = x86::Activity::Running;
+    s.seg[4].base = 0x1_0000;
+    s.seg[5].base = 0x1_8000;
+    bench.cpu.load_state(&s);
+}
+
+#[test]
+fn straight_code_does_the_same_in_both_tiers() {
+    let (mut a, mut b) = (long(&[]), long(&[]));
+    assert_eq!(super::host_is_able(), Ok(()));
+    a.cpu.jit.enable();
+    a.cpu.jit.threshold = 1;
+    let cases = std::env::var("TINAMOU_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
+    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut ran = 0;
+    while ran < cases {
+        let mut code = Vec::new();
+        let mut undefined = 0;
+        let mut list = Vec::new();
+        let mut bad = false;
+        for _ in 0..=random.below(6) {
+            let (bytes, i) = instruction(&mut random);
+            let (read, written) = classify::flags(&i, classify::kind(&i, ALL));
+            bad |= i.rflags_read() & undefined != 0 || read == classify::ARITH && undefined != 0;
+            undefined = undefined & !written | i.rflags_undefined();
+            if matches!(i.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt) {
+                undefined |= classify::ARITH & !iced_x86::RflagsBits::ZF;
+            }
+            bad |= i.op0_kind() == OpKind::Register && i.op0_register().is_segment_register();
+            bad |= i.op0_register() == Register::SP;
+            // Counts above 16 give undefined results.
+            bad |= matches!(i.mnemonic(), Mnemonic::Shld | Mnemonic::Shrd) && (i.op1_register().size() == 2);
+            code.extend(bytes);
+            list.push(i);
+        }
+        if bad {
+            continue;
+        }
+        ran += 1;
+        code.push(0xf4);
+        let seed = random.number() | 1;
+        registers(&mut a, &mut Random(seed), &code);
+        registers(&mut b, &mut Random(seed), &code);
+        let before = b.cpu.state.clone();
+        let (x, y) = (a.cpu.run_blocks(60), b.cpu.run_blocks(60));
+        let text = || {
+            let names: Vec<String> = list.iter().map(|i| format!("{:?} {:?}", i.code(), i)).collect();
+            format!("case {ran}: {names:#?}\n{code:02x?}\nfrom {:x?}", before.gpr)
+        };
+        if x.is_none() || y.is_none() {
+            continue;
+        }
+        assert_eq!(x, y, "{}", text());
+        let faulted = a.cpu.state.rip < 0x2200 && a.cpu.state.rip >= 0x2000;
+        assert_eq!(a.cpu.state.gpr, b.cpu.state.gpr, "registers, {}", text());
+        assert_eq!(a.cpu.state.rip, b.cpu.state.rip, "rip, {}", text());
+        assert_eq!(a.cpu.state.cr2, b.cpu.state.cr2, "cr2, {}", text());
+        assert_eq!(a.cpu.state.zmm, b.cpu.state.zmm, "vectors, {}", text());
+        assert_eq!(a.cpu.state.mxcsr, b.cpu.state.mxcsr, "mxcsr, {}", text());
+        if x == Some(accel::Exit::Shutdown) {
+            // The flags of the last fault are exact only where something reads them.
+        } else if faulted {
+            // The frame's arithmetic flags are exact only where something reads them.
+            let sp = a.cpu.state.gpr[4];
+            for at in [sp + 16, sp + 24] {
+                let v = a.memory.read_int(at, 8) & !flags::ARITH;
+                let w = b.memory.read_int(at, 8) & !flags::ARITH;
+                assert_eq!(v, w, "frame, {}", text());
+                a.memory.write_int(at, 8, v);
+                b.memory.write_int(at, 8, w);
+            }
+        } else {
+            let mask = [(1, 11), (2, 7), (4, 6), (8, 4), (16, 0), (32, 2)]
+                .iter()
+                .filter(|(bit, _)| undefined & bit == 0)
+                .fold(0, |m, (_, at)| m | 1u64 << at);
+            assert_eq!(
+                a.cpu.rflags() & mask,
+                b.cpu.rflags() & mask,
+                "flags {undefined:x} at {:x}, {}",
+                a.cpu.state.rip,
+                text()
+            );
+        }
+        for page in (0..0x200u64).step_by(if ran % 256 == 0 { 1 } else { 0x33 }) {
+            let (mut p, mut q) = (vec![0; 4096], vec![0; 4096]);
+            a.memory.read(page << 12, &mut p);
+            b.memory.read(page << 12, &mut q);
+            assert!(p == q, "memory page {page:#x}, {}", text());
+        }
+    }
+    assert!(a.cpu.jit.made > cases / 2, "{} translations", a.cpu.jit.made);
+}
