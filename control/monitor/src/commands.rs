@@ -75,6 +75,7 @@ const COMMANDS: &[Command] = &[
     Command { names: "sum", params: "addr size", help: "compute the checksum of a memory region", run: sum },
     Command { names: "system_powerdown", params: "", help: "send system power down event", run: powerdown },
     Command { names: "system_reset", params: "", help: "reset the system", run: reset },
+    Command { names: "system_wakeup", params: "", help: "wakeup guest from suspend", run: wakeup },
     Command { names: "x", params: "/fmt addr", help: "virtual memory dump starting at 'addr'", run: x },
     Command { names: "xp", params: "/fmt addr", help: "physical memory dump starting at 'addr'", run: xp },
 ];
@@ -287,6 +288,14 @@ fn reset(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
 fn powerdown(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
     none(args)?;
     scope.machine.powerdown();
+    Ok(())
+}
+
+fn wakeup(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    none(args)?;
+    if let Err(text) = scope.machine.wake() {
+        let _ = writeln!(scope.out, "Error: {text}");
+    }
     Ok(())
 }
 

@@ -62,6 +62,11 @@ pub trait MachineControl: Send + Sync {
     fn reset(&self);
     /// Presses the power button.
     fn powerdown(&self);
+    /// Wakes a guest that sleeps in memory.
+    ///
+    /// # Errors
+    /// It does not sleep; the text is for the user.
+    fn wake(&self) -> Result<(), String>;
     /// Ends the process.
     fn quit(&self);
     /// Raises an NMI on every vCPU.

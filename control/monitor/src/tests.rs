@@ -31,6 +31,9 @@ impl MachineControl for Machine {
     fn powerdown(&self) {
         self.note("powerdown");
     }
+    fn wake(&self) -> Result<(), String> {
+        Err("Unable to wake up: guest is not in suspended state".to_owned())
+    }
     fn quit(&self) {
         self.note("quit");
     }
@@ -178,6 +181,7 @@ fn answers() {
         ("i/b 0x80", "portb[0x0080] = 0xff\n"),
         ("o/b 0x80 1", ""),
         ("system_reset", ""),
+        ("system_wakeup", "Error: Unable to wake up: guest is not in suspended state\n"),
         ("c", "Error: Resetting the Virtual Machine is required\n"),
     ] {
         assert_eq!(answer(&peer, line), text, "{line}");

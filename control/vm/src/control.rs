@@ -36,6 +36,10 @@ impl MachineControl for Control {
         self.machine.life.powerdown();
     }
 
+    fn wake(&self) -> Result<(), String> {
+        self.machine.life.wake()
+    }
+
     fn quit(&self) {
         self.machine.life.quit();
     }
@@ -89,7 +93,10 @@ impl MachineControl for Control {
     }
 
     fn send_keys(&self, keys: &[u16], hold_ms: u64) {
-        self.machine.send_keys(keys, hold_ms);
+        // A key wakes a sleeping guest, and is for nothing else then.
+        if self.machine.life.wake().is_err() {
+            self.machine.send_keys(keys, hold_ms);
+        }
     }
 
     fn ringbuf_read(&self, id: &str, max: usize) -> Result<Vec<u8>, String> {

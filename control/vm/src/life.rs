@@ -72,6 +72,7 @@ struct Notes {
     end: Option<End>,
     reset: bool,
     suspend: bool,
+    wake: bool,
     powerdown: bool,
     panicked: bool,
     internal_error: bool,
@@ -175,6 +176,18 @@ impl Life {
         self.note(|notes| notes.powerdown = true);
     }
 
+    /// The user, or a key, wakes the guest.
+    ///
+    /// # Errors
+    /// It does not sleep.
+    pub(crate) fn wake(&self) -> Result<(), String> {
+        if self.state() != RunState::Suspended {
+            return Err("Unable to wake up: guest is not in suspended state".to_owned());
+        }
+        self.note(|notes| notes.wake = true);
+        Ok(())
+    }
+
     /// Lets the processors and the clock run.
     ///
     /// # Errors
@@ -198,7 +211,7 @@ impl Life {
 
     /// Stops processors and clock; a machine that stands already stays in its state.
     pub(crate) fn stop(&self, to: RunState) {
-        if matches!(self.state(), RunState::Running | RunState::Suspended) {
+        if self.state() == RunState::Running {
             self.clock.stop();
             self.gate.pause();
             if let Some(machine) = self.machine() {
@@ -244,6 +257,13 @@ impl Life {
         }
         if notes.reset {
             self.reset();
+        }
+        if notes.wake && self.state() == RunState::Suspended {
+            if let Some(machine) = self.machine() {
+                machine.wake();
+            }
+            *self.state.lock() = RunState::Running;
+            self.gate.resume();
         }
         if notes.powerdown
             && let Some(machine) = self.machine()

@@ -5,6 +5,7 @@ use crate::image::Image;
 use crate::inspect;
 use crate::life::Life;
 use crate::vcpus::Vcpus;
+use crate::wake;
 use chardev::Chardevs;
 use eventloop::{HostTimer, LoopHandle};
 use irq::{CpuSignals, Event};
@@ -53,6 +54,8 @@ pub(crate) struct Machine {
     boot: cmdline::Boot,
     /// How often the machine has been reset, the first start included.
     resets: AtomicU32,
+    /// Where ACPI's tables begin; 0 where firmware puts them.
+    rsdp: AtomicU32,
     /// What the time-stamp counter showed when the machine was stopped.
     frozen_tsc: Mutex<Option<u64>>,
     /// Lets go of the keys that are held down.
@@ -117,6 +120,7 @@ impl Machine {
             image,
             boot,
             resets: AtomicU32::new(0),
+            rsdp: AtomicU32::new(0),
             frozen_tsc: Mutex::new(None),
             held_keys: Mutex::new(None),
         }
@@ -154,13 +158,7 @@ impl Machine {
     /// # Errors
     /// What boots cannot be read any more.
     pub(crate) fn reset(&self) -> Result<(), String> {
-        for signals in &self.signals {
-            for event in [Event::Nmi, Event::Init, Event::Sipi] {
-                signals.clear(event);
-            }
-        }
-        self.board.reset();
-        self.tree.reset();
+        self.reset_devices();
         let order = self.boot.order.as_deref().unwrap_or("cad");
         match self.resets.fetch_add(1, Ordering::Relaxed) {
             0 => set_boot_order(&self.board, self.boot.once.as_deref().unwrap_or(order)),
@@ -171,10 +169,42 @@ impl Machine {
             Some(image) => {
                 self.board.firmware_setup();
                 let tables = self.board.install_tables();
+                self.rsdp.store(tables.rsdp, Ordering::Relaxed);
                 Some(image.load(&self.board, tables.rsdp.into())?)
             }
             None => None,
         };
+        self.reset_processors(start);
+        Ok(())
+    }
+
+    /// Wakes the guest from sleep in memory: a reset that leaves memory alone, after which the guest goes on where its
+    /// waking vector says. Firmware looks there by itself; without firmware this does. The processors must stand.
+    pub(crate) fn wake(&self) {
+        let vector = wake::vector(&self.board.memory.memory, self.rsdp.load(Ordering::Relaxed).into());
+        self.reset_devices();
+        let start = self.image.as_ref().map(|_| {
+            self.board.firmware_setup();
+            let mut state = self.power_up_state(0);
+            wake::enter(&mut state, vector);
+            state
+        });
+        self.reset_processors(start);
+        self.board.wake();
+    }
+
+    fn reset_devices(&self) {
+        for signals in &self.signals {
+            for event in [Event::Nmi, Event::Init, Event::Sipi] {
+                signals.clear(event);
+            }
+        }
+        self.board.reset();
+        self.tree.reset();
+    }
+
+    /// Gives every processor its state after a reset; `start` is that of the first when no firmware runs.
+    fn reset_processors(&self, start: Option<X86State>) {
         // One offset for all, so that the counters of all processors agree, from 0.
         let host = self.vcpus.with(0, |vcpu| vcpu.tsc().wrapping_sub(vcpu.state().tsc_offset)).unwrap_or(0);
         for index in 0..self.vcpus.count() {
@@ -197,7 +227,6 @@ impl Machine {
         if frozen.is_some() {
             *frozen = Some(0);
         }
-        Ok(())
     }
 
     /// The machine has stopped: remembers the time-stamp counter.

@@ -412,6 +412,11 @@ impl Pc {
         &self.dma
     }
 
+    /// Tells the guest that it has been woken from sleep in memory. After [`Pc::reset`].
+    pub fn wake(&self) {
+        self.pm.wake(false);
+    }
+
     /// Presses the power button.
     pub fn power_button(&self) {
         self.pm.power_button();
