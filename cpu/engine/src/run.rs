@@ -246,7 +246,8 @@ impl Cpu {
         }
         match self.state.activity {
             Activity::WaitForSipi => {
-                if !self.signals.take(Event::Sipi) {
+                // One that was not there at the start may have an INIT before it.
+                if !has(Event::Sipi) || !self.signals.take(Event::Sipi) {
                     return Some(Exit::Halted);
                 }
                 let page = u16::from(self.signals.sipi_vector()) << 8;
