@@ -366,6 +366,7 @@ impl KvmVcpu {
             if let After::Leave(exit) = self.enter() {
                 return exit;
             }
+            self.io.poll_timers();
         }
     }
 }
