@@ -73,7 +73,6 @@ impl CpuIo for World {
     fn set_tpr(&self, value: u8) {
         self.tpr.store(value, Ordering::SeqCst);
     }
-    fn poll_timers(&self) {}
     fn fpu_error(&self) {}
     fn a20_mask(&self) -> u64 {
         u64::MAX
