@@ -277,11 +277,23 @@ impl Cpu {
     }
 
     /// The linear address of `size` bytes at `offset` in segment `n`, after segmentation's checks.
+    #[inline(always)]
     pub(crate) fn linear(&self, n: u8, offset: u64, size: u64, write: bool) -> Result<u64, Fault> {
+        const KIND: u16 = 0x9e;
         let s = &self.state.seg[n as usize % 6];
         if self.long {
             return Ok(if n >= 4 { offset.wrapping_add(s.base) } else { offset });
         }
+        // 32-bit systems use little else than present, writable data segments of 4 GiB.
+        if s.limit == u32::MAX && s.base == 0 && s.attributes & KIND == 0x92 {
+            return Ok(offset & 0xffff_ffff);
+        }
+        self.linear_checked(n, offset, size, write)
+    }
+
+    #[inline(never)]
+    fn linear_checked(&self, n: u8, offset: u64, size: u64, write: bool) -> Result<u64, Fault> {
+        let s = &self.state.seg[n as usize % 6];
         let fault = || Fault::new(if n == 2 { vector::SS } else { vector::GP }, 0);
         if self.protected() && !self.v86() {
             let a = s.attributes;
