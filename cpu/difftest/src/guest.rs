@@ -48,7 +48,15 @@ impl Guest {
     /// # Errors
     /// The engine's or the host's refusal.
     pub fn new() -> Result<Self, String> {
-        let bench = Bench::new("max", 4 << 20)?;
+        Self::with_model("max")
+    }
+
+    /// A guest with `-cpu MODEL`.
+    ///
+    /// # Errors
+    /// As for [`Guest::new`]; or there is no such model.
+    pub fn with_model(model: &str) -> Result<Self, String> {
+        let bench = Bench::new(model, 4 << 20)?;
         let mut guest = Self { bench, dirty: 0..0, tables: 1 };
         for place in [Place::HIGH, Place::LOW] {
             for page in (0..CODE_SIZE as u64).step_by(4096) {
