@@ -1,7 +1,7 @@
 //! One case: an instruction, and registers and memory on which it stays within the data pages.
 
 use crate::encode::{decode, encode};
-use crate::layout::{CODE_SIZE, Place, SCRATCH_SIZE, WRITABLE};
+use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, WRITABLE};
 use crate::model::address;
 use crate::native::{SETTABLE, State};
 use crate::random::Random;
@@ -44,26 +44,26 @@ impl Maker {
     }
 
     /// Encoding number `n` with random operands, registers and memory; `None` when the host must not run it.
-    pub fn make(&mut self, n: u32, long: bool) -> Option<Case> {
-        let place = Place::of(long);
+    pub fn make(&mut self, n: u32, mode: Mode) -> Option<Case> {
+        let place = Place::of(mode);
         let random = &mut self.random;
-        let mut code = encode(n, long, random);
+        let mut code = encode(n, mode, random);
         // Anywhere in the pages; sometimes across their border or end.
         let ip = place.code
             + match random.below(32) {
                 0 => 4096 - 1 - random.below(14),
-                1 => CODE_SIZE as u64 - 1 - random.below(14),
+                1 if mode != Mode::Small => CODE_SIZE as u64 - 1 - random.below(14),
                 _ => 256 + random.below(3000),
             };
-        let (insn, offsets) = decode(&code, ip, long);
-        if insn.is_invalid() || not_compared(insn.code()).is_some() {
+        let (insn, offsets) = decode(&code, ip, mode);
+        if insn.is_invalid() || not_compared(insn.code(), mode).is_some() {
             return None;
         }
-        if is_vendor_specific(&insn, &code[..insn.len()], long) {
+        if is_vendor_specific(&insn, &code[..insn.len()], mode) {
             return None;
         }
         code.truncate(insn.len());
-        let mut before = State::new(long);
+        let mut before = State::new(mode);
         before.rip = ip;
         self.registers(&mut before);
         self.implicit(&insn, &mut before);
@@ -71,13 +71,13 @@ impl Maker {
         self.contents(&before, target);
         self.branch(&insn, &offsets, &mut code, &mut before, target)?;
         self.special(&insn, &mut before, target);
-        if !long {
+        if mode != Mode::Long {
             for value in &mut before.gpr {
                 *value &= 0xffff_ffff;
             }
             before.gpr[8..].fill(0);
         }
-        let (insn, _) = decode(&code, ip, long);
+        let (insn, _) = decode(&code, ip, mode);
         (insn.len() == code.len() && self.is_safe(&insn, &before)).then_some(Case { code, insn, before })
     }
 
@@ -140,14 +140,22 @@ impl Maker {
 
     /// Registers that instructions use as pointers without saying so.
     fn implicit(&mut self, insn: &Instruction, state: &mut State) {
-        let long = state.long;
-        let place = Place::of(long);
+        let long = state.mode == Mode::Long;
+        let place = Place::of(state.mode);
         for n in [gpr::RSP, gpr::RBP, gpr::RSI, gpr::RDI, gpr::RBX] {
             let offset = self.offset();
             let odd = self.random.one_in(4);
             state.gpr[n] = place.scratch.wrapping_add(if odd { offset } else { offset & !7 });
         }
         let mut narrow = |n: usize, kind: OpKind, source: bool| {
+            // In 16-bit segments the pointers are small already; the rest of a register does not count.
+            if state.mode == Mode::Small {
+                state.gpr[n] &= 0xffff;
+                if matches!(kind, OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI) {
+                    state.gpr[n] |= self.random.number() & 0xffff_0000;
+                }
+                return;
+            }
             let small = matches!(kind, OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI);
             if small && long {
                 let offset = state.gpr[n].wrapping_sub(place.scratch);
@@ -161,9 +169,15 @@ impl Maker {
         };
         for n in 0..insn.op_count() {
             match insn.op_kind(n) {
-                kind @ (OpKind::MemorySegRSI | OpKind::MemorySegESI) => narrow(gpr::RSI, kind, true),
-                kind @ (OpKind::MemorySegRDI | OpKind::MemorySegEDI) => narrow(gpr::RDI, kind, true),
-                kind @ (OpKind::MemoryESRDI | OpKind::MemoryESEDI) => narrow(gpr::RDI, kind, false),
+                kind @ (OpKind::MemorySegRSI | OpKind::MemorySegESI | OpKind::MemorySegSI) => {
+                    narrow(gpr::RSI, kind, true)
+                }
+                kind @ (OpKind::MemorySegRDI | OpKind::MemorySegEDI | OpKind::MemorySegDI) => {
+                    narrow(gpr::RDI, kind, true)
+                }
+                kind @ (OpKind::MemoryESRDI | OpKind::MemoryESEDI | OpKind::MemoryESDI) => {
+                    narrow(gpr::RDI, kind, false)
+                }
                 _ => {}
             }
         }
@@ -195,21 +209,27 @@ impl Maker {
             Some(Register::EIP) => 4,
             Some(r) => r.size(),
             None if insn.memory_displ_size() == 8 => 8,
+            None if insn.memory_displ_size() == 2 => 2,
             None => 4,
         };
-        if size == 2 {
+        let small = state.mode == Mode::Small;
+        if size == 2 && !small {
             // The low 64 KiB, where nothing is mapped.
             return Some(insn.memory_displacement64());
         }
         let offset = self.offset();
-        let place = if size == 8 { Place::HIGH } else { Place::LOW };
+        let place = match size {
+            8 => Place::HIGH,
+            _ if small => Place::SMALL,
+            _ => Place::LOW,
+        };
         let mut target = place.scratch.wrapping_add(offset);
         if size == 8 && self.random.one_in(40) {
             target = (1u64 << 47).wrapping_sub(self.random.below(24));
         }
         let segment = match insn.memory_segment() {
-            Register::FS if state.long => state.fs_base,
-            Register::GS if state.long => state.gs_base,
+            Register::FS if state.mode == Mode::Long => state.fs_base,
+            Register::GS if state.mode == Mode::Long => state.gs_base,
             _ => 0,
         };
         let wanted = target.wrapping_sub(segment);
@@ -221,8 +241,9 @@ impl Maker {
             let (at, len) = (offsets.displacement_offset(), offsets.displacement_size());
             let wide = if len == 4 { value as u32 as i32 as i64 as u64 } else { value };
             let fits = match len {
-                4 if state.long && size == 8 => wide == value,
+                4 if state.mode == Mode::Long && size == 8 => wide == value,
                 4 => value >> 32 == 0,
+                2 => value >> 16 == 0,
                 8 => true,
                 _ => false,
             };
@@ -241,8 +262,12 @@ impl Maker {
             code[at..at + 4].copy_from_slice(&relative.to_le_bytes()[..4]);
             return Some(target);
         }
-        let garbage = if size == 4 && state.long { self.random.number() << 32 } else { 0 };
-        let mask = if size == 4 { 0xffff_ffff } else { u64::MAX };
+        let mask = match size {
+            2 => 0xffff,
+            4 => 0xffff_ffff,
+            _ => u64::MAX,
+        };
+        let garbage = self.random.number() & !mask;
         let mut put = |register: Register, value: u64| {
             state.gpr[register.full_register().number()] = value & mask | garbage & !mask;
         };
@@ -287,7 +312,8 @@ impl Maker {
     /// New contents near what the instruction will touch.
     fn contents(&mut self, state: &State, target: u64) {
         for address in [target, state.gpr[gpr::RSP], state.gpr[gpr::RSI], state.gpr[gpr::RDI]] {
-            let offset = [Place::HIGH, Place::LOW].map(|place| address.wrapping_sub(place.scratch));
+            let address = if state.mode == Mode::Small { address & 0xffff } else { address };
+            let offset = Place::ALL.map(|place| address.wrapping_sub(place.scratch));
             if let Some(offset) = offset.into_iter().find(|offset| *offset < WRITABLE as u64) {
                 let from = offset as usize & !63;
                 let to = WRITABLE.min(from + 192);
@@ -299,7 +325,7 @@ impl Maker {
     /// Writes at an address, as far as it is in the writable data.
     fn put(&mut self, address: u64, bytes: &[u8]) {
         for (n, byte) in bytes.iter().enumerate() {
-            for place in [Place::HIGH, Place::LOW] {
+            for place in Place::ALL {
                 let at = address.wrapping_add(n as u64).wrapping_sub(place.scratch);
                 if let Some(slot) = self.memory.get_mut(at as usize) {
                     *slot = *byte;
@@ -317,14 +343,18 @@ impl Maker {
         state: &mut State,
         target: u64,
     ) -> Option<()> {
-        let place = Place::of(state.long);
+        let place = Place::of(state.mode);
         let own = state.rip..insn.next_ip();
         let mut goal = place.code + self.random.below(CODE_SIZE as u64 - 1);
         if own.contains(&goal) {
             goal = own.end;
         }
         if self.random.one_in(16) {
-            goal = if state.long { 1 << 47 } else { 0x1000 };
+            goal = match state.mode {
+                Mode::Long => 1 << 47,
+                Mode::Flat => 0x1000,
+                Mode::Small => 0xfff0,
+            };
         }
         let register = |state: &mut State| {
             if insn.op0_kind() == OpKind::Register {
@@ -333,7 +363,7 @@ impl Maker {
         };
         if let OpKind::FarBranch16 | OpKind::FarBranch32 = insn.op0_kind() {
             let size = if insn.op0_kind() == OpKind::FarBranch16 { 2 } else { 4 };
-            let (offset, selector) = self.far_pointer(size);
+            let (offset, selector) = self.far_pointer(size, state.mode);
             let at = code.len() - 2 - size;
             code[at..at + size].copy_from_slice(&offset.to_le_bytes()[..size]);
             code[at + size..].copy_from_slice(&selector.to_le_bytes());
@@ -346,7 +376,7 @@ impl Maker {
                 (!matches!(insn.immediate8(), 3 | 4 | 0x80)).then_some(())
             }
             FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => {
-                if insn.op0_kind() == OpKind::NearBranch16 {
+                if insn.op0_kind() == OpKind::NearBranch16 && state.mode != Mode::Small {
                     // Into the low 64 KiB.
                     return Some(());
                 }
@@ -355,13 +385,15 @@ impl Maker {
                 if inside && !own.contains(&to) {
                     return Some(());
                 }
-                if offsets.immediate_size() != 4 {
-                    return None;
+                let size = offsets.immediate_size();
+                if size < 2 {
+                    // Beyond the segment's limit nothing runs.
+                    return (state.mode == Mode::Small && !own.contains(&to)).then_some(());
                 }
                 let goal = if goal.wrapping_sub(place.code) < CODE_SIZE as u64 { goal } else { own.end };
                 let at = offsets.immediate_offset();
-                let relative = goal.wrapping_sub(insn.next_ip()) as u32;
-                code[at..at + 4].copy_from_slice(&relative.to_le_bytes());
+                let relative = goal.wrapping_sub(insn.next_ip());
+                code[at..at + size].copy_from_slice(&relative.to_le_bytes()[..size]);
                 Some(())
             }
             FlowControl::IndirectBranch | FlowControl::IndirectCall => {
@@ -378,12 +410,19 @@ impl Maker {
     }
 
     /// Where a far transfer may go: code of either mode, and what is no code segment.
-    fn far_pointer(&mut self, size: usize) -> (u64, u16) {
+    fn far_pointer(&mut self, size: usize, mode: Mode) -> (u64, u16) {
         let random = &mut self.random;
-        let selectors = [0x33, 0x33, 0x33, 0x23, 0x23, 0x23, 0x22, 0x30, 0x2b, 0, 0x10, 0x1ff8];
-        let selector = selectors[random.below(12) as usize];
+        let selectors =
+            [0x33, 0x33, 0x33, 0x23, 0x23, 0x23, 0x07, 0x07, 0x06, 0x22, 0x30, 0x2b, 0x0f, 0, 0x10, 0x1ff8];
+        let selector = selectors[random.below(16) as usize];
+        // With a stack of 16 bits, 64-bit code would use what Linux leaves in the rest of RSP.
+        let selector = if mode == Mode::Small && selector & !3 == 0x30 { 0x07 } else { selector };
         let high = size == 8 && selector & !3 == 0x30 && random.one_in(2);
-        let place = if high { Place::HIGH } else { Place::LOW };
+        let place = match selector & !3 {
+            _ if high => Place::HIGH,
+            4 => Place::SMALL,
+            _ => Place::LOW,
+        };
         let offset = place.code + 4096 + random.below(4000);
         (if random.one_in(16) && size == 8 { 1 << 47 } else { offset }, selector)
     }
@@ -395,7 +434,7 @@ impl Maker {
             M::Iretd => 4,
             _ => 8,
         };
-        let (offset, selector) = self.far_pointer(size);
+        let (offset, selector) = self.far_pointer(size, state.mode);
         let rflags = self.random.number() & (SETTABLE | flags::IF | flags::IOPL);
         let stack = Place::LOW.scratch + 1024 + self.random.below(128) * 8;
         let segment: u64 = [0x2b, 0x2b, 0x2b, 0x2b, 0, 0x28, 0x10, 0x33][self.random.below(8) as usize];
@@ -424,13 +463,13 @@ impl Maker {
                 }
             M::Xlatb => {
                 let base = match insn.memory_segment() {
-                    Register::FS if state.long => state.fs_base,
-                    Register::GS if state.long => state.gs_base,
+                    Register::FS if state.mode == Mode::Long => state.fs_base,
+                    Register::GS if state.mode == Mode::Long => state.gs_base,
                     _ => 0,
                 };
                 let al = state.gpr[gpr::RAX] & 0xff;
-                let (place, old) = (Place::of(state.long), state.gpr[gpr::RBX]);
-                let narrow = insn.memory_base() == Register::EBX && state.long;
+                let (place, old) = (Place::of(state.mode), state.gpr[gpr::RBX]);
+                let narrow = insn.memory_base() == Register::EBX && state.mode == Mode::Long;
                 let at = if narrow {
                     old.wrapping_sub(place.scratch).wrapping_add(Place::LOW.scratch)
                 } else {
@@ -506,7 +545,7 @@ impl Maker {
                     // The stack that either mode sees.
                     state.gpr[gpr::RSP] = Place::LOW.scratch + 2048 + random.below(256) * 8;
                 }
-                let (offset, selector) = self.far_pointer(size);
+                let (offset, selector) = self.far_pointer(size, state.mode);
                 self.put(target, &offset.to_le_bytes()[..size]);
                 self.put(target.wrapping_add(size as u64), &selector.to_le_bytes());
             }
@@ -516,7 +555,7 @@ impl Maker {
                     Code::Retfd | Code::Retfd_imm16 => 4,
                     _ => 8,
                 };
-                let (offset, selector) = self.far_pointer(size);
+                let (offset, selector) = self.far_pointer(size, state.mode);
                 let start = state.gpr[gpr::RSP];
                 self.put(start, &offset.to_le_bytes()[..size]);
                 self.put(start.wrapping_add(size as u64), &u64::from(selector).to_le_bytes()[..size]);
@@ -577,9 +616,14 @@ impl Maker {
 
     /// Whether every access is to the data pages, their guard pages, or nowhere.
     fn is_safe(&mut self, insn: &Instruction, state: &State) -> bool {
+        if state.mode == Mode::Small {
+            // The limits of the segments see to that. ESP's upper half is not ours.
+            let esp = |r: Register| r == Register::ESP;
+            return !(0..insn.op_count()).any(|n| esp(insn.op_register(n))) && !esp(insn.memory_base());
+        }
         let harmless = |address: u64| {
             let canonical = (address << 16) as i64 >> 16 == address as i64;
-            let hole = state.long && (!canonical || address.wrapping_add(64) >> 47 == 1);
+            let hole = state.mode == Mode::Long && (!canonical || address.wrapping_add(64) >> 47 == 1);
             [Place::HIGH, Place::LOW].iter().any(|place| place.is_near(address)) || hole || address < 0x1_1000
         };
         let bits = matches!(insn.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc)
@@ -607,7 +651,8 @@ impl Maker {
 
 /// A selector: null, user data, user code, kernel's, none.
 fn selector(random: &mut Random) -> u16 {
-    [0, 3, 0x2b, 0x2b, 0x23, 0x33, 0x10, 0x18, 0x28, 0x1ff8][random.below(10) as usize]
+    [0, 3, 0x2b, 0x2b, 0x23, 0x33, 0x10, 0x18, 0x28, 0x1ff8, 0x07, 0x0f, 0x0e, 0x17]
+        [random.below(14) as usize]
 }
 
 /// Whether a gather's indices have eight bytes.

@@ -3,9 +3,9 @@
 use crate::cases::{Case, Maker};
 use crate::encode::Catalogue;
 use crate::guest::Guest;
-use crate::layout::{Place, WRITABLE};
+use crate::layout::{Mode, Place, WRITABLE};
 use crate::model::{address, violations};
-use crate::native::{Fault, Native, State, USER_CS32};
+use crate::native::{Fault, Native, State, USER_CS64};
 use crate::rules::{
     ignored_memory, is_amd, is_undefined, not_compared, undefined_flags, undefined_result,
     undefined_upper_quadword,
@@ -35,10 +35,10 @@ pub struct Row {
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// By mode (64-bit: true) and code.
-    pub rows: BTreeMap<(bool, Code), Row>,
+    /// By mode and code.
+    pub rows: BTreeMap<(Mode, Code), Row>,
     /// Codes that were not compared, and why.
-    pub left_out: BTreeMap<(bool, Code), &'static str>,
+    pub left_out: BTreeMap<(Mode, Code), &'static str>,
     /// Instructions that ran on both.
     pub cases: u64,
     /// Modes that this host cannot run.
@@ -47,7 +47,7 @@ pub struct Report {
 
 impl Report {
     /// Codes that the model offers and that no case agreed on: never tried, or not executed by the engine.
-    pub fn missing(&self) -> Vec<(bool, Code)> {
+    pub fn missing(&self) -> Vec<(Mode, Code)> {
         let missing = |row: &Row| row.missing > 0 || row.cases == 0 && row.host_lacks == 0;
         self.rows.iter().filter(|(_, row)| missing(row)).map(|(key, _)| *key).collect()
     }
@@ -58,7 +58,7 @@ impl Report {
     }
 
     /// Codes that the host does not have, so that nothing can be said.
-    pub fn not_on_host(&self) -> Vec<(bool, Code)> {
+    pub fn not_on_host(&self) -> Vec<(Mode, Code)> {
         self.rows
             .iter()
             .filter(|(_, row)| row.cases == 0 && row.host_lacks > 0)
@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// Codes that differed.
-    pub fn different(&self) -> Vec<((bool, Code), &Row)> {
+    pub fn different(&self) -> Vec<((Mode, Code), &Row)> {
         self.rows.iter().filter(|(_, row)| row.differences > 0).map(|(key, row)| (*key, row)).collect()
     }
 
@@ -106,12 +106,12 @@ impl Comparison {
     }
 
     /// Whether the host runs code of this mode: NOP tells.
-    fn host_has(&mut self, long: bool) -> bool {
-        let mut state = State::new(long);
+    fn host_has(&mut self, mode: Mode) -> bool {
+        let mut state = State::new(mode);
         state.fs_base = self.native.fs_base().unwrap_or(0);
         // SAFETY: a no-operation.
         let fault = unsafe { self.native.run(&[0x90], &mut state) };
-        fault.is_none() && state.rip == Place::of(long).code + 1
+        fault.is_none() && state.rip == Place::of(mode).code + 1
     }
 
     /// Compares for `time` (and each code at least `least` times), an equal number of cases of each code whose name
@@ -123,31 +123,31 @@ impl Comparison {
         let offered = engine::testing::offered("max")?;
         let end = Instant::now() + time;
         let mut lists = Vec::new();
-        for long in [true, false] {
-            if !self.host_has(long) {
-                self.report.skipped_modes.push(format!("{}-bit mode", if long { 64 } else { 32 }));
+        for mode in Mode::ALL {
+            if !self.host_has(mode) {
+                self.report.skipped_modes.push(format!("{}-bit mode", mode.bits()));
                 continue;
             }
-            let mut all = Catalogue::new(long, &mut self.maker.random, |code| {
+            let mut all = Catalogue::new(mode, &mut self.maker.random, |code| {
                 offered(code) && (code.op_code().cpl3() || code.is_privileged())
             });
             all.codes.retain(|(code, _)| {
-                let reason = not_compared(*code);
+                let reason = not_compared(*code, mode);
                 if let Some(reason) = reason {
-                    self.report.left_out.insert((long, *code), reason);
+                    self.report.left_out.insert((mode, *code), reason);
                 }
                 reason.is_none() && format!("{code:?}").contains(filter)
             });
             for (code, _) in &all.codes {
-                self.report.rows.insert((long, *code), Row::default());
+                self.report.rows.insert((mode, *code), Row::default());
             }
-            lists.push((long, all));
+            lists.push((mode, all));
         }
         let mut round = 0;
         while Instant::now() < end || round < least {
-            for (long, list) in &lists {
+            for (mode, list) in &lists {
                 for (code, templates) in &list.codes {
-                    self.try_code(*long, *code, templates);
+                    self.try_code(*mode, *code, templates);
                 }
             }
             round += 1;
@@ -156,10 +156,10 @@ impl Comparison {
     }
 
     /// One case of `code`, if one can be made in a few attempts.
-    fn try_code(&mut self, long: bool, code: Code, templates: &[u32]) {
-        for _ in 0..40 {
+    fn try_code(&mut self, mode: Mode, code: Code, templates: &[u32]) {
+        for _ in 0..200 {
             let n = templates[self.maker.random.below(templates.len() as u64) as usize];
-            if let Some(case) = self.maker.make(n, long)
+            if let Some(case) = self.maker.make(n, mode)
                 && case.insn.code() == code
             {
                 return self.compare(&case);
@@ -176,12 +176,11 @@ impl Comparison {
         // SAFETY: `Maker::make` has seen to it that the instruction stays in the data pages or faults.
         let host_fault = unsafe { self.native.run(code, &mut host) };
         let our_fault = self.guest.run(code, &mut ours, filled);
-        let Some(row) = self.report.rows.get_mut(&(before.long, insn.code())) else { return };
+        let Some(row) = self.report.rows.get_mut(&(before.mode, insn.code())) else { return };
         let undefined = |fault: Option<Fault>| fault.is_some_and(|fault| fault.vector == vector::UD);
         // The instruction itself is done when fetching the next one faults.
-        let own = |fault: Option<Fault>| {
-            fault.filter(|f| f.vector != vector::PF || f.code & 16 == 0 || ours.rip == before.rip)
-        };
+        let done = ours.rip != before.rip;
+        let own = |fault: Option<Fault>| fault.filter(|_| !done);
         if undefined(host_fault) && !undefined(our_fault) && row.cases == 0 {
             row.host_lacks += 1;
             return;
@@ -318,7 +317,7 @@ fn is_large(insn: &Instruction) -> bool {
 /// Takes from the host what is not compared of a memory operand.
 fn forgive(insn: &Instruction, at: Option<u64>, host: &[u8], ours: &mut [u8]) {
     let Some(at) = at else { return };
-    let start = [Place::HIGH, Place::LOW].map(|place| at.wrapping_sub(place.scratch));
+    let start = Place::ALL.map(|place| at.wrapping_sub(place.scratch));
     let Some(start) = start.into_iter().find(|start| *start < WRITABLE as u64) else { return };
     for (from, to) in ignored_memory(insn) {
         for n in start + from..start + to {
@@ -333,10 +332,12 @@ fn forgive(insn: &Instruction, at: Option<u64>, host: &[u8], ours: &mut [u8]) {
 fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, faulted: bool) -> Vec<String> {
     let mut list = Vec::new();
     // Upper halves do not survive compatibility mode (SDM volume 1, 3.4.1.1).
-    let both = before.long && host.code_and_stack[0] != USER_CS32;
-    let count = if before.long { 16 } else { 8 };
+    let both = before.mode == Mode::Long && host.code_and_stack[0] == USER_CS64;
+    let count = if before.mode == Mode::Long { 16 } else { 8 };
     let mask = if both { u64::MAX } else { 0xffff_ffff };
     for n in 0..count {
+        // Returning to a stack of 16 bits, the kernel (and IRET) lose the upper half of ESP.
+        let mask = if n == gpr::RSP && before.mode == Mode::Small { 0xffff } else { mask };
         if (ours.gpr[n] ^ host.gpr[n]) & mask != 0 {
             list.push(format!("gpr{n} {:x}, host {:x}", ours.gpr[n], host.gpr[n]));
         }
@@ -397,7 +398,7 @@ fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, f
             let at = 16 * insn.op0_register().number() + 8;
             theirs[at..at + 8].copy_from_slice(&mine[at..at + 8]);
         }
-        if !before.long && matches!(name, "xmm" | "ymm") {
+        if before.mode != Mode::Long && matches!(name, "xmm" | "ymm") {
             theirs.truncate(128);
         }
         if let Some(n) = (0..theirs.len()).find(|n| theirs[*n] != mine[*n]) {

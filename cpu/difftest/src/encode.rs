@@ -1,5 +1,6 @@
 //! Encodings: every opcode of every map, with random operands; and which codes they give.
 
+use crate::layout::Mode;
 use crate::random::Random;
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction};
 
@@ -9,15 +10,16 @@ const LEGACY: u32 = 4 * 2 * 4 * 256 * 8 * 2;
 const VEX: u32 = 4 * 2 * 2 * 3 * 256 * 8 * 2;
 
 /// Decodes the instruction in `code` at `ip`.
-pub fn decode(code: &[u8], ip: u64, long: bool) -> (Instruction, ConstantOffsets) {
-    let mut decoder = Decoder::with_ip(if long { 64 } else { 32 }, code, ip, DecoderOptions::NONE);
+pub fn decode(code: &[u8], ip: u64, mode: Mode) -> (Instruction, ConstantOffsets) {
+    let mut decoder = Decoder::with_ip(mode.bits(), code, ip, DecoderOptions::NONE);
     let insn = decoder.decode();
     let offsets = decoder.get_constant_offsets(&insn);
     (insn, offsets)
 }
 
 /// Writes encoding number `n` with random operands, at most 15 bytes of which matter.
-pub fn encode(mut n: u32, long: bool, random: &mut Random) -> Vec<u8> {
+pub fn encode(mut n: u32, mode: Mode, random: &mut Random) -> Vec<u8> {
+    let long = mode == Mode::Long;
     let mut take = |count: u32| {
         let part = n % count;
         n /= count;
@@ -32,6 +34,9 @@ pub fn encode(mut n: u32, long: bool, random: &mut Random) -> Vec<u8> {
     let (r, x, b) = (bit(), bit(), bit());
     if random.one_in(8) {
         code.push(0x67);
+    }
+    if mode == Mode::Small && random.one_in(4) {
+        code.push(0x66);
     }
     if random.one_in(8) {
         code.push([0x64, 0x65, 0x26, 0x2e, 0x36, 0x3e][random.below(if long { 2 } else { 6 }) as usize]);
@@ -78,11 +83,11 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// Decodes every encoding a few times; keeps the codes that `wanted` accepts.
-    pub fn new(long: bool, random: &mut Random, wanted: impl Fn(Code) -> bool) -> Self {
+    pub fn new(mode: Mode, random: &mut Random, wanted: impl Fn(Code) -> bool) -> Self {
         let mut found: Vec<Vec<u32>> = vec![Vec::new(); Code::values().len()];
         for n in 0..LEGACY + VEX {
             for _ in 0..4 {
-                let (insn, _) = decode(&encode(n, long, random), 0, long);
+                let (insn, _) = decode(&encode(n, mode, random), 0, mode);
                 let list = &mut found[insn.code() as usize];
                 if !insn.is_invalid() && list.last() != Some(&n) {
                     list.push(n);

@@ -1,7 +1,7 @@
 //! The interpreter's side: the same pages in a guest, at CPL 3.
 
-use crate::layout::{CODE_SIZE, Place, SCRATCH_SIZE, WRITABLE};
-use crate::native::{Fault, SETTABLE, State, USER_CS32, USER_CS64, USER_DS};
+use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, SMALL_LIMIT, SMALL_START, WRITABLE};
+use crate::native::{Fault, SETTABLE, SMALL_CS, SMALL_DS, State, USER_CS32, USER_CS64, USER_DS};
 use engine::testing::Bench;
 use x86::reg::{cr0, cr4, efer, flags, seg, vector};
 use x86::{Segment, X86State};
@@ -16,6 +16,19 @@ const GDT: u64 = 0xffff_8000_0000_0000;
 
 /// Linear address of the task state.
 const TSS: u64 = GDT + 0x800;
+
+/// Linear address of the local descriptor table.
+const LDT: u64 = GDT + 0x400;
+/// The segments of [`Mode::Small`] as descriptors have them: selector, base, limit, attributes.
+const SMALL: [Segment; 2] = [
+    Segment { base: Place::LOW.code, limit: CODE_SIZE as u32 - 1, attributes: 0xfb, selector: SMALL_CS },
+    Segment {
+        base: Place::LOW.scratch - SMALL_START,
+        limit: SMALL_LIMIT,
+        attributes: 0xf3,
+        selector: SMALL_DS,
+    },
+];
 
 /// Page-table bits.
 const PRESENT: u64 = 1;
@@ -72,10 +85,19 @@ impl Guest {
         for (n, descriptor) in DESCRIPTORS.into_iter().enumerate() {
             memory.write_int(GDT_AT + 8 * n as u64, 8, descriptor);
         }
+        for segment in SMALL {
+            let (base, limit) = (segment.base, u64::from(segment.limit));
+            let descriptor = limit & 0xffff
+                | (base & 0xff_ffff) << 16
+                | u64::from(segment.attributes) << 40
+                | (limit >> 16 & 15) << 48
+                | (base >> 24 & 0xff) << 56;
+            memory.write_int(GDT_AT + LDT - GDT + u64::from(segment.selector & !7), 8, descriptor);
+        }
         // A task state without an I/O permission map.
         memory.write_int(GDT_AT + TSS - GDT + 102, 2, 0x68);
         memory.write(CODE_AT, &[0xcc; CODE_SIZE]);
-        guest.bench.set_state(&registers(&State::new(true)));
+        guest.bench.set_state(&registers(&State::new(Mode::Long)));
         Ok(guest)
     }
 
@@ -110,7 +132,7 @@ impl Guest {
     /// Runs the instruction in `code` from `state`, as [`crate::Native::run`] does. `upper` goes into bits 511:256 of the
     /// vector registers.
     pub fn run(&mut self, code: &[u8], state: &mut State, upper: u8) -> Option<Fault> {
-        let at = state.rip.wrapping_sub(Place::of(state.long).code) as usize % CODE_SIZE;
+        let at = state.rip.wrapping_sub(Place::of(state.mode).code) as usize % CODE_SIZE;
         let memory = self.bench.memory();
         memory.write(CODE_AT + self.dirty.start as u64, &[0xcc; 16][..self.dirty.len()]);
         self.dirty = at..CODE_SIZE.min(at + code.len().min(16));
@@ -121,8 +143,9 @@ impl Guest {
         }
         self.bench.set_registers(&from);
         let mut result = self.bench.step();
-        let rip = self.bench.state().rip;
-        let outside = |place: &Place| rip.wrapping_sub(place.code) >= CODE_SIZE as u64;
+        let after = self.bench.state();
+        let linear = after.seg[seg::CS].base.wrapping_add(after.rip);
+        let outside = |place: &Place| linear.wrapping_sub(place.code) >= CODE_SIZE as u64;
         if result.is_ok() && [Place::HIGH, Place::LOW].iter().all(outside) {
             // A branch to where no code is: the host shows the fault of the fetch.
             result = self.bench.step();
@@ -173,10 +196,17 @@ fn registers(state: &State) -> X86State {
     registers.tr = Segment { base: TSS, limit: 0x67, attributes: 0x8b, selector: 0x40 };
     // No gates: INT raises #GP, as it does in Linux for vectors that user code may not use.
     (registers.idtr.base, registers.idtr.limit) = (GDT, 0);
-    registers.ldtr = Segment::default();
+    registers.ldtr = Segment { base: LDT, limit: 15, attributes: Segment::PRESENT | 2, selector: 0x50 };
     registers.seg = [Segment { base: 0, limit: u32::MAX, attributes: 0xc0f3, selector: USER_DS }; 6];
-    let (selector, attributes) = if state.long { (USER_CS64, 0xa0fb) } else { (USER_CS32, 0xc0fb) };
-    registers.seg[seg::CS] = Segment { base: 0, limit: u32::MAX, attributes, selector };
+    let flat = |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
+    registers.seg[seg::CS] = match state.mode {
+        Mode::Long => flat(USER_CS64, 0xa0fb),
+        Mode::Flat => flat(USER_CS32, 0xc0fb),
+        Mode::Small => {
+            registers.seg = [SMALL[1]; 6];
+            SMALL[0]
+        }
+    };
     registers.seg[seg::FS] = Segment { base: state.fs_base, ..Segment::default() };
     registers.seg[seg::GS] = Segment { base: state.gs_base, ..Segment::default() };
     let mut legacy = [0; 160];

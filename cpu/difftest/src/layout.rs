@@ -8,7 +8,37 @@ pub const SCRATCH_SIZE: usize = 3 * 4096;
 /// Bytes of the data that can be written.
 pub const WRITABLE: usize = 2 * 4096;
 
-/// One of the two mappings.
+/// What kind of code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// 64-bit mode.
+    Long,
+    /// Compatibility mode, code and stack of 32 bits in flat segments.
+    Flat,
+    /// Compatibility mode, code and stack of 16 bits in segments with limits.
+    Small,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Long, Self::Flat, Self::Small];
+
+    /// The default operand size in bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Long => 64,
+            Self::Flat => 32,
+            Self::Small => 16,
+        }
+    }
+}
+
+/// The first bytes of [`Mode::Small`]'s data segment lie before the data: the guard pages.
+pub const SMALL_START: u64 = 0x1000;
+/// The last offset in [`Mode::Small`]'s data segment: the last one of the data.
+pub const SMALL_LIMIT: u32 = 0x1000 + SCRATCH_SIZE as u32 - 1;
+
+/// One of the mappings, by offsets in the segments of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Address of the code.
@@ -23,9 +53,18 @@ impl Place {
     /// Below 4 GiB.
     pub const LOW: Self = Self { code: 0x3000_0000, scratch: 0x3010_0000 };
 
-    /// Where code of 64-bit mode (`long`) or compatibility mode runs.
-    pub fn of(long: bool) -> Self {
-        if long { Self::HIGH } else { Self::LOW }
+    /// The low mapping, in segments of its own.
+    pub const SMALL: Self = Self { code: 0, scratch: SMALL_START };
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::HIGH, Self::LOW, Self::SMALL];
+
+    /// Where code of `mode` runs.
+    pub fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Long => Self::HIGH,
+            Mode::Flat => Self::LOW,
+            Mode::Small => Self::SMALL,
+        }
     }
 
     /// Whether an access of up to 2 KiB at `address` stays in the data or its guard pages.

@@ -20,5 +20,5 @@ mod rules;
 
 pub use compare::{Comparison, Report, Row};
 pub use guest::Guest;
-pub use layout::Place;
+pub use layout::{Mode, Place};
 pub use native::{Fault, Native, State};

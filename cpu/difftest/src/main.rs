@@ -21,28 +21,27 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::FAILURE;
         }
     };
-    let mode = |long: bool| if long { 64 } else { 32 };
     if arguments.iter().any(|argument| argument == "-v") {
-        for ((long, code), row) in &report.rows {
-            println!("{} {code:?}: {} cases, {} faults", mode(*long), row.cases, row.faults);
+        for ((mode, code), row) in &report.rows {
+            println!("{} {code:?}: {} cases, {} faults", mode.bits(), row.cases, row.faults);
         }
-        for ((long, code), reason) in &report.left_out {
-            println!("{} {code:?}: not compared: {reason}", mode(*long));
+        for ((mode, code), reason) in &report.left_out {
+            println!("{} {code:?}: not compared: {reason}", mode.bits());
         }
     }
     for skipped in &report.skipped_modes {
         println!("SKIPPED {skipped}: the host cannot run it");
     }
-    for (long, code) in report.not_on_host() {
-        println!("not on this host: {} {code:?}", mode(long));
+    for (mode, code) in report.not_on_host() {
+        println!("not on this host: {} {code:?}", mode.bits());
     }
-    for (long, code) in report.missing() {
-        let example = report.rows[&(long, code)].example.as_deref().unwrap_or("never tried");
-        println!("missing {} {code:?}: {example}", mode(long));
+    for (mode, code) in report.missing() {
+        let example = report.rows[&(mode, code)].example.as_deref().unwrap_or("never tried");
+        println!("missing {} {code:?}: {example}", mode.bits());
     }
-    for ((long, code), row) in report.different() {
+    for ((mode, code), row) in report.different() {
         let example = row.example.as_deref().unwrap_or("");
-        println!("differs {} {code:?} ({} of {}): {example}", mode(long), row.differences, row.cases);
+        println!("differs {} {code:?} ({} of {}): {example}", mode.bits(), row.differences, row.cases);
     }
     let faults: u64 = report.rows.values().map(|row| row.faults).sum();
     println!(

@@ -1,6 +1,7 @@
 //! What an instruction may change and when it faults, by the decoder's tables and the manual's exception classes alone:
 //! what a comparison with the host cannot show where both run the same host instruction.
 
+use crate::layout::{Mode, SMALL_LIMIT};
 use crate::native::{Fault, State};
 use iced_x86::{
     EncodingKind, Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind, Register, UsedMemory,
@@ -40,7 +41,7 @@ pub fn register_value(state: &State, register: Register, element: usize, size: u
 /// The linear address of `memory`, element `element`.
 pub fn address(state: &State, memory: &UsedMemory, element: usize) -> Option<u64> {
     let value = memory.virtual_address(element, |r, e, size| register_value(state, r, e, size))?;
-    Some(if state.long { value } else { value & 0xffff_ffff })
+    Some(if state.mode == Mode::Long { value } else { value & 0xffff_ffff })
 }
 
 /// How the alignment of the memory operand counts: `Some(n)`: #GP unless it is a multiple of `n` (SDM volume 2, tables
@@ -97,9 +98,12 @@ pub fn violations(
     if let (Some(align), Some(at)) = (alignment(insn), at) {
         let last = at.wrapping_add(64);
         let canonical = (last << 16) as i64 >> 16 == last as i64;
-        let plain = before.long || insn.segment_prefix() == Register::None;
+        let plain = before.mode == Mode::Long || insn.segment_prefix() == Register::None;
+        let within =
+            before.mode != Mode::Small || at + insn.memory_size().size() as u64 <= u64::from(SMALL_LIMIT);
         let general = fault.is_some_and(|fault| fault.vector == vector::GP);
         if canonical
+            && within
             && plain
             && general != (at % align != 0)
             && !fault.is_some_and(|f| f.vector == vector::UD || f.code & 16 != 0)

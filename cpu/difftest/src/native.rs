@@ -1,6 +1,6 @@
 //! The host's side.
 
-use crate::layout::{CODE_SIZE, Place, SCRATCH_SIZE, WRITABLE};
+use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, SMALL_LIMIT, SMALL_START, WRITABLE};
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 use std::arch::asm;
 use std::cell::UnsafeCell;
@@ -23,22 +23,26 @@ pub const USER_CS32: u16 = 0x23;
 pub const USER_DS: u16 = 0x2b;
 /// As above.
 pub const USER_CS64: u16 = 0x33;
+/// Our code of 16 bits in the local descriptor table.
+pub const SMALL_CS: u16 = 0x07;
+/// Our data of 16 bits in the local descriptor table.
+pub const SMALL_DS: u16 = 0x0f;
 
 /// The registers that user code can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// 64-bit mode; else compatibility mode with 32-bit code.
-    pub long: bool,
+    /// What kind of code it is.
+    pub mode: Mode,
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15. In compatibility mode the low halves of the first eight.
     pub gpr: [u64; 16],
-    /// Where the instruction is; afterwards, where the next or the faulting one is.
+    /// Where the instruction is in its segment; afterwards, where the next or the faulting one is.
     pub rip: u64,
     /// RFLAGS: the arithmetic flags and DF; other bits are the host's.
     pub rflags: u64,
     /// The XSAVE area in standard format: x87, SSE, AVX (SDM vol. 1, 13.4). Bytes 28 to 31 (MXCSR_MASK) and the header are
     /// not used.
     pub xsave: Box<[u8; XSAVE]>,
-    /// ES, DS, FS, GS after the run; before it they are USER_DS, USER_DS, 0, 0.
+    /// ES, DS, FS, GS after the run; before it they are those of the mode.
     pub selectors: [u16; 4],
     /// CS and SS after the run; before it they are those of the mode.
     pub code_and_stack: [u16; 2],
@@ -50,15 +54,19 @@ pub struct State {
 
 impl State {
     /// Zeros, x87 and SSE as after reset, the instruction at the start of the code page.
-    pub fn new(long: bool) -> Self {
+    pub fn new(mode: Mode) -> Self {
         let mut xsave = Box::new([0; XSAVE]);
         xsave[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
         xsave[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        let selectors = [USER_DS, USER_DS, 0, 0];
-        let rip = Place::of(long).code;
-        let code_and_stack = [if long { USER_CS64 } else { USER_CS32 }, USER_DS];
+        let (code, data) = match mode {
+            Mode::Long => (USER_CS64, USER_DS),
+            Mode::Flat => (USER_CS32, USER_DS),
+            Mode::Small => (SMALL_CS, SMALL_DS),
+        };
+        let (selectors, code_and_stack) = ([data, data, 0, 0], [code, data]);
+        let rip = Place::of(mode).code;
         let rflags = flags::FIXED;
-        Self { long, gpr: [0; 16], rip, rflags, xsave, selectors, code_and_stack, fs_base: 0, gs_base: 0 }
+        Self { mode, gpr: [0; 16], rip, rflags, xsave, selectors, code_and_stack, fs_base: 0, gs_base: 0 }
     }
 }
 
@@ -146,9 +154,10 @@ extern "C" fn start(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     let own = gregs[libc::REG_EFL as usize] as u64;
     gregs[libc::REG_EFL as usize] = (own & !SETTABLE | exchange.state.rflags & SETTABLE) as i64;
     // CS is in the low and SS in the high 16 bits of this word (Linux, sigcontext.h).
-    let cs = if exchange.state.long { USER_CS64 } else { USER_CS32 };
+    let [cs, ss] = exchange.state.code_and_stack;
     let selectors = &mut gregs[libc::REG_CSGSFS as usize];
-    *selectors = *selectors & !0xffff | i64::from(cs);
+    *selectors = *selectors & 0xffff_ffff_0000 | i64::from(cs) | (u64::from(ss) << 48) as i64;
+    load_data_segments(ss);
     // The kernel's note at 464 and what lies behind the AVX part stay.
     let from = &exchange.state.xsave;
     area[..416].copy_from_slice(&from[..416]);
@@ -181,16 +190,48 @@ unsafe fn take_segments() -> ([u16; 4], u64, u64) {
             asm!("mov fs, {0:e}", "mov gs, {0:e}", "wrfsbase {1}", in(reg) 0u64, in(reg) home,
                 options(nostack, preserves_flags));
         }
-        load_data_segments();
+        load_data_segments(USER_DS);
     }
     ([es as u16, ds as u16, fs as u16, gs as u16], fs_base, gs_base)
 }
 
-/// Loads DS and ES with flat segments, which compatibility mode needs and 64-bit mode does not look at.
-fn load_data_segments() {
+/// Loads DS and ES, which compatibility mode needs and 64-bit mode does not look at.
+fn load_data_segments(selector: u16) {
     // SAFETY: 64-bit code does not use these registers.
     unsafe {
-        asm!("mov ds, {0:e}", "mov es, {0:e}", in(reg) u32::from(USER_DS), options(nostack, preserves_flags));
+        asm!("mov ds, {0:e}", "mov es, {0:e}", in(reg) u32::from(selector), options(nostack, preserves_flags));
+    }
+}
+
+/// One entry of the local descriptor table, as modify_ldt(2) takes it.
+#[repr(C)]
+struct UserDescriptor {
+    number: u32,
+    base: u32,
+    limit: u32,
+    flags: u32,
+}
+
+/// Installs the segments of [`Mode::Small`]. Where the kernel does not allow it, that mode does not run.
+fn install_small_segments() {
+    // Contents 2: code; bit 6: usable (Linux, asm/ldt.h).
+    let code = UserDescriptor {
+        number: u32::from(SMALL_CS >> 3),
+        base: Place::LOW.code as u32,
+        limit: CODE_SIZE as u32 - 1,
+        flags: 0x44,
+    };
+    let data = UserDescriptor {
+        number: u32::from(SMALL_DS >> 3),
+        base: (Place::LOW.scratch - SMALL_START) as u32,
+        limit: SMALL_LIMIT,
+        flags: 0x40,
+    };
+    for descriptor in [code, data] {
+        // SAFETY: the kernel reads 16 bytes; nobody else uses these entries.
+        unsafe {
+            libc::syscall(libc::SYS_modify_ldt, 0x11, &raw const descriptor, size_of::<UserDescriptor>());
+        }
     }
 }
 
@@ -305,7 +346,8 @@ impl Native {
             unsafe { asm!("rdfsbase {}", out(reg) fs_base, options(nostack, preserves_flags)) };
         }
         HOME_FS.store(fs_base, Ordering::Relaxed);
-        load_data_segments();
+        load_data_segments(USER_DS);
+        install_small_segments();
         install(libc::SIGUSR1, start)?;
         for signal in [libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGBUS] {
             install(signal, finish)?;
@@ -330,10 +372,10 @@ impl Native {
     /// # Safety
     /// The instruction must not leave the code pages, enter the kernel, or write outside the data pages.
     pub unsafe fn run(&mut self, code: &[u8], state: &mut State) -> Option<Fault> {
-        let place = Place::of(state.long);
+        let place = Place::of(state.mode);
         let at = state.rip.wrapping_sub(place.code) as usize % CODE_SIZE;
         // SAFETY: the code pages, which only this function uses. The breakpoints behind the instruction end it.
-        let page = unsafe { std::slice::from_raw_parts_mut(place.code as *mut u8, CODE_SIZE) };
+        let page = unsafe { std::slice::from_raw_parts_mut(Place::LOW.code as *mut u8, CODE_SIZE) };
         page[self.dirty.clone()].fill(0xcc);
         self.dirty = at..CODE_SIZE.min(at + code.len());
         page[self.dirty.clone()].copy_from_slice(&code[..self.dirty.len()]);
@@ -417,7 +459,7 @@ mod tests {
     #[test]
     fn registers_go_in_and_come_out() {
         let mut native = Native::new().unwrap();
-        let mut state = State { gpr: std::array::from_fn(|n| 0x1000 + n as u64), ..State::new(true) };
+        let mut state = State { gpr: std::array::from_fn(|n| 0x1000 + n as u64), ..State::new(Mode::Long) };
         let before = state.clone();
         state.gpr[gpr::RAX] = u64::MAX;
         state.gpr[gpr::RCX] = 1;
@@ -430,7 +472,7 @@ mod tests {
     #[test]
     fn vectors_and_x87_go_in_and_come_out() {
         let mut native = Native::new().unwrap();
-        let mut state = State::new(true);
+        let mut state = State::new(Mode::Long);
         state.xsave[160..176].copy_from_slice(&[3; 16]);
         state.xsave[176..192].copy_from_slice(&[4; 16]);
         assert_eq!(run(&mut native, &[0x66, 0x0f, 0xfc, 0xc1], &mut state), None); // paddb xmm0, xmm1
@@ -451,7 +493,7 @@ mod tests {
     #[test]
     fn faults_are_caught() {
         let mut native = Native::new().unwrap();
-        let mut state = State::new(true);
+        let mut state = State::new(Mode::Long);
         let end = Place::HIGH.scratch + SCRATCH_SIZE as u64;
         state.gpr[gpr::RBX] = end - 4;
         let before = state.clone();
@@ -473,7 +515,7 @@ mod tests {
     #[test]
     fn code_of_32_bits_runs() {
         let mut native = Native::new().unwrap();
-        let mut state = State::new(false);
+        let mut state = State::new(Mode::Flat);
         state.gpr[gpr::RAX] = 0x0009;
         state.gpr[gpr::RBX] = Place::LOW.scratch;
         assert_eq!(run(&mut native, &[0x40], &mut state), None); // inc eax

@@ -1,11 +1,12 @@
 //! What is compared, and what the manuals leave open. Every exception is for named instructions and says why.
 
+use crate::layout::Mode;
 use crate::native::State;
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, RflagsBits};
 use x86::reg::{flags, gpr};
 
 /// Why the results of `code` are not compared; `None` when they are.
-pub fn not_compared(code: Code) -> Option<&'static str> {
+pub fn not_compared(code: Code, mode: Mode) -> Option<&'static str> {
     Some(match code.mnemonic() {
         M::Int1 | M::Int3 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
             "enters or leaves the kernel"
@@ -19,6 +20,10 @@ pub fn not_compared(code: Code) -> Option<&'static str> {
         }
         M::Lss | M::Lfs | M::Lgs | M::Jmp | M::Call if is_amd() && is_wide_pointer(code) => {
             "AMD's processors do not have 64-bit offsets in far pointers"
+        }
+        M::Pushad if mode == Mode::Small => "Linux loses the upper half of ESP",
+        M::Enter if mode == Mode::Small && code == Code::Enterd_imm16_imm8 => {
+            "Linux loses the upper half of ESP"
         }
         M::Monitor | M::Mwait | M::Monitorx | M::Mwaitx => "the hypervisor decides",
         _ => return None,
@@ -42,7 +47,8 @@ pub fn is_amd() -> bool {
 }
 
 /// Why one encoding is not tried although its code is.
-pub fn is_vendor_specific(insn: &Instruction, bytes: &[u8], long: bool) -> bool {
+pub fn is_vendor_specific(insn: &Instruction, bytes: &[u8], mode: Mode) -> bool {
+    let long = mode == Mode::Long;
     let code = insn.code();
     let branch = code.is_jcc_short_or_near()
         || code.is_loop()

@@ -1,7 +1,7 @@
 //! What a model does not offer is undefined, and what it offers is executed; instructions whose results are the machine's
 //! own.
 
-use difftest::{Guest, State};
+use difftest::{Guest, Mode, State};
 use x86::reg::{flags, vector};
 
 /// Features with one of their instructions each (64-bit mode, operands in registers or at [RSI]).
@@ -40,7 +40,7 @@ const FEATURES: &[(&str, &[u8])] = &[
 ];
 
 fn state() -> State {
-    let mut state = State::new(true);
+    let mut state = State::new(Mode::Long);
     state.gpr[6] = difftest::Place::HIGH.scratch;
     state
 }

@@ -146,6 +146,11 @@ pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> 
         if insn.base == RIP {
             insn.disp = insn.disp.wrapping_sub(from.next_ip());
         }
+        if mode.bits == 64 && insn.seg < 4 {
+            // Overrides by the other segments are ignored.
+            let stack = [x86::reg::gpr::RSP as u8, x86::reg::gpr::RBP as u8].contains(&insn.base);
+            insn.seg = if stack { x86::reg::seg::SS as u8 } else { x86::reg::seg::DS as u8 };
+        }
         let plain = if mode.bits == 64 { insn.seg < 4 && insn.address_size == 8 } else { false };
         if plain && !index.is_vector_register() {
             insn.flags |= F_FLAT;

@@ -195,7 +195,8 @@ impl Machine for Cpu {
     fn load_gathered<const N: usize>(&mut self, insn: &Insn, displacement: u64) -> Result<[u8; N], Fault> {
         // The index is a vector register, whose number must not pick a general one.
         let plain = Insn { index: crate::insn::NONE, ..*insn };
-        Self::load_part(self, &plain, displacement)
+        let at = self.element(&plain, displacement, N as u64, false)?;
+        self.read_bytes(at)
     }
     fn store_part<const N: usize>(
         &mut self,

@@ -332,7 +332,7 @@ fn bit<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn, n: u64, far: bool) -> R 
     } else {
         0
     };
-    let at = cpu.part(i, step, T::SIZE, KIND != 0)?;
+    let at = cpu.element(i, step, T::SIZE, KIND != 0)?;
     if KIND == 0 {
         let v = cpu.read::<T>(at)?;
         cpu.fl = f(v, cpu.fl).1;

@@ -260,15 +260,23 @@ impl Cpu {
         self.read_bytes(at)
     }
 
+    /// #GP(0) unless the operand's linear address is a multiple of `size`; that comes before limits.
+    fn check_alignment(&self, insn: &Insn, size: u64) -> Result<(), Fault> {
+        let base = match insn.seg {
+            0..4 if self.long => 0,
+            n => self.state.seg[usize::from(n) % 6].base,
+        };
+        let at = self.offset(insn).wrapping_add(base);
+        if at.is_multiple_of(size) { Ok(()) } else { Err(Fault::gp(0)) }
+    }
+
     /// As [`Cpu::load`]; #GP(0) unless the address is a multiple of `N`.
     ///
     /// # Errors
     /// The fault of the access.
     pub fn load_aligned<const N: usize>(&mut self, insn: &Insn) -> Result<[u8; N], Fault> {
+        self.check_alignment(insn, N as u64)?;
         let at = self.ea(insn, N as u64, false)?;
-        if at % N as u64 != 0 {
-            return Err(Fault::gp(0));
-        }
         self.read_bytes(at)
     }
 
@@ -291,20 +299,29 @@ impl Cpu {
     /// # Errors
     /// The fault of the access; nothing was written then.
     pub fn store_aligned<const N: usize>(&mut self, insn: &Insn, value: [u8; N]) -> Result<(), Fault> {
-        if self.ea(insn, N as u64, true)? % N as u64 != 0 {
-            return Err(Fault::gp(0));
-        }
+        self.check_alignment(insn, N as u64)?;
         self.store(insn, value)
     }
 
     /// The linear address of `size` bytes at the memory operand's offset plus `displacement`.
     pub(crate) fn part(&self, insn: &Insn, displacement: u64, size: u64, write: bool) -> Result<u64, Fault> {
-        let mut at = self.offset(insn).wrapping_add(displacement);
-        match insn.address_size {
-            8 => {}
-            4 => at &= 0xffff_ffff,
-            _ => at &= 0xffff,
-        }
+        self.linear(insn.seg, self.offset(insn).wrapping_add(displacement), size, write)
+    }
+
+    /// As [`Cpu::part`], where `displacement` is part of the effective address and wraps with it: bit offsets, gathers.
+    pub(crate) fn element(
+        &self,
+        insn: &Insn,
+        displacement: u64,
+        size: u64,
+        write: bool,
+    ) -> Result<u64, Fault> {
+        let at = self.offset(insn).wrapping_add(displacement);
+        let at = match insn.address_size {
+            8 => at,
+            4 => at & 0xffff_ffff,
+            _ => at & 0xffff,
+        };
         self.linear(insn.seg, at, size, write)
     }
 
