@@ -338,6 +338,8 @@ fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, f
     for n in 0..count {
         // Returning to a stack of 16 bits, the kernel (and IRET) lose the upper half of ESP.
         let mask = if n == gpr::RSP && before.mode == Mode::Small { 0xffff } else { mask };
+        // Bits 19:16 of LAR's result are undefined (SDM volume 2, LAR).
+        let mask = if insn.mnemonic() == M::Lar { mask & !0xf_0000 } else { mask };
         if (ours.gpr[n] ^ host.gpr[n]) & mask != 0 {
             list.push(format!("gpr{n} {:x}, host {:x}", ours.gpr[n], host.gpr[n]));
         }

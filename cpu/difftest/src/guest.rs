@@ -19,13 +19,13 @@ const TSS: u64 = GDT + 0x800;
 
 /// Linear address of the local descriptor table.
 const LDT: u64 = GDT + 0x400;
-/// The segments of [`Mode::Small`] as descriptors have them: selector, base, limit, attributes.
+/// The segments of [`Mode::Small`]; modify_ldt(2) sets the bit that is the system's own (AVL).
 const SMALL: [Segment; 2] = [
-    Segment { base: Place::LOW.code, limit: CODE_SIZE as u32 - 1, attributes: 0xfb, selector: SMALL_CS },
+    Segment { base: Place::LOW.code, limit: CODE_SIZE as u32 - 1, attributes: 0x10fb, selector: SMALL_CS },
     Segment {
         base: Place::LOW.scratch - SMALL_START,
         limit: SMALL_LIMIT,
-        attributes: 0xf3,
+        attributes: 0x10f3,
         selector: SMALL_DS,
     },
 ];

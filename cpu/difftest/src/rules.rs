@@ -8,16 +8,19 @@ use x86::reg::{flags, gpr};
 /// Why the results of `code` are not compared; `None` when they are.
 pub fn not_compared(code: Code, mode: Mode) -> Option<&'static str> {
     Some(match code.mnemonic() {
-        M::Int1 | M::Int3 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
-            "enters or leaves the kernel"
-        }
+        M::Int1
+        | M::Int3
+        | M::Into
+        | M::Syscall
+        | M::Sysenter
+        | M::Sysexit
+        | M::Sysexitq
+        | M::Sysret
+        | M::Sysretq => "enters or leaves the kernel",
         M::Cpuid | M::Rdtsc | M::Rdtscp | M::Rdpid | M::Rdpmc | M::Xgetbv | M::Rdrand | M::Rdseed => {
             "the result is the machine's own"
         }
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => "UMIP: the host's kernel answers itself",
-        M::Lar | M::Lsl | M::Verr | M::Verw | M::Arpl => {
-            "selector checks: compared with the reference emulator"
-        }
         M::Lss | M::Lfs | M::Lgs | M::Jmp | M::Call if is_amd() && is_wide_pointer(code) => {
             "AMD's processors do not have 64-bit offsets in far pointers"
         }

@@ -78,14 +78,12 @@ pub(crate) fn arpl(cpu: &mut Cpu, i: &Insn) -> R {
         return Err(Fault::ud());
     }
     let rpl = cpu.r16(i.regs[1]) & 3;
-    if i.is_mem() {
-        return cpu.modify::<u16>(i, false, |v, fl| {
-            if v & 3 < rpl { (v & !3 | rpl, fl | FL_ZF) } else { (v, fl & !FL_ZF) }
-        });
-    }
-    let v = cpu.r16(i.regs[0]);
-    if v & 3 < rpl {
-        cpu.set_r16(i.regs[0], v & !3 | rpl);
+    let v = if i.is_mem() { cpu.load_int::<u16>(i)? } else { cpu.r16(i.regs[0]) };
+    // What needs no change is not written.
+    match v & 3 < rpl {
+        true if i.is_mem() => cpu.store_int(i, v & !3 | rpl)?,
+        true => cpu.set_r16(i.regs[0], v & !3 | rpl),
+        false => {}
     }
     cpu.set_zf(v & 3 < rpl);
     Ok(())
