@@ -74,7 +74,7 @@ impl Assembler {
         self.bytes(&v.to_le_bytes());
     }
 
-    /// [66/F2/F3 prefix] [REX] opcode ModRM for a memory operand.
+    /// `[66/F2/F3 prefix] [REX]` opcode ModRM for a memory operand.
     fn op_mem(&mut self, prefix: u8, w: bool, opcode: &[u8], reg: Reg, mem: Mem) {
         if matches!(mem, Mem::Cpu(_)) {
             self.code.push(0x65);
