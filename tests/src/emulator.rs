@@ -184,8 +184,18 @@ pub struct Running {
 
 impl Running {
     /// Waits for a text on the console; the error also tells standard error.
+    ///
+    /// A terminal that the test keeps open does not end with the emulator, so the process is looked at too.
     pub fn expect(&mut self, text: &str, within: Duration) -> Result<String, String> {
-        self.console.expect(text, within).map_err(|missed| self.explain(text, &missed))
+        let deadline = Instant::now() + within;
+        loop {
+            let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+            let slice = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+            match self.console.expect(text, slice) {
+                Err(Missed::Timeout(_)) if !ended && Instant::now() < deadline => {}
+                other => return other.map_err(|missed| self.explain(text, &missed)),
+            }
+        }
     }
 
     fn explain(&self, text: &str, missed: &Missed) -> String {

@@ -7,6 +7,7 @@ use monitor::{MachineControl, Topic};
 use qdev::{SystemControl, SystemRequest};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use x86::dump::DumpOptions;
 
 /// The monitor's view of a machine.
 pub(crate) struct Control {
@@ -73,7 +74,12 @@ impl MachineControl for Control {
     fn registers(&self, cpu: usize) -> String {
         use accel::CpuIo as _;
         let a20 = self.machine.board.cpus.get(cpu).is_none_or(|cpu| cpu.a20_mask() & 1 << 20 != 0);
-        self.machine.vcpus.with(cpu, |vcpu| inspect::dump(vcpu.state(), a20)).unwrap_or_default()
+        self.machine
+            .vcpus
+            .with(cpu, |vcpu| {
+                vcpu.state().dump(DumpOptions { fpu: true, a20_masked: !a20, ..DumpOptions::default() })
+            })
+            .unwrap_or_default()
     }
 
     fn register(&self, cpu: usize, name: &str) -> Option<u64> {

@@ -2,7 +2,6 @@
 
 use crate::firmware::set_boot_order;
 use crate::image::Image;
-use crate::inspect;
 use crate::life::Life;
 use crate::vcpus::Vcpus;
 use crate::wake;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use x86::cpuid::CpuidTable;
+use x86::dump::DumpOptions;
 use x86::{Activity, X86State};
 
 /// Everything that a running machine consists of.
@@ -217,7 +217,9 @@ impl Machine {
             }
             state.tsc_offset = host.wrapping_neg();
             if report::log::enabled(report::log::Item::CpuReset) {
-                let registers = self.vcpus.with(index, |vcpu| inspect::dump(vcpu.state(), true));
+                let registers = self.vcpus.with(index, |vcpu| {
+                    vcpu.state().dump(DumpOptions { fpu: true, ..DumpOptions::default() })
+                });
                 report::log_item!(CpuReset, "CPU Reset (CPU {index})\n{}", registers.unwrap_or_default());
             }
             self.vcpus.with(index, |vcpu| vcpu.set_state(&state));

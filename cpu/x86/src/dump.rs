@@ -187,6 +187,19 @@ impl X86State {
             let _ = write!(text, "FPR{n}={:016x} {:04x}{end}", word(&r[..8]), word(&r[8..10]));
         }
         let count = if wide { 16 } else { 8 };
+        if self.xcr0 & crate::reg::xcr0::AVX512 == crate::reg::xcr0::AVX512 {
+            for (n, mask) in self.opmask.iter().enumerate() {
+                let _ = write!(text, "Opmask{n:02}={mask:016x}{}", if n % 4 == 3 { '\n' } else { ' ' });
+            }
+            for (n, z) in self.zmm.iter().take(if wide { 32 } else { 8 }).enumerate() {
+                let _ = write!(text, "ZMM{n:02}=");
+                for part in (0..8).rev() {
+                    let end = if part == 0 { '\n' } else { ' ' };
+                    let _ = write!(text, "{:016x}{end}", word(&z[8 * part..8 * part + 8]));
+                }
+            }
+            return;
+        }
         let avx = self.xcr0 & crate::reg::xcr0::AVX != 0;
         for (n, z) in self.zmm.iter().take(count).enumerate() {
             if avx {

@@ -6,4 +6,4 @@ mod registers;
 
 pub(crate) use block::disks;
 pub(crate) use paging::{mappings, translations};
-pub(crate) use registers::{code_bits, dump, register};
+pub(crate) use registers::{code_bits, register};
