@@ -120,6 +120,9 @@ pub(crate) struct Jit {
     cache: Option<CodeCache>,
     table: Box<[Jump]>,
     map: HashMap<Place, Translation>,
+    /// Translations that were replaced. Their code stays in the cache, and with it what the code points to: a stamp
+    /// that has come round to its old value may let it run.
+    replaced: Vec<Translation>,
     counters: Box<[u8]>,
     /// Blocks translated since the start.
     pub(crate) made: u64,
@@ -148,6 +151,7 @@ impl Jit {
             cache: None,
             table: Box::default(),
             map: HashMap::new(),
+            replaced: Vec::new(),
             counters: Box::default(),
             made: 0,
             site: 0,
@@ -173,6 +177,7 @@ impl Jit {
         if let Some(cache) = &mut self.cache {
             cache.clear();
             self.map.clear();
+            self.replaced.clear();
             self.table.fill(NO_JUMP);
             self.site = 0;
         }
@@ -380,7 +385,8 @@ impl Cpu {
         }
         self.jit.made += 1;
         let indirect = head + product.indirect as u64;
-        self.jit.map.insert(place, Translation { head, indirect, stamp, stamp_value, _insns: insns });
+        let translation = Translation { head, indirect, stamp, stamp_value, _insns: insns };
+        self.jit.replaced.extend(self.jit.map.insert(place, translation));
         Some((head, indirect))
     }
 }
