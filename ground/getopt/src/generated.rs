@@ -18,8 +18,13 @@ impl Program {
     /// Compares the derived files below `folder` with the table, or with `update` writes them.
     ///
     /// # Errors
-    /// The first file that is not what the table says, or cannot be written.
+    /// A letter or name that two options share; the first file that is not what the table says, or cannot be written.
     pub fn check_generated(&self, folder: &Path, update: bool) -> Result<(), String> {
+        for (index, option) in self.options().enumerate() {
+            if self.options().take(index).any(|o| o.short == option.short || o.long == option.long) {
+                return Err(format!("-{}/--{} stands twice in the table", option.short, option.long));
+            }
+        }
         for (name, text) in self.generated() {
             let path = folder.join(name);
             if update {

@@ -23,9 +23,6 @@ pub use q35_north::Mch;
 
 use pci::Ids;
 
-/// The seven PAM registers as firmware leaves them: everything reads RAM, only 0xe8000 to 0xeffff is writable.
-const SHADOWED: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
-
 /// The identity of a chip of Intel's, with the subsystem ids of virtual machines.
 const fn intel(device: u16, revision: u8, class: u16, interface: u8) -> Ids {
     Ids { vendor: 0x8086, device, revision, class, interface, subsystem_vendor: 0x1af4, subsystem: 0x1100 }

@@ -1,11 +1,41 @@
 //! The windows of the low 1 MiB: shadow RAM (PAM) and system management RAM.
 
 use guestmem::{RamBlock, Region};
+use pci::PciFunction;
 use std::sync::Arc;
 
 /// What a PAM segment shows: bit 0 reads go to RAM, bit 1 writes go to RAM.
 const READ: u8 = 1;
 const WRITE: u8 = 2;
+
+/// The seven PAM registers as firmware leaves them: everything reads RAM, only 0xe8000 to 0xeffff is writable.
+const SHADOWED: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
+
+/// Where a host bridge has the registers of these windows in its configuration space.
+#[derive(Clone, Copy)]
+pub(crate) struct ShadowRegisters {
+    /// First of the seven PAM registers.
+    pub pam: u16,
+    /// SMRAM control: bit 6 open, bit 3 enabled.
+    pub smram: u16,
+}
+
+impl ShadowRegisters {
+    /// Does what firmware does: RAM at 0xc0000 to 0xfffff, write-protected but for 0xe8000 to 0xeffff; SMRAM enabled
+    /// and closed.
+    pub(crate) fn firmware_setup(self, function: &PciFunction) {
+        for (register, value) in (self.pam..).zip(SHADOWED) {
+            function.config_write(register, 1, value);
+        }
+        function.config_write(self.smram, 1, 0x0a);
+    }
+
+    /// Whether a write of `size` bytes at `offset` touches them.
+    pub(crate) fn touched(self, offset: u16, size: u8) -> bool {
+        let end = offset + u16::from(size);
+        (offset < self.pam + 7 && end > self.pam) || (offset <= self.smram && end > self.smram)
+    }
+}
 
 struct Segment {
     start: u64,
@@ -50,8 +80,16 @@ impl Shadow {
         this
     }
 
+    /// Follows the bridge's registers.
+    pub(crate) fn follow(&mut self, function: &PciFunction, at: ShadowRegisters) {
+        let pam = std::array::from_fn(|i| function.config(at.pam + i as u16, 1) as u8);
+        self.set_pam(&pam);
+        let smram = function.config(at.smram, 1);
+        self.set_smram(smram & 0x40 != 0, smram & 0x08 != 0);
+    }
+
     /// Follows the seven PAM registers.
-    pub(crate) fn set_pam(&mut self, registers: &[u8; 7]) {
+    fn set_pam(&mut self, registers: &[u8; 7]) {
         for (index, segment) in self.segments.iter_mut().enumerate() {
             // Register 0 has the BIOS segment in its high half; the others have two segments each, the lower first.
             let attribute = match index {
@@ -75,7 +113,7 @@ impl Shadow {
     }
 
     /// Follows the SMRAM register: `open` shows RAM at 0xa0000 to everybody, `enabled` to system management mode.
-    pub(crate) fn set_smram(&self, open: bool, enabled: bool) {
+    fn set_smram(&self, open: bool, enabled: bool) {
         self.vga_window.set_enabled(!open);
         self.smram_low.set_enabled(enabled);
     }

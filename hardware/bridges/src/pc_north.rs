@@ -1,16 +1,13 @@
 //! The 440FX host bridge.
 
-use crate::{SHADOWED, intel, pam::Shadow};
+use crate::{intel, pam::Shadow, pam::ShadowRegisters};
 use guestmem::{RamBlock, Region};
 use parking_lot::Mutex;
 use pci::{Devfn, FunctionBuilder, PciBus, PciFunction, PciHooks};
 use qdev::{Device, DeviceError};
 use std::sync::Arc;
 
-/// First of the seven PAM registers.
-const PAM: u16 = 0x59;
-/// SMRAM control: bit 6 open, bit 3 enabled.
-const SMRAM: u16 = 0x72;
+const REGISTERS: ShadowRegisters = ShadowRegisters { pam: 0x59, smram: 0x72 };
 
 /// 8086:1237 at 00.0.
 pub struct I440fx {
@@ -51,18 +48,11 @@ impl I440fx {
 
     /// Does what firmware does: RAM at 0xc0000 to 0xfffff, write-protected but for 0xe8000 to 0xeffff.
     pub fn firmware_setup(&self) {
-        for (register, value) in (PAM..).zip(SHADOWED) {
-            self.function.config_write(register, 1, value);
-        }
-        self.function.config_write(SMRAM, 1, 0x0a);
+        REGISTERS.firmware_setup(&self.function);
     }
 
     fn follow(&self) {
-        let mut shadow = self.shadow.lock();
-        let pam = std::array::from_fn(|i| self.function.config(PAM + i as u16, 1) as u8);
-        shadow.set_pam(&pam);
-        let smram = self.function.config(SMRAM, 1);
-        shadow.set_smram(smram & 0x40 != 0, smram & 0x08 != 0);
+        self.shadow.lock().follow(&self.function, REGISTERS);
     }
 }
 
@@ -70,8 +60,7 @@ impl PciHooks for I440fx {
     fn before_read(&self, _function: &PciFunction, _offset: u16, _size: u8) {}
 
     fn after_write(&self, _function: &PciFunction, offset: u16, size: u8) {
-        let end = offset + u16::from(size);
-        if (offset < PAM + 7 && end > PAM) || (offset <= SMRAM && end > SMRAM) {
+        if REGISTERS.touched(offset, size) {
             self.follow();
         }
     }
@@ -86,7 +75,7 @@ impl Device for I440fx {
             }
             // Not a DRAM row boundary but what QEMU keeps there for coreboot.
             c.set(0x57, 1, self.ram_size.into());
-            c.set(SMRAM, 1, 0x02);
+            c.set(REGISTERS.smram, 1, 0x02);
         });
         self.follow();
     }

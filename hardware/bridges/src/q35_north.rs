@@ -1,6 +1,6 @@
 //! The Q35 memory controller hub (host bridge).
 
-use crate::{SHADOWED, intel, pam::Shadow};
+use crate::{intel, pam::Shadow, pam::ShadowRegisters};
 use guestmem::{RamBlock, Region};
 use parking_lot::Mutex;
 use pci::{Devfn, Ecam, FunctionBuilder, PciBus, PciFunction, PciHooks};
@@ -11,12 +11,11 @@ use std::sync::Arc;
 const EXTENDED_TSEG: u16 = 0x50;
 /// Base of memory-mapped configuration space: bit 0 on, bits 2..1 size, then the address.
 const PCIEXBAR: u16 = 0x60;
-/// First of the seven PAM registers.
-const PAM: u16 = 0x90;
 /// SMRAM at SMBASE: query and lock.
 const SMBASE_SMRAM: u16 = 0x9c;
 /// SMRAM control.
 const SMRAM: u16 = 0x9d;
+const REGISTERS: ShadowRegisters = ShadowRegisters { pam: 0x90, smram: SMRAM };
 /// Extended SMRAM control.
 const ESMRAMC: u16 = 0x9e;
 
@@ -70,10 +69,7 @@ impl Mch {
     /// Does what firmware does: RAM at 0xc0000 to 0xfffff, write-protected but for 0xe8000 to 0xeffff; configuration
     /// space at 0xb0000000 (256 MiB).
     pub fn firmware_setup(&self) {
-        for (register, value) in (PAM..).zip(SHADOWED) {
-            self.function.config_write(register, 1, value);
-        }
-        self.function.config_write(SMRAM, 1, 0x0a);
+        REGISTERS.firmware_setup(&self.function);
         self.function.config_write(PCIEXBAR + 4, 4, 0);
         self.function.config_write(PCIEXBAR, 4, 0xb000_0001);
     }
@@ -81,10 +77,7 @@ impl Mch {
     fn follow(&self) {
         let f = &self.function;
         let mut maps = self.maps.lock();
-        let pam = std::array::from_fn(|i| f.config(PAM + i as u16, 1) as u8);
-        maps.shadow.set_pam(&pam);
-        let smram = f.config(SMRAM, 1);
-        maps.shadow.set_smram(smram & 0x40 != 0, smram & 0x08 != 0);
+        maps.shadow.follow(f, REGISTERS);
         let base = u64::from(f.config(PCIEXBAR, 4)) | u64::from(f.config(PCIEXBAR + 4, 4)) << 32;
         let buses = match base >> 1 & 3 {
             0 => 256u16,

@@ -1,13 +1,14 @@
 //! The virtio disk (Virtio 1.2, section 5.2).
 
 use crate::device::{QueueAccess, VirtioDevice};
+use crate::forms::forms;
 use crate::queue::{Chain, gather, part, scatter};
 use crate::transport::{Family, VirtioPci, VirtioProperties};
 use block::{BlockBackend, NoMedium, OnError};
 use pci::{PciSlot, take_properties};
 use qdev::{
-    BootOrder, Category, Device, DeviceError, DeviceSpec, Enumeration, OnOffAuto, Only, Properties, Size,
-    SystemControl, SystemRequest,
+    BootOrder, Category, Device, DeviceError, Enumeration, OnOffAuto, Only, Properties, Size, SystemControl,
+    SystemRequest,
 };
 use std::any::Any;
 use std::io;
@@ -531,43 +532,7 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0100, vectors, Arc::new(blk))?)
 }
 
-/// Properties of the forms whose name says which interfaces there are.
-fn fixed() -> Box<dyn Properties> {
-    let mut properties = Box::<BlkProperties>::default();
-    properties.virtio.mode.fix();
-    properties
+forms! {
+    /// `virtio-blk-pci` and its two forms.
+    BLK_SPECS, "virtio-blk", Category::Storage, BlkProperties::default, realize
 }
-
-/// `virtio-blk-pci` and its two forms.
-pub static BLK_SPECS: [DeviceSpec; 3] = [
-    DeviceSpec {
-        name: "virtio-blk-pci",
-        aliases: &["virtio-blk"],
-        desc: "",
-        bus: "PCI",
-        category: Category::Storage,
-        user_creatable: true,
-        properties: || Box::<BlkProperties>::default(),
-        realize: |p, s| realize("virtio-blk-pci", Family::Generic, p, s),
-    },
-    DeviceSpec {
-        name: "virtio-blk-pci-non-transitional",
-        aliases: &[],
-        desc: "",
-        bus: "PCI",
-        category: Category::Storage,
-        user_creatable: true,
-        properties: fixed,
-        realize: |p, s| realize("virtio-blk-pci-non-transitional", Family::NonTransitional, p, s),
-    },
-    DeviceSpec {
-        name: "virtio-blk-pci-transitional",
-        aliases: &[],
-        desc: "",
-        bus: "PCI",
-        category: Category::Storage,
-        user_creatable: true,
-        properties: fixed,
-        realize: |p, s| realize("virtio-blk-pci-transitional", Family::Transitional, p, s),
-    },
-];

@@ -7,6 +7,7 @@
 
 mod blk;
 mod device;
+mod forms;
 mod queue;
 mod rng;
 mod serial;

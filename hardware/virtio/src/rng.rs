@@ -1,11 +1,12 @@
 //! The virtio entropy device (Virtio 1.2, section 5.4) and where its bytes come from.
 
 use crate::device::{QueueAccess, VirtioDevice};
+use crate::forms::forms;
 use crate::queue::scatter;
 use crate::transport::{Family, VirtioPci, VirtioProperties};
 use parking_lot::Mutex;
 use pci::{PciSlot, take_properties};
-use qdev::{Category, Device, DeviceError, DeviceSpec, Properties};
+use qdev::{Category, Device, DeviceError, Properties};
 use std::any::Any;
 use std::fs::File;
 use std::io::{self, Read};
@@ -202,43 +203,7 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x00ff, 2, Arc::new(rng))?)
 }
 
-/// Properties of the forms whose name says which interfaces there are.
-fn fixed() -> Box<dyn Properties> {
-    let mut properties = Box::<RngProperties>::default();
-    properties.virtio.mode.fix();
-    properties
+forms! {
+    /// `virtio-rng-pci` and its two forms.
+    RNG_SPECS, "virtio-rng", Category::Misc, RngProperties::default, realize
 }
-
-/// `virtio-rng-pci` and its two forms.
-pub static RNG_SPECS: [DeviceSpec; 3] = [
-    DeviceSpec {
-        name: "virtio-rng-pci",
-        aliases: &["virtio-rng"],
-        desc: "",
-        bus: "PCI",
-        category: Category::Misc,
-        user_creatable: true,
-        properties: || Box::<RngProperties>::default(),
-        realize: |p, s| realize("virtio-rng-pci", Family::Generic, p, s),
-    },
-    DeviceSpec {
-        name: "virtio-rng-pci-non-transitional",
-        aliases: &[],
-        desc: "",
-        bus: "PCI",
-        category: Category::Misc,
-        user_creatable: true,
-        properties: fixed,
-        realize: |p, s| realize("virtio-rng-pci-non-transitional", Family::NonTransitional, p, s),
-    },
-    DeviceSpec {
-        name: "virtio-rng-pci-transitional",
-        aliases: &[],
-        desc: "",
-        bus: "PCI",
-        category: Category::Misc,
-        user_creatable: true,
-        properties: fixed,
-        realize: |p, s| realize("virtio-rng-pci-transitional", Family::Transitional, p, s),
-    },
-];

@@ -2,12 +2,13 @@
 //! queues that tells of them.
 
 use crate::device::{QueueAccess, VirtioDevice};
+use crate::forms::forms;
 use crate::queue::{gather, scatter};
 use crate::serial_port::{Port, PortBus, Sent};
 use crate::transport::{Family, VirtioPci, VirtioProperties};
 use parking_lot::{Mutex, RwLock};
 use pci::{PciSlot, take_properties};
-use qdev::{Bus, Category, Device, DeviceError, DeviceSpec, Only, Properties};
+use qdev::{Bus, Category, Device, DeviceError, Only, Properties};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -411,8 +412,8 @@ struct SerialProperties {
 /// Vectors unless the user says otherwise: one for configuration, one for all queues.
 const VECTORS: u32 = 2;
 
-fn properties() -> Box<dyn Properties> {
-    let mut properties = Box::<SerialProperties>::default();
+fn properties() -> SerialProperties {
+    let mut properties = SerialProperties::default();
     properties.virtio.vectors = VECTORS;
     properties
 }
@@ -458,37 +459,10 @@ fn realize(
     Ok(VirtioPci::new(slot, name, family, &properties.virtio, 0x0780, vectors, Arc::new(serial))?)
 }
 
-/// Properties of the forms whose name says which interfaces there are.
-fn fixed() -> Box<dyn Properties> {
-    let mut properties = Box::<SerialProperties>::default();
-    properties.virtio.vectors = VECTORS;
-    properties.virtio.mode.fix();
-    properties
+forms! {
+    /// `virtio-serial-pci` and its two forms.
+    SERIAL_SPECS, "virtio-serial", Category::Input, properties, realize
 }
-
-const fn spec(name: &'static str, aliases: &'static [&'static str], realize: qdev::Realize) -> DeviceSpec {
-    DeviceSpec {
-        name,
-        aliases,
-        desc: "",
-        bus: "PCI",
-        category: Category::Input,
-        user_creatable: true,
-        properties: if aliases.is_empty() { fixed } else { properties },
-        realize,
-    }
-}
-
-/// `virtio-serial-pci` and its two forms.
-pub static SERIAL_SPECS: [DeviceSpec; 3] = [
-    spec("virtio-serial-pci", &["virtio-serial"], |p, s| realize("virtio-serial-pci", Family::Generic, p, s)),
-    spec("virtio-serial-pci-non-transitional", &[], |p, s| {
-        realize("virtio-serial-pci-non-transitional", Family::NonTransitional, p, s)
-    }),
-    spec("virtio-serial-pci-transitional", &[], |p, s| {
-        realize("virtio-serial-pci-transitional", Family::Transitional, p, s)
-    }),
-];
 
 #[cfg(test)]
 mod tests {

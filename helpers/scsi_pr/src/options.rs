@@ -98,13 +98,4 @@ mod tests {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging"));
         PROGRAM.check_generated(folder, std::env::var_os("UPDATE").is_some()).unwrap();
     }
-
-    #[test]
-    fn letters_and_names_are_unique() {
-        let options: Vec<_> = PROGRAM.options().collect();
-        for (index, option) in options.iter().enumerate() {
-            assert!(options[..index].iter().all(|o| o.short != option.short && o.long != option.long));
-        }
-        assert_eq!(options.len(), 10);
-    }
 }
