@@ -8,6 +8,11 @@ mod asm;
 mod cache;
 mod classify;
 mod emit;
+mod flow;
+mod memory;
+mod native;
+mod registers;
+mod stack;
 mod stubs;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,105 @@
+//! Where blocks end: links, lookups, the targets of indirect jumps.
+
+use super::asm::*;
+use super::classify::ARITH;
+use super::emit::{Cold, ColdPath, Emitter};
+use super::registers::{host, number};
+use super::stubs::{T0, T1};
+use iced_x86::{Instruction, MemorySize, OpKind};
+
+impl Emitter<'_> {
+    pub(super) fn after_interpreted_end(&mut self, i: &Instruction) {
+        self.exit(i.next_ip(), false, ARITH);
+    }
+
+    /// Jumps to the linear address in T0.
+    pub(super) fn lookup(&mut self) {
+        if self.flags.rflags && !self.flags.memory {
+            self.save_flags();
+        }
+        self.a.jmp_to(self.stubs.lookup);
+    }
+
+    /// Whether a jump to `target` stays in the block's page.
+    pub(super) fn direct(&self, target: u64) -> bool {
+        (target ^ self.source.start) & !0xfff == 0
+    }
+
+    /// Ends the block with a jump to `target`.
+    pub(super) fn exit(&mut self, target: u64, backward: bool, live: u32) {
+        if !self.direct(target) {
+            self.a.imm(T0, target);
+            return self.lookup();
+        }
+        if backward {
+            let event = self.a.label();
+            self.give_up_rflags(live);
+            self.a.load(T1, self.slots.pending);
+            self.a.load32(T1, Mem::Base(T1, 0));
+            self.a.test32(self.slots.mask, T1);
+            self.a.jcc(CC_NE, event);
+            self.cold.push(Cold {
+                from: event,
+                back: None,
+                what: ColdPath::Exit { rip: target, site: None, flags_in_rflags: false },
+            });
+        }
+        if live != 0 {
+            self.need_flags();
+        }
+        let away = self.a.label();
+        let site = self.a.here();
+        self.a.jmp(away);
+        let flags_in_rflags = self.flags.rflags && !self.flags.memory;
+        self.cold.push(Cold {
+            from: away,
+            back: None,
+            what: ColdPath::Exit { rip: target, site: Some(site), flags_in_rflags },
+        });
+    }
+
+    /// Puts the target of an indirect jump or call into T0.
+    pub(super) fn indirect_target(&mut self, n: usize, live: u32) -> bool {
+        let i = self.source.instructions[n];
+        if i.op0_kind() == OpKind::Register {
+            let Some(from) = number(i.op0_register()) else { return false };
+            match host(from) {
+                Some(r) => self.a.mov(T0, r),
+                None => self.a.load(T0, self.slots.gpr(from)),
+            }
+            return true;
+        }
+        if i.memory_size() != MemorySize::QwordOffset && i.memory_size() != MemorySize::UInt64 {
+            return false;
+        }
+        if !self.address(&i) {
+            return false;
+        }
+        self.check_or_end(n, 8, false, live);
+        self.a.load(T0, Mem::Base(T0, 0));
+        true
+    }
+}
+
+/// The condition of a conditional jump as encoded.
+pub(super) fn condition(i: &Instruction) -> u8 {
+    use iced_x86::ConditionCode as C;
+    match i.condition_code() {
+        C::o | C::None => 0,
+        C::no => 1,
+        C::b => 2,
+        C::ae => 3,
+        C::e => 4,
+        C::ne => 5,
+        C::be => 6,
+        C::a => 7,
+        C::s => 8,
+        C::ns => 9,
+        C::p => 10,
+        C::np => 11,
+        C::l => 12,
+        C::ge => 13,
+        C::le => 14,
+        C::g => 15,
+    }
+}

@@ -1,0 +1,125 @@
+//! Memory operands: from linear to host addresses.
+
+use super::asm::*;
+use super::emit::{Cold, ColdPath, Emitter};
+use super::registers::{host, number, sized};
+use super::stubs::{T0, T1};
+use crate::mmu::TlbEntry;
+use iced_x86::{Instruction, OpKind, Register};
+use std::mem::offset_of;
+
+impl Emitter<'_> {
+    /// Turns the linear address in T0 into a host address, or lets the interpreter execute instruction `n` and goes
+    /// to the returned label.
+    pub(super) fn check(&mut self, n: usize, size: u32, write: bool, live: u32, aligned: u8) -> Label {
+        let (slow, back) = (self.a.label(), self.a.label());
+        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.translate(slow, size, write, live, aligned);
+        back
+    }
+
+    /// As [`Emitter::check`] for the last instruction of the block.
+    pub(super) fn check_or_end(&mut self, n: usize, size: u32, write: bool, live: u32) {
+        let slow = self.a.label();
+        self.cold.push(Cold { from: slow, back: None, what: ColdPath::RunEnd(n) });
+        self.translate(slow, size, write, live, 1);
+    }
+
+    pub(super) fn translate(&mut self, slow: Label, size: u32, write: bool, live: u32, aligned: u8) {
+        self.give_up_rflags(live);
+        if aligned > 1 {
+            self.a.test8_imm(T0, aligned - 1);
+            self.a.jcc(CC_NE, slow);
+        }
+        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
+        // The entry of page p is at (p % entries) * 32.
+        const _: () = assert!(size_of::<TlbEntry>() == 32 && crate::mmu::TLB_SIZE == 1024);
+        self.a.rorx(T1, T0, 7);
+        self.a.and32_imm(T1, 0x7fe0);
+        self.a.add(T1, self.slots.tlb);
+        self.a.xor(T0, Mem::Base(T1, tag));
+        self.a.cmp_imm(T0, 0x1000 - size as i32);
+        self.a.jcc(CC_A, slow);
+        self.a.xor(T0, Mem::Base(T1, tag));
+        self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, addend) as i32));
+    }
+
+    /// Replaces base and index by host registers, loading those that are in memory into temporaries; false when that
+    /// cannot be done.
+    pub(super) fn map_address(&mut self, i: &mut Instruction) -> bool {
+        let (base, index) = (i.memory_base(), i.memory_index());
+        let map = |e: &mut Self, r: Register, temporary: Reg| -> Option<Register> {
+            if r == Register::None {
+                return Some(r);
+            }
+            let n = number(r)?;
+            let h = host(n).unwrap_or(temporary);
+            if h == temporary {
+                e.a.load(h, e.slots.gpr(n));
+            }
+            Some(sized(h, r))
+        };
+        let Some(b) = map(self, base, T0) else { return false };
+        let Some(x) = map(self, index, T1) else { return false };
+        i.set_memory_base(b);
+        i.set_memory_index(x);
+        true
+    }
+
+    /// Puts the linear address of the memory operand into T0; flags untouched.
+    pub(super) fn address(&mut self, i: &Instruction) -> bool {
+        if i.is_ip_rel_memory_operand() {
+            self.a.imm(T0, i.ip_rel_memory_address());
+        } else if i.memory_base() == Register::None && i.memory_index() == Register::None {
+            self.a.imm(T0, i.memory_displacement64());
+        } else {
+            let mut lea = Instruction::default();
+            let wide = [i.memory_base(), i.memory_index()].iter().any(|r| r.size() == 8);
+            lea.set_code(if wide { iced_x86::Code::Lea_r64_m } else { iced_x86::Code::Lea_r32_m });
+            lea.set_op0_kind(OpKind::Register);
+            lea.set_op0_register(sized(T0, if wide { Register::RAX } else { Register::EAX }));
+            lea.set_op1_kind(OpKind::Memory);
+            lea.set_memory_base(i.memory_base());
+            lea.set_memory_index(i.memory_index());
+            lea.set_memory_index_scale(i.memory_index_scale());
+            lea.set_memory_displacement64(i.memory_displacement64());
+            lea.set_memory_displ_size(i.memory_displ_size());
+            if !self.map_address(&mut lea) || !self.encode(&lea) {
+                return false;
+            }
+        }
+        let segment = i.memory_segment();
+        if let Register::FS | Register::GS = segment {
+            self.a.load(T1, self.slots.segment_base(segment.number() as u8));
+            self.a.lea_sum(T0, T0, T1);
+        }
+        true
+    }
+
+    pub(super) fn lea(&mut self, i: &Instruction) -> bool {
+        let Some(to) = number(i.op0_register()) else { return false };
+        let target = host(to).unwrap_or(T0);
+        if i.is_ip_rel_memory_operand() {
+            if i.op0_register().size() != 8 {
+                return false;
+            }
+            self.a.imm(target, i.ip_rel_memory_address());
+        } else {
+            let mut lea = *i;
+            if i.op0_register().size() == 2 && target == T0 {
+                return false;
+            }
+            lea.set_op0_register(sized(target, i.op0_register()));
+            lea.set_segment_prefix(Register::None);
+            let before = self.a.code.len();
+            if !self.map_address(&mut lea) || !self.encode(&lea) {
+                self.a.code.truncate(before);
+                return false;
+            }
+        }
+        if host(to).is_none() {
+            self.a.store(self.slots.gpr(to), T0);
+        }
+        true
+    }
+}

@@ -1,0 +1,128 @@
+//! Instructions that are executed as they are, with other registers and a checked host address.
+
+use super::asm::*;
+use super::classify::{ARITH, Kind, alignment, flags};
+use super::emit::{Emitter, FlagsIn};
+use super::registers::{host, number, sized};
+use super::stubs::{T0, T1};
+use iced_x86::{Instruction, OpAccess, OpKind, Register};
+
+impl Emitter<'_> {
+    /// Emits `i` as it is, with what `change` does to it.
+    pub(super) fn encode(&mut self, i: &Instruction) -> bool {
+        let ok = self.encoder.encode(i, self.a.here()).is_ok();
+        let bytes = self.encoder.take_buffer();
+        if ok {
+            self.a.bytes(&bytes);
+        }
+        ok
+    }
+
+    /// Re-encodes instruction `n`; false (and nothing emitted) when that cannot be done.
+    pub(super) fn native(&mut self, n: usize, live: u32, live_after: u32) -> bool {
+        let original = self.source.instructions[n];
+        let mut i = original;
+        let memory = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory);
+        let mut access = OpAccess::None;
+        let mut operand_access = [OpAccess::None; 5];
+        {
+            let info = self.info.info(&original);
+            for (k, a) in operand_access.iter_mut().enumerate() {
+                *a = info.op_access(k as u32);
+            }
+            match info.used_memory() {
+                [] if !memory => {}
+                [one] if memory => access = one.access(),
+                _ => return false,
+            }
+        }
+        let size = original.memory_size().size() as u32;
+        if memory && (size == 0 || size > 32) {
+            return false;
+        }
+        // Registers that are kept in memory go through temporaries; with a memory operand one is left.
+        let free: &[Reg] = if memory { &[T1] } else { &[T0, T1] };
+        let mut held: Vec<(u8, Reg, bool, bool)> = Vec::new();
+        for k in 0..i.op_count() {
+            if i.op_kind(k) != OpKind::Register {
+                continue;
+            }
+            let r = i.op_register(k);
+            let Some(guest) = number(r) else { continue };
+            let target = match host(guest) {
+                Some(h) => h,
+                None => match held.iter().position(|h| h.0 == guest) {
+                    Some(at) => held[at].1,
+                    None => match free.get(held.len()) {
+                        Some(t) => {
+                            held.push((guest, *t, false, false));
+                            *t
+                        }
+                        None => return false,
+                    },
+                },
+            };
+            if let Some(h) = held.iter_mut().find(|h| h.0 == guest) {
+                let a = operand_access[k as usize];
+                let whole = a == OpAccess::Write && r.size() >= 4;
+                h.2 |= !whole;
+                h.3 |= matches!(
+                    a,
+                    OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+                );
+            }
+            i.set_op_register(k, sized(target, r));
+        }
+        if memory {
+            i.set_memory_base(Register::R10);
+            i.set_memory_index(Register::None);
+            i.set_memory_index_scale(1);
+            i.set_memory_displacement64(0);
+            i.set_memory_displ_size(0);
+            i.set_segment_prefix(Register::None);
+        }
+        // Whether it can be encoded at all, before anything is emitted.
+        let encodable = self.encoder.encode(&i, self.a.here()).is_ok();
+        drop(self.encoder.take_buffer());
+        if !encodable {
+            return false;
+        }
+        let (read, written) = flags(&original, Kind::Native);
+        // Flags that it leaves as they are have to be where it writes the others.
+        let needs = read != 0 || written != 0 && live_after & !written != 0;
+        let mut back = None;
+        if memory {
+            let before = self.a.code.len();
+            if !self.address(&original) {
+                self.a.code.truncate(before);
+                return false;
+            }
+            let write = matches!(
+                access,
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+            );
+            if !write && !matches!(access, OpAccess::Read | OpAccess::CondRead) {
+                self.a.code.truncate(before);
+                return false;
+            }
+            back = Some(self.check(n, size, write, live, alignment(&original)));
+        }
+        if needs {
+            self.need_flags();
+        }
+        for h in held.iter().filter(|h| h.2) {
+            self.a.load(h.1, self.slots.gpr(h.0));
+        }
+        self.encode(&i);
+        for h in held.iter().filter(|h| h.3) {
+            self.a.store(self.slots.gpr(h.0), h.1);
+        }
+        if written != 0 || read == ARITH {
+            self.flags = FlagsIn { rflags: true, memory: false };
+        }
+        if let Some(back) = back {
+            self.a.bind(back);
+        }
+        true
+    }
+}
