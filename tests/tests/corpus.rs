@@ -15,6 +15,8 @@ mod json_keyval;
 mod kernel_image;
 #[path = "../../fuzz/harness/options.rs"]
 mod options;
+#[path = "../../fuzz/harness/qmp_messages.rs"]
+mod qmp_messages;
 
 /// How long each target runs on changed inputs.
 const WHILE: Duration = Duration::from_secs(2);
@@ -110,4 +112,9 @@ fn kernel_image() {
 #[test]
 fn options() {
     replay("options", options::run);
+}
+
+#[test]
+fn qmp_messages() {
+    replay("qmp_messages", qmp_messages::run);
 }

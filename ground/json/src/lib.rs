@@ -5,10 +5,11 @@
 //! that QEMU's users and tools know (all begin with `JSON parse error, `).
 #![forbid(unsafe_code)]
 
+mod build;
 mod parse;
 mod write;
 
-pub use parse::{Error, MAX_DEPTH, MAX_SIZE, parse};
+pub use parse::{Error, Limits, MAX_DEPTH, MAX_SIZE, parse, parse_limited};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +90,35 @@ impl Value {
     /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Self::Str(text) = self { Some(text) } else { None }
+    }
+
+    /// The number, if it is a whole one in range.
+    pub fn as_i64(&self) -> Option<i64> {
+        if let Self::Int(value) = self { Some(*value) } else { None }
+    }
+
+    /// The number, if it is a whole one that is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Int(value) => u64::try_from(*value).ok(),
+            Self::Uint(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The truth value, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+
+    /// The items, if it is an array.
+    pub fn as_list(&self) -> Option<&[Value]> {
+        if let Self::List(items) = self { Some(items) } else { None }
+    }
+
+    /// What stands under `key`, if it is an object that has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.as_dict()?.get(key)
     }
 
     /// The object, if it is one.

@@ -12,9 +12,25 @@ pub const MAX_SIZE: usize = 64 << 20;
 #[error("JSON parse error, {0}")]
 pub struct Error(String);
 
+/// What a text may hold at most, for those who read what an untrusted peer wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How deep objects and arrays may nest.
+    pub depth: usize,
+    /// How many values there may be altogether. A value costs about 32 bytes, written with two.
+    pub values: usize,
+    /// How many keys one object may have. Finding one takes time in proportion to their number.
+    pub keys: usize,
+}
+
+/// No limits but the dialect's own.
+const DIALECT: Limits = Limits { depth: MAX_DEPTH, values: usize::MAX, keys: usize::MAX };
+
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
+    limits: Limits,
+    values: usize,
 }
 
 /// Reads one value; nothing but white space may follow it.
@@ -22,10 +38,19 @@ struct Parser<'a> {
 /// # Errors
 /// The text is no JSON value.
 pub fn parse(text: &[u8]) -> Result<Value, Error> {
+    parse_limited(text, DIALECT)
+}
+
+/// As [`parse`], for texts that keep `limits`.
+///
+/// # Errors
+/// The text is no JSON value, or exceeds a limit.
+pub fn parse_limited(text: &[u8], limits: Limits) -> Result<Value, Error> {
     if text.len() > MAX_SIZE {
         return Err(Error("JSON token size limit exceeded".to_owned()));
     }
-    let mut parser = Parser { text, at: 0 };
+    let limits = Limits { depth: limits.depth.min(MAX_DEPTH), ..limits };
+    let mut parser = Parser { text, at: 0, limits, values: 0 };
     let value = parser.value(0)?;
     parser.space();
     if parser.at < text.len() {
@@ -57,8 +82,12 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, Error> {
-        if depth > MAX_DEPTH {
+        if depth > self.limits.depth {
             return error("JSON nesting depth limit exceeded");
+        }
+        self.values += 1;
+        if self.values > self.limits.values {
+            return error("JSON token count limit exceeded");
         }
         match self.peek()? {
             b'{' => self.dict(depth),
@@ -102,6 +131,9 @@ impl Parser<'_> {
             let value = self.value(depth + 1)?;
             if dict.insert(key, value).is_some() {
                 return error("duplicate key");
+            }
+            if dict.len() > self.limits.keys {
+                return error("JSON token count limit exceeded");
             }
             match self.peek()? {
                 b',' => self.at += 1,

@@ -1,6 +1,6 @@
 //! Against serde_json, and the texts.
 
-use crate::{Value, parse};
+use crate::{Limits, Value, parse, parse_limited};
 use proptest::prelude::*;
 
 fn text_of(input: &str) -> String {
@@ -28,6 +28,19 @@ fn errors() {
     assert_eq!(text_of("{'a':1,'a':2}"), "JSON parse error, duplicate key");
     assert_eq!(text_of("nil"), "JSON parse error, invalid keyword 'nil'");
     assert_eq!(text_of(&"[".repeat(5000)), "JSON parse error, JSON nesting depth limit exceeded");
+}
+
+#[test]
+fn limits_of_untrusted_texts() {
+    let limits = Limits { depth: 2, values: 5, keys: 2 };
+    let read = |text: &str| parse_limited(text.as_bytes(), limits).map_err(|error| error.to_string());
+    assert_eq!(read("[[1, 2], 3]").expect("within the limits").as_list().map(<[_]>::len), Some(2));
+    assert_eq!(read("[[[1]]]"), Err("JSON parse error, JSON nesting depth limit exceeded".to_owned()));
+    assert_eq!(read("[1, 2, 3, 4, 5]"), Err("JSON parse error, JSON token count limit exceeded".to_owned()));
+    assert_eq!(
+        read("{'a': 1, 'b': 2, 'c': 3}"),
+        Err("JSON parse error, JSON token count limit exceeded".to_owned())
+    );
 }
 
 proptest! {
