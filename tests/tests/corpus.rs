@@ -13,6 +13,8 @@ mod engine_code;
 mod json_keyval;
 #[path = "../../fuzz/harness/kernel_image.rs"]
 mod kernel_image;
+#[path = "../../fuzz/harness/monitor.rs"]
+mod monitor;
 #[path = "../../fuzz/harness/options.rs"]
 mod options;
 #[path = "../../fuzz/harness/qmp_messages.rs"]
@@ -107,6 +109,11 @@ fn json_keyval() {
 #[test]
 fn kernel_image() {
     replay("kernel_image", kernel_image::run);
+}
+
+#[test]
+fn monitor() {
+    replay("monitor", monitor::run);
 }
 
 #[test]

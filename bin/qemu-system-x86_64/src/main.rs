@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 
 /// Makes the machine and runs it to its end; an error without a text has been told already.
 fn run(plan: &cmdline::Plan) -> Result<i32, Option<String>> {
+    plan.log.open()?;
     // Before any thread exists: a fork keeps only the calling one.
     let readiness = match plan.daemonize {
         true => Some(detach::detach().map_err(|error| format!("cannot go to the background: {error}"))?),

@@ -57,12 +57,3 @@ pub(crate) fn machines(catalog: &Catalog) -> String {
     }
     out
 }
-
-/// The items that `-d` takes.
-pub(crate) fn log_items() -> String {
-    let mut out = "Log items (comma separated):\n".to_owned();
-    for (_, name, text) in report::log::ITEMS {
-        let _ = writeln!(out, "{name:<15} {text}");
-    }
-    out
-}

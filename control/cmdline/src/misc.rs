@@ -3,6 +3,7 @@
 use crate::parse::{Builder, Info, Raw, Stop, refuse, refuse_late};
 use crate::{FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, RtcBase, RtcClock, help};
 use keyval::{Opts, parse_bool, parse_number, parse_size};
+use report::log::ItemsError;
 use std::io;
 
 /// The C library's text for an error, without Rust's number.
@@ -328,52 +329,26 @@ pub(crate) fn pidfile(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
     Ok(())
 }
 
-/// Items that QEMU knows and this build does not.
-const UNBUILT_ITEMS: &[&str] = &[
-    "out_asm",
-    "op",
-    "op_opt",
-    "op_ind",
-    "exec",
-    "cpu",
-    "fpu",
-    "mmu",
-    "pcall",
-    "unimp",
-    "page",
-    "nochain",
-    "plugin",
-    "strace",
-    "tid",
-    "vpu",
-    "all",
-    "invalid_mem",
-];
-
 pub(crate) fn log_items(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     if matches!(raw.value, "help" | "?") {
-        return Err(Stop::Text(help::log_items(), 0));
+        return Err(Stop::Text(report::log::help(), 0));
     }
-    let mut mask = 0;
-    for word in raw.value.split(',') {
-        match report::log::ITEMS.iter().find(|(_, name, _)| *name == word) {
-            Some((item, ..)) => mask |= report::log::bit(*item),
-            None if word == "none" => {}
-            None if UNBUILT_ITEMS.contains(&word) || word.starts_with("trace:") => {
-                return refuse(format!("log item '{word}' is not supported by this build"));
-            }
-            None => {
-                report::error_report!("unknown log item '{word}'");
-                return Err(Stop::Text(help::log_items(), 1));
-            }
+    match report::log::items(raw.value) {
+        Ok(mask) => builder.plan.log.items = mask,
+        Err(error @ ItemsError::Unbuilt(_)) => return refuse(error.to_string()),
+        Err(error) => {
+            report::error_report!("{error}");
+            return Err(Stop::Text(report::log::help(), 1));
         }
     }
-    builder.log_items = Some(mask);
     Ok(())
 }
 
 pub(crate) fn log_file(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
-    builder.log_file = Some(raw.value.to_owned());
+    match report::log::file_name(raw.value) {
+        Ok(_) => builder.plan.log.file = Some(raw.value.to_owned()),
+        Err(error) => return refuse_late(error.to_string()),
+    }
     Ok(())
 }
 
@@ -503,20 +478,11 @@ pub(crate) fn msg(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> 
 }
 
 impl Builder<'_> {
-    /// `-d` and `-D`, and the names that messages carry.
-    pub(crate) fn finish_log(&mut self) -> Result<(), Stop> {
+    /// The names that messages carry.
+    pub(crate) fn finish_log(&mut self) {
         if self.infos.iter().any(|info| matches!(info, Info::GuestName)) {
             report::set_guest_name(self.plan.name.guest.clone());
             self.infos.retain(|info| !matches!(info, Info::GuestName));
         }
-        if let Some(path) = &self.log_file
-            && let Err(error) = report::log::set_file(path.as_ref())
-        {
-            return refuse(format!("Error opening logfile {path}: {}", reason(&error)));
-        }
-        if let Some(mask) = self.log_items {
-            report::log::set_mask(mask);
-        }
-        Ok(())
     }
 }

@@ -67,8 +67,6 @@ pub(crate) struct Builder<'a> {
     pub(crate) debugcons: Vec<(String, String)>,
     pub(crate) mons: usize,
     pub(crate) display_given: bool,
-    pub(crate) log_items: Option<u32>,
-    pub(crate) log_file: Option<String>,
     pub(crate) ids: BTreeSet<(&'static str, String)>,
     pub(crate) infos: Vec<Info>,
 }
@@ -86,7 +84,7 @@ pub(crate) enum Info {
 
 /// Reads the command line without `argv[0]`.
 ///
-/// Sets what [`report`] needs to know (`-msg`, `-d`, `-D`) on the way, so that it holds for errors found later.
+/// Sets what [`report`] needs to know (`-msg`) on the way, so that it holds for errors found later. Creates no files.
 ///
 /// # Errors
 /// The line cannot be followed; the error has been worded for the user, without the program's name.
@@ -103,8 +101,6 @@ pub fn parse(args: &[String], catalog: &Catalog) -> Result<Outcome, Refused> {
         debugcons: Vec::new(),
         mons: 0,
         display_given: false,
-        log_items: None,
-        log_file: None,
         ids: BTreeSet::new(),
         infos: Vec::new(),
     };
@@ -174,7 +170,7 @@ impl Builder<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Stop> {
-        self.finish_log()?;
+        self.finish_log();
         // Questions about the program are answered whatever the machine is.
         self.answer(|info| !matches!(info, Info::MachineProps))?;
         let row = match &self.machine_name {

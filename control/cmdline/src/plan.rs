@@ -314,6 +314,26 @@ pub struct Name {
     pub debug_threads: bool,
 }
 
+/// `-d` and `-D`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The items to log, as [`report::log::set_mask`] takes them.
+    pub items: u32,
+    /// The file, as [`report::log::set_file`] takes it.
+    pub file: Option<String>,
+}
+
+impl Log {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// Its file cannot be created: the text for the user.
+    pub fn open(&self) -> Result<(), String> {
+        let file = self.file.as_deref().map_or(Ok(()), report::log::set_file);
+        file.and_then(|()| report::log::set_mask(self.items)).map_err(|error| error.to_string())
+    }
+}
+
 /// Everything needed to make and start a machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -383,6 +403,8 @@ pub struct Plan {
     pub start_stopped: bool,
     /// Reactions.
     pub actions: Actions,
+    /// The log; to be opened by whoever carries the plan out.
+    pub log: Log,
     /// `-pidfile`
     pub pidfile: Option<String>,
     /// `-daemonize`

@@ -3,6 +3,7 @@
 use crate::expr::Reader;
 use crate::memory::{self, Format};
 use crate::{MachineControl, Topic, keys};
+use report::log::ItemsError;
 use std::fmt::Write as _;
 
 /// What a command works on.
@@ -38,6 +39,13 @@ const COMMANDS: &[Command] = &[
         help: "show various information about the system state",
         run: info,
     },
+    Command {
+        names: "log",
+        params: "item1[,...]",
+        help: "activate logging of the specified items",
+        run: log,
+    },
+    Command { names: "logfile", params: "filename", help: "output logs to 'filename'", run: log_file },
     Command {
         names: "memsave",
         params: "addr size file",
@@ -223,6 +231,7 @@ fn help(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
                 let _ = writeln!(scope.out, "unknown command: '{args}'");
             }
         },
+        ("log", "") => scope.out.push_str(&log_help()),
         (name, _) => match COMMANDS.iter().find(|command| command.is(name)) {
             Some(command) => scope.out.push_str(&command.line("")),
             None => {
@@ -541,12 +550,13 @@ fn save(scope: &mut Scope<'_>, args: &str, physical: bool) -> Result<(), String>
     let mut reader = Reader::new(args, &registers);
     let (address, size) = (reader.expression()?, reader.expression()?);
     let mut rest = reader.rest;
-    let Some(name) = word(&mut rest) else { return Err("filename expected".to_owned()) };
+    let command = if physical { "pmemsave" } else { "memsave" };
+    let Some(name) = word(&mut rest) else { return Err(format!("{command}: filename expected")) };
     none(rest)?;
     let name = name.trim_matches('"');
     let write = || -> std::io::Result<Option<u64>> {
         use std::io::Write as _;
-        let mut file = std::io::BufWriter::new(std::fs::File::create(name)?);
+        let mut file = std::io::BufWriter::new(machine.create_file(name)?);
         let (mut at, mut left) = (address.cast_unsigned(), u64::try_from(size).unwrap_or(0).min(MAX_RANGE));
         let mut bytes = vec![0; 4096];
         while left > 0 {
@@ -577,6 +587,41 @@ fn save(scope: &mut Scope<'_>, args: &str, physical: bool) -> Result<(), String>
             let text = text.rfind(" (os error").map_or(text.as_str(), |at| &text[..at]);
             let _ = writeln!(scope.out, "Error: Could not open '{name}': {text}");
         }
+    }
+    Ok(())
+}
+
+fn log(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let Some(list) = word(&mut rest) else { return Err("log: string expected".to_owned()) };
+    none(rest)?;
+    let done = match report::log::items(list) {
+        Ok(mask) => scope.machine.set_log_items(mask),
+        Err(ItemsError::Unknown(_)) => {
+            scope.out.push_str(&log_help());
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(text) = done {
+        let _ = writeln!(scope.out, "{text}");
+    }
+    Ok(())
+}
+
+/// The items, `none` first, as `help log` shows them.
+fn log_help() -> String {
+    let text = report::log::help();
+    let (head, items) = text.split_once('\n').unwrap_or_default();
+    format!("{head}\n{:<15} remove all logs\n{items}", "none")
+}
+
+fn log_file(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let Some(name) = word(&mut rest) else { return Err("logfile: filename expected".to_owned()) };
+    none(rest)?;
+    if let Err(text) = scope.machine.set_log_file(name.trim_matches('"')) {
+        let _ = writeln!(scope.out, "{text}");
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod readline;
 mod session;
 
 pub use session::Monitor;
+use std::io;
 
 /// What the machine is doing, as `info status` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,21 @@ pub trait MachineControl: Send + Sync {
     fn port_in(&self, port: u16, size: usize) -> u32;
     /// Writes an I/O port of 1, 2 or 4 bytes.
     fn port_out(&self, port: u16, size: usize, value: u32);
+    /// Makes or empties a file of the host for what a command saves.
+    ///
+    /// # Errors
+    /// As of the host.
+    fn create_file(&self, name: &str) -> io::Result<Box<dyn io::Write>>;
+    /// Logs the items of this mask ([`report::log::items`]) and no others.
+    ///
+    /// # Errors
+    /// The log's file cannot be created; the text is for the user.
+    fn set_log_items(&self, mask: u32) -> Result<(), String>;
+    /// Sends the log to a file.
+    ///
+    /// # Errors
+    /// It cannot be created; the text is for the user.
+    fn set_log_file(&self, name: &str) -> Result<(), String>;
     /// Describes something.
     fn info(&self, topic: Topic, cpu: usize) -> String;
     /// The character devices: id and description.

@@ -92,6 +92,17 @@ impl MachineControl for Machine {
     fn port_out(&self, port: u16, size: usize, value: u32) {
         self.note(&format!("out {port:x} {size} {value:x}"));
     }
+    fn create_file(&self, name: &str) -> std::io::Result<Box<dyn std::io::Write>> {
+        self.note(&format!("create {name}"));
+        if name == "bad" { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(Box::new(std::io::sink())) }
+    }
+    fn set_log_items(&self, mask: u32) -> Result<(), String> {
+        self.note(&format!("log {mask:x}"));
+        Ok(())
+    }
+    fn set_log_file(&self, name: &str) -> Result<(), String> {
+        Err(format!("Bad logfile template: {name}"))
+    }
     fn info(&self, topic: Topic, cpu: usize) -> String {
         format!("{topic:?} {cpu}")
     }
@@ -167,6 +178,14 @@ fn answers() {
             "chardev: extraneous characters at the end of line\nTry \"help info chardev\" for more information\n",
         ),
         ("sum 0 16", "00032\n"),
+        ("log", "log: string expected\nTry \"help log\" for more information\n"),
+        ("log none", ""),
+        ("log op", "log item 'op' is not supported by this build\n"),
+        ("logfile %x", "Bad logfile template: %x\n"),
+        ("memsave 0 5000 f", ""),
+        ("pmemsave 0x7ffff000 0x2000 f", "Error: Invalid addr 0x0000000080000000/size 8192 specified\n"),
+        ("memsave 0 1 bad", "Error: Could not open 'bad': entity not found\n"),
+        ("memsave 0 1", "memsave: filename expected\nTry \"help memsave\" for more information\n"),
         ("sendkey ctrl-alt-f1", ""),
         ("sendkey foo", "invalid parameter: foo\n"),
         ("sendkey a 5", ""),
@@ -188,7 +207,21 @@ fn answers() {
     }
     assert_eq!(
         *machine.calls.lock(),
-        ["keys [1d, 38, 3b] 100", "keys [1e] 5", "out 80 1 1", "reset", "cont"]
+        [
+            "log 0",
+            "create f",
+            "create f",
+            "create bad",
+            "keys [1d, 38, 3b] 100",
+            "keys [1e] 5",
+            "out 80 1 1",
+            "reset",
+            "cont"
+        ]
+    );
+    assert!(
+        answer(&peer, "log foo")
+            .starts_with("Log items (comma separated):\nnone            remove all logs\n")
     );
     assert!(answer(&peer, "help").contains("quit|q  -- quit the emulator\n"));
 }

@@ -6,6 +6,8 @@ use crate::machine::Machine;
 use monitor::{MachineControl, Topic};
 use qdev::{SystemControl, SystemRequest};
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use x86::dump::DumpOptions;
 
@@ -142,6 +144,18 @@ impl MachineControl for Control {
 
     fn port_out(&self, port: u16, size: usize, value: u32) {
         self.machine.board.memory.ports.write_int(port.into(), size.clamp(1, 4) as u8, value.into());
+    }
+
+    fn create_file(&self, name: &str) -> io::Result<Box<dyn io::Write>> {
+        Ok(Box::new(File::create(name)?))
+    }
+
+    fn set_log_items(&self, mask: u32) -> Result<(), String> {
+        report::log::set_mask(mask).map_err(|error| error.to_string())
+    }
+
+    fn set_log_file(&self, name: &str) -> Result<(), String> {
+        report::log::set_file(name).map_err(|error| error.to_string())
     }
 
     fn info(&self, topic: Topic, cpu: usize) -> String {

@@ -149,7 +149,8 @@ fn version(program: &Program, invoked_as: &str) -> String {
 }
 
 impl Settings {
-    /// Takes in the command line, first word included. Trace options take effect at once.
+    /// Takes in the command line, first word included. Trace options take effect; their files are made
+    /// once nothing of the line can be refused any more.
     ///
     /// # Errors
     /// After help, version, or a mistake: the status to end with.
@@ -174,6 +175,7 @@ impl Settings {
             activated: 0,
         };
         let (mut quiet, mut verbosity) = (false, 1);
+        let mut traces = Vec::new();
         for item in Parser::new(spec.program, words) {
             let (letter, argument) = match item {
                 Ok(Item::Option(letter, argument)) => (letter, argument.unwrap_or_default()),
@@ -200,7 +202,7 @@ impl Settings {
                     return fail("socket path must be absolute");
                 }
                 'k' => settings.socket = Some(argument.into()),
-                'T' => trace(spec, &text)?,
+                'T' => traces.push(trace(spec, &text)?),
                 'u' => match privileges::user(&text) {
                     Some(uid) => settings.uid = Some(uid),
                     None => return fail(&format!("invalid user '{text}'")),
@@ -222,6 +224,9 @@ impl Settings {
             1 if settings.socket.is_some() => return fail(spec.activation_and_socket),
             1 => {}
             _ => return fail(&format!("{base} {}", spec.activation_many)),
+        }
+        for options in traces {
+            options.open().or_else(trace_failed)?;
         }
         Ok(settings)
     }
@@ -311,24 +316,30 @@ impl Started {
     }
 }
 
-/// One `-T`.
-fn trace(spec: &Spec, argument: &str) -> Result<(), Exit> {
-    let applied = Options::parse(argument).and_then(|options| options.apply(spec.events));
+/// A `-T` that cannot be followed for a file's sake.
+fn trace_failed<T>(err: OptionsError) -> Result<T, Exit> {
+    eprintln!("{}:{err}", log::name());
+    Err(Exit(1))
+}
+
+/// One `-T`: switches events; its trace file is still to be opened.
+fn trace(spec: &Spec, argument: &str) -> Result<Options, Exit> {
+    let applied = Options::parse(argument).and_then(|options| Ok((options.apply(spec.events)?, options)));
     match applied {
-        Ok(Applied::Help) => {
+        Ok((Applied::Help, _)) => {
             for event in spec.events {
                 println!("{}", event.name());
             }
             Err(Exit(0))
         }
-        Ok(Applied::Done(warnings)) => {
+        Ok((Applied::Done(warnings), options)) => {
             for warning in warnings {
                 match warning.place {
                     Some(place) => eprintln!("{}:{place}: warning: {}", log::name(), warning.what),
                     None => log::error(&format!("warning: {}", warning.what)),
                 }
             }
-            Ok(())
+            Ok(options)
         }
         Err(err @ OptionsError::InvalidParameter { short_form, .. }) => {
             if let (true, OptionsError::InvalidParameter { key, .. }) = (short_form, &err) {
@@ -337,9 +348,6 @@ fn trace(spec: &Spec, argument: &str) -> Result<(), Exit> {
             }
             fail(&err.to_string())
         }
-        Err(err) => {
-            eprintln!("{}:{err}", log::name());
-            Err(Exit(1))
-        }
+        Err(err) => trace_failed(err),
     }
 }

@@ -4,7 +4,6 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One thing that `-d` can log; the bit in the mask is `1 << item`.
@@ -33,12 +32,109 @@ pub const ITEMS: &[(Item, &str, &str)] = &[
     ),
 ];
 
+/// Items that QEMU knows and this build does not.
+const UNBUILT_ITEMS: &[&str] = &[
+    "out_asm",
+    "op",
+    "op_opt",
+    "op_ind",
+    "exec",
+    "cpu",
+    "fpu",
+    "mmu",
+    "pcall",
+    "unimp",
+    "page",
+    "nochain",
+    "plugin",
+    "strace",
+    "tid",
+    "vpu",
+    "all",
+    "invalid_mem",
+];
+
+/// Why a list of items cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ItemsError {
+    /// There is no such item: the user is to see the list.
+    #[error("unknown log item '{0}'")]
+    Unknown(String),
+    /// QEMU has it and this build does not.
+    #[error("log item '{0}' is not supported by this build")]
+    Unbuilt(String),
+}
+
+/// The mask of a list of items: `int,guest_errors`; `none` stands for no item.
+///
+/// # Errors
+/// One of them is not there.
+pub fn items(list: &str) -> Result<u32, ItemsError> {
+    let mut mask = 0;
+    for word in list.split(',').filter(|word| *word != "none") {
+        match ITEMS.iter().find(|(_, name, _)| *name == word) {
+            Some((item, ..)) => mask |= bit(*item),
+            None if UNBUILT_ITEMS.contains(&word) || word.starts_with("trace:") => {
+                return Err(ItemsError::Unbuilt(word.to_owned()));
+            }
+            None => return Err(ItemsError::Unknown(word.to_owned())),
+        }
+    }
+    Ok(mask)
+}
+
+/// The list of items as the user is shown it.
+pub fn help() -> String {
+    let lines = ITEMS.iter().map(|(_, name, text)| format!("{name:<15} {text}\n"));
+    format!("Log items (comma separated):\n{}", lines.collect::<String>())
+}
+
 static MASK: AtomicU32 = AtomicU32::new(0);
-static OUTPUT: Mutex<Option<File>> = Mutex::new(None);
+static OUTPUT: Mutex<Output> = Mutex::new(Output { name: None, file: None });
+
+struct Output {
+    name: Option<String>,
+    file: Option<File>,
+}
+
+impl Output {
+    /// A file is open while there is something to log.
+    fn follow(&mut self, mask: u32) -> Result<(), LogError> {
+        if mask == 0 {
+            self.file = None;
+        } else if let (None, Some(name)) = (&self.file, &self.name) {
+            let opened = File::create(name).map_err(|error| LogError::Open(name.clone(), error));
+            self.file = Some(opened?);
+        }
+        Ok(())
+    }
+}
+
+/// The log's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Its name has a `%` that is not the one `%d` for the process id.
+    #[error("Bad logfile template: {0}")]
+    BadTemplate(String),
+    /// It cannot be created.
+    #[error("Error opening logfile {0}: {reason}", reason = reason(.1))]
+    Open(String, io::Error),
+}
+
+/// The C library's text of an error, without Rust's number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" (os error").map_or(text.clone(), |at| text[..at].to_owned())
+}
 
 /// Turns the items in `mask` on and all others off.
-pub fn set_mask(mask: u32) {
-    MASK.store(mask, Ordering::Relaxed);
+///
+/// # Errors
+/// The file of [`set_file`] cannot be created; nothing is logged then.
+pub fn set_mask(mask: u32) -> Result<(), LogError> {
+    let opened = OUTPUT.lock().follow(mask);
+    MASK.store(if opened.is_ok() { mask } else { 0 }, Ordering::Relaxed);
+    opened
 }
 
 /// The items that are on.
@@ -57,19 +153,39 @@ pub fn enabled(item: Item) -> bool {
     MASK.load(Ordering::Relaxed) & bit(item) != 0
 }
 
-/// `-D FILE`: the log goes there instead of standard error.
+/// The name of a log file with the process id in place of `%d`.
 ///
 /// # Errors
-/// The file cannot be created.
-pub fn set_file(path: &Path) -> io::Result<()> {
-    *OUTPUT.lock() = Some(File::create(path)?);
-    Ok(())
+/// [`LogError::BadTemplate`]
+pub fn file_name(template: &str) -> Result<String, LogError> {
+    match template.split_once('%') {
+        None => Ok(template.to_owned()),
+        Some((before, after)) => match after.strip_prefix('d').filter(|after| !after.contains('%')) {
+            Some(after) => Ok(format!("{before}{}{after}", std::process::id())),
+            None => Err(LogError::BadTemplate(template.to_owned())),
+        },
+    }
+}
+
+/// `-D FILE`: the log goes to this file instead of standard error. It is created once there is something to log.
+///
+/// # Errors
+/// The name cannot be used, or the log is on already and the file cannot be created: it goes on to standard error.
+pub fn set_file(template: &str) -> Result<(), LogError> {
+    let name = file_name(template)?;
+    let mut output = OUTPUT.lock();
+    *output = Output { name: Some(name), file: None };
+    let followed = output.follow(mask());
+    if followed.is_err() {
+        output.name = None;
+    }
+    followed
 }
 
 /// Writes text to the log as it is; use [`crate::log_item!`], which checks the mask first.
 pub fn write(text: fmt::Arguments<'_>) {
     let mut output = OUTPUT.lock();
-    let _ = match output.as_mut() {
+    let _ = match output.file.as_mut() {
         Some(file) => file.write_fmt(text),
         None => io::stderr().write_fmt(text),
     };
@@ -83,4 +199,45 @@ macro_rules! log_item {
             $crate::log::write(format_args!($($t)*));
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_id_may_stand_in_the_name_once() {
+        assert_eq!(file_name("/a/b").expect("plain"), "/a/b");
+        assert_eq!(file_name("a%d.log").expect("id"), format!("a{}.log", std::process::id()));
+        for bad in ["%x", "a%", "%d%d", "%%"] {
+            assert_eq!(file_name(bad).expect_err(bad).to_string(), format!("Bad logfile template: {bad}"));
+        }
+    }
+
+    #[test]
+    fn items_have_names() {
+        assert_eq!(items("int,none,guest_errors"), Ok(bit(Item::Int) | bit(Item::GuestErrors)));
+        assert_eq!(items("none"), Ok(0));
+        assert_eq!(items("int,op"), Err(ItemsError::Unbuilt("op".to_owned())));
+        assert_eq!(items(""), Err(ItemsError::Unknown(String::new())));
+    }
+
+    #[test]
+    fn a_file_is_there_while_something_is_logged() {
+        let path = std::env::temp_dir().join(format!("report-log-{}", std::process::id()));
+        let name = path.to_str().expect("text").to_owned();
+        set_file(&name).expect("a name");
+        assert!(!path.exists());
+        set_mask(bit(Item::GuestErrors)).expect("a file");
+        write(format_args!("one\n"));
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), "one\n");
+        set_mask(0).expect("off");
+        std::fs::remove_file(&path).expect("a file");
+        assert!(set_file("/nonexistent/x").is_ok());
+        assert_eq!(
+            set_mask(1).expect_err("no folder").to_string(),
+            "Error opening logfile /nonexistent/x: No such file or directory"
+        );
+        assert_eq!(mask(), 0);
+    }
 }

@@ -99,10 +99,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Switches `events` as asked and opens the trace file (created with mode 0666 less the umask, emptied).
+    /// Switches `events` as asked; the trace file is for [`Options::open`].
     ///
     /// # Errors
-    /// A file that cannot be opened or read.
+    /// An events file that cannot be opened or read.
     pub fn apply(&self, events: &[&Event]) -> Result<Applied, OptionsError> {
         let mut warnings = Vec::new();
         if let Some(pattern) = &self.enable {
@@ -126,11 +126,20 @@ impl Options {
                 }
             }
         }
+        Ok(Applied::Done(warnings))
+    }
+
+    /// Opens the trace file, if there is to be one (created with mode 0666 less the umask, emptied). To be called when
+    /// the whole command line is known to be sound: one that is refused leaves no files behind.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn open(&self) -> Result<(), OptionsError> {
         if let Some(path) = self.file.as_ref().filter(|p| !p.as_os_str().is_empty()) {
             let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
             set_file(file.map_err(|err| OptionsError::File(path.clone(), err))?);
         }
-        Ok(Applied::Done(warnings))
+        Ok(())
     }
 }
 
@@ -198,6 +207,20 @@ mod tests {
         assert_eq!(Options::parse("?").unwrap().apply(&none).unwrap(), Applied::Help);
         let err = Options::parse("events=/nope").unwrap().apply(&none).unwrap_err();
         assert_eq!(err.to_string(), "/nope: No such file or directory");
+    }
+
+    #[test]
+    fn the_trace_file_waits_for_the_whole_line() {
+        let none: [&Event; 0] = [];
+        let path = std::env::temp_dir().join(format!("tracepoint-file-{}", std::process::id()));
+        let options = Options::parse(&format!("file={}", path.display())).unwrap();
+        options.apply(&none).unwrap();
+        assert!(!path.exists());
+        options.open().unwrap();
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+        let err = Options::parse("file=/nope/x").unwrap().open().unwrap_err();
+        assert_eq!(err.to_string(), "/nope/x: No such file or directory");
     }
 
     #[test]
