@@ -75,6 +75,17 @@ pub fn kernel(name: &str) -> Result<Kernel, String> {
     Ok(Kernel { spec, release, image, modules })
 }
 
+/// Where libvirt's own test data and schemas are unpacked: `tests`, `src/conf/schemas`.
+pub fn libvirt_folder() -> PathBuf {
+    folder().join("libvirt-source")
+}
+
+/// The folder of libvirt's own tests, or the reason why it cannot be had.
+pub fn libvirt_tests() -> Result<PathBuf, String> {
+    let tests = libvirt_folder().join("tests");
+    if tests.is_dir() { Ok(tests) } else { Err(missing(&libvirt_folder(), "libvirt")) }
+}
+
 /// The static busybox executable for that Debian architecture, or the reason why it cannot be had.
 pub fn busybox(architecture: &str) -> Result<PathBuf, String> {
     let root = folder().join("busybox").join(architecture);

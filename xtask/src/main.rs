@@ -14,7 +14,7 @@ const HELP: &str = "\
 usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
-                    userspace, helpers, disk, oracle, firmware, all; --refresh asks the mirrors for newer packages
+                    userspace, helpers, disk, oracle, firmware, libvirt, all; --refresh asks the mirrors for newer packages
   boot-all [NAME...]
                     boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;
                     names choose the cases that contain one of them; --program PATH chooses the emulator

@@ -26,14 +26,14 @@ pub struct Apt {
 
 impl Apt {
     /// Sets the root up in `root` and fetches the package lists unless they are there and `refresh` is false.
-    pub fn new(root: &Path, refresh: bool) -> Result<Self> {
+    pub fn new(root: &Path, content: sources::Content, refresh: bool) -> Result<Self> {
         let os_release = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
         let codename = sources::codename(&os_release).context("not a Debian release")?.to_owned();
         let sources = sources::of_release(&sources::read(Path::new("/etc/apt"))?, &codename)?;
         for folder in ["state/lists/partial", "cache/archives/partial", "sources.d"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        std::fs::write(root.join("sources.d/debian.sources"), sources::render(&sources))?;
+        std::fs::write(root.join("sources.d/debian.sources"), sources::render(&sources, content))?;
         std::fs::write(root.join("state/status"), "")?;
         let here = root.display();
         // The machine's own settings (proxies, for one) stay in force; its hooks do not.
@@ -68,7 +68,7 @@ impl Apt {
                 eprintln!("guests: {error:#}; going on with the lists that came");
                 Ok::<_, anyhow::Error>(String::new())
             })?;
-            if apt.madison("busybox-static")?.is_empty() {
+            if apt.run("apt-cache", &["madison", "busybox"])?.is_empty() {
                 bail!("the mirrors gave no package lists");
             }
             std::fs::write(stamp, "")?;
@@ -190,6 +190,18 @@ impl Apt {
         }
         arguments.extend(packages);
         self.download_all(&parse_plan(&self.run("apt-get", &arguments)?))
+    }
+
+    /// Downloads what a package of the release is built from; gives the archive that its authors published.
+    pub fn source(&self, name: &str) -> Result<PathBuf> {
+        self.run("apt-get", &["source", "-qq", "--download-only", "-t", &self.codename, name])?;
+        let folder = self.root.join("cache/archives");
+        let published = |path: &PathBuf| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            file.starts_with(&format!("{name}_")) && file.contains(".orig.tar.") && !file.ends_with(".asc")
+        };
+        let files = folder.read_dir()?.flatten().map(|entry| entry.path());
+        files.into_iter().find(published).with_context(|| format!("the source of {name} has no archive"))
     }
 
     /// Forgets the downloaded package files, which are of no use once they are unpacked.

@@ -10,6 +10,7 @@ mod disk;
 mod sources;
 
 use apt::Apt;
+use sources::Content;
 
 /// The parts of a kernel package that no guest of ours can use; they are most of it.
 const WITHOUT: &[&str] = &[
@@ -61,7 +62,7 @@ const SCSI_TOOLS: &[&str] = &[
 ];
 
 /// The names of the sets, as given on the command line.
-const SETS: &[&str] = &["basic", "kernels", "userspace", "helpers", "disk", "oracle", "firmware"];
+const SETS: &[&str] = &["basic", "kernels", "userspace", "helpers", "disk", "oracle", "firmware", "libvirt"];
 
 /// Runs the task: the arguments are names of sets, and `--refresh`.
 pub fn main(arguments: &[String]) -> Result<()> {
@@ -90,6 +91,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "disk" => guests.disk()?,
             "oracle" => guests.newer_qemu()?,
             "firmware" => guests.firmware()?,
+            "libvirt" => guests.libvirt()?,
             _ => unreachable!("the names were checked above"),
         }
     }
@@ -109,7 +111,7 @@ impl Guests {
     fn apt(&mut self) -> Result<&Apt> {
         let apt = match self.apt.take() {
             Some(apt) => apt,
-            None => Apt::new(&self.folder.join("apt"), self.refresh)?,
+            None => Apt::new(&self.folder.join("apt"), Content::Packages, self.refresh)?,
         };
         Ok(self.apt.insert(apt))
     }
@@ -282,6 +284,30 @@ impl Guests {
                     apt.find(name, "amd64", false)?.with_context(|| format!("there is no {name}"))?;
                 apt::unpack(&apt.download(&package)?, folder, &["./usr/share/doc"])?;
             }
+            Ok(Made::Folder)
+        })
+    }
+
+    /// libvirt's own test data and schemas, which tests compare with.
+    fn libvirt(&mut self) -> Result<()> {
+        self.make(known::libvirt_folder(), "libvirt's test data", |guests, folder| {
+            let apt = Apt::new(&guests.folder.join("apt-sources"), Content::Sources, guests.refresh)?;
+            let archive = match apt.source("libvirt") {
+                Ok(archive) => archive,
+                Err(error) => return Ok(Made::Nothing(format!("{error:#}"))),
+            };
+            let status = std::process::Command::new("tar")
+                .args(["-x", "--no-same-owner", "--strip-components=1", "--wildcards", "-C"])
+                .arg(folder)
+                .arg("-f")
+                .arg(&archive)
+                .args(["libvirt-*/tests", "libvirt-*/src/conf/schemas"])
+                .status()
+                .context("cannot run tar")?;
+            if !status.success() {
+                bail!("cannot unpack {}", archive.display());
+            }
+            apt.clean()?;
             Ok(Made::Folder)
         })
     }

@@ -79,12 +79,25 @@ pub fn of_release(machine: &[Source], codename: &str) -> Result<Vec<Source>> {
     Ok(chosen)
 }
 
-/// The deb822 text of a private root's sources, for both architectures that guests have.
-pub fn render(sources: &[Source]) -> String {
+/// What a private package root is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Packages, for both architectures that guests have.
+    Packages,
+    /// What packages are built from.
+    Sources,
+}
+
+/// The deb822 text of a private root's sources.
+pub fn render(sources: &[Source], content: Content) -> String {
+    let (kind, architectures) = match content {
+        Content::Packages => ("deb", "Architectures: amd64 i386\n"),
+        Content::Sources => ("deb-src", ""),
+    };
     let mut text = String::new();
     for source in sources {
         text.push_str(&format!(
-            "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\nArchitectures: amd64 i386\n",
+            "Types: {kind}\nURIs: {}\nSuites: {}\nComponents: {}\n{architectures}",
             source.uris.join(" "),
             source.suites.join(" "),
             source.components.join(" ")
@@ -208,7 +221,7 @@ mod tests {
             "Types: deb\nURIs: http://m\nSuites: s\nComponents: c\nSigned-By:\n -----BEGIN-----\n .\n x\n";
         let sources = deb822(text);
         assert_eq!(sources[0].signed_by.as_deref(), Some("\n -----BEGIN-----\n .\n x"));
-        assert_eq!(deb822(&render(&sources)), sources);
+        assert_eq!(deb822(&render(&sources, Content::Packages)), sources);
     }
 
     #[test]
