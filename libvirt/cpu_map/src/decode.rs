@@ -34,14 +34,15 @@ struct Candidate<'a> {
     cpu: Cpu,
 }
 
-/// Features to add, and what features to take away cost: the first two, each further one more than the one before.
+/// What the description's features cost, and of that what the ones taken away do.
+///
+/// A feature taken away costs 2, each further one more than the one before, but libvirt counts only the first half of
+/// them so (rounded up) and the others like features that are added; the choice of models depends on it.
 fn cost(cpu: &Cpu) -> (usize, usize) {
-    if cpu.kind == Kind::Host {
-        return (cpu.features.len(), 0);
-    }
     let disabled = cpu.features.iter().filter(|f| f.policy == Some(Policy::Disable)).count();
-    let penalty = disabled * (disabled + 3) / 2;
-    (cpu.features.len() - disabled + penalty, penalty)
+    let counted = disabled.div_ceil(2);
+    let penalty = counted * (counted + 3) / 2;
+    (cpu.features.len() - counted + penalty, penalty)
 }
 
 impl Map {
