@@ -1,6 +1,7 @@
 //! Derive macros of the house.
 #![forbid(unsafe_code)]
 
+mod element;
 mod properties;
 
 use proc_macro::TokenStream;
@@ -16,4 +17,30 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn derive_properties(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     properties::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct an element of the crate `xml`: gives it `xml::Element`, `Debug`, `Clone`, `Default` and `PartialEq`.
+/// The order of the fields is the order of the text. Each field says where it stands:
+///
+/// * `#[attr]`, `#[attr("name")]`: an attribute. `Option` fields may be missing; others must be there, or have a
+///   default with `#[attr(default)]`.
+/// * `#[child("name")]`: an element of its own, as `Option`, `Vec` or `Option<Box<_>>`.
+/// * `#[text("name")]`: an element that holds a value as text; `#[flag("name")]`: a `bool`, an empty element;
+///   `#[content]`: the text of this element.
+/// * `#[flatten]`: another element whose attributes and children stand in this one.
+/// * `#[verbatim("name")]`: a `String`, an element that is kept as it is. `#[skip]`: no part of the text.
+///
+/// The name is the field's own where none is given. Fields without a comment are documented by their declaration.
+#[proc_macro_attribute]
+pub fn element(_arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    element::expand(input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes an enum the words that an attribute may have: `as_str`, `from_word`, `ALL` and `xml::Value`. A variant's word
+/// is its name in lower case, divided by dashes, or what `#[word("x")]` says. The first variant is the default.
+#[proc_macro_attribute]
+pub fn words(_arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    element::words(input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

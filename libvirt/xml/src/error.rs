@@ -1,0 +1,67 @@
+//! Errors with libvirt's numbers and wording.
+
+/// What a result of this crate is.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The kinds of error, with their numbers of libvirt's `virErrorNumber`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// `VIR_ERR_INTERNAL_ERROR`.
+    Internal = 1,
+    /// `VIR_ERR_INVALID_ARG`.
+    InvalidArgument = 8,
+    /// `VIR_ERR_OS_TYPE`.
+    OsType = 16,
+    /// `VIR_ERR_NO_NAME`.
+    NoName = 21,
+    /// `VIR_ERR_XML_ERROR`.
+    Xml = 27,
+    /// `VIR_ERR_XML_DETAIL`: what is wrong with the text of a document.
+    Detail = 35,
+    /// `VIR_ERR_CONFIG_UNSUPPORTED`.
+    Unsupported = 67,
+}
+
+/// An error as a client is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// Its kind.
+    pub code: Code,
+    /// What is wrong, without the words that go before it.
+    pub detail: String,
+}
+
+impl Error {
+    /// Something is wrong with the XML.
+    pub fn xml(detail: impl Into<String>) -> Self {
+        Self { code: Code::Xml, detail: detail.into() }
+    }
+
+    /// The configuration is understood, but cannot be had.
+    pub fn unsupported(detail: impl Into<String>) -> Self {
+        Self { code: Code::Unsupported, detail: detail.into() }
+    }
+
+    /// What libvirt reports as an internal error.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self { code: Code::Internal, detail: detail.into() }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let prefix = match self.code {
+            Code::Internal => "internal error: ",
+            Code::InvalidArgument => "invalid argument: ",
+            Code::OsType => "unknown OS type ",
+            Code::NoName => "missing name information in ",
+            Code::Xml => "XML error: ",
+            Code::Detail => "",
+            Code::Unsupported => "unsupported configuration: ",
+        };
+        formatter.write_str(prefix)?;
+        formatter.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Error {}
