@@ -101,6 +101,11 @@ pub fn userspace() -> Result<PathBuf, String> {
     existing(folder().join("userspace"), "userspace")
 }
 
+/// The unpacked programs that measurements run, or the reason why they cannot be had.
+pub fn workloads() -> Result<PathBuf, String> {
+    existing(folder().join("workloads"), "workloads")
+}
+
 /// The unpacked SCSI tools (sg3-utils, multipath-tools and their libraries), or the reason why they cannot be had.
 pub fn scsi_tools() -> Result<PathBuf, String> {
     existing(folder().join("scsi-tools"), "helpers")

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod boot_all;
 mod figures;
+mod figures_guest;
 mod guests;
 mod initramfs;
 mod layers;
@@ -14,12 +15,15 @@ const HELP: &str = "\
 usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
-                    userspace, helpers, disk, oracle, firmware, libvirt, all; --refresh asks the mirrors for newer packages
+                    userspace, workloads, helpers, disk, oracle, firmware, libvirt, all;
+                    --refresh asks the mirrors for newer packages
   boot-all [NAME...]
                     boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;
                     names choose the cases that contain one of them; --program PATH chooses the emulator
   figures [--runs N]
                     measure start, boot, processor time and memory beside the reference emulator
+  figures guest [short] [--runs N] [--only NAME]... [--tier1]
+                    measure programs inside guests beside the reference emulators and natively
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file
   difftest [--seconds N] [--seed N] [--filter TEXT] [-v]
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "guests" => guests::main(rest),
         "boot-all" => boot_all::main(rest),
+        "figures" if rest.first().is_some_and(|word| word == "guest") => figures_guest::main(&rest[1..]),
         "figures" => figures::main(rest),
         "initramfs" => initramfs::main(rest),
         "difftest" => difftest(rest),

@@ -34,6 +34,22 @@ const WITHOUT: &[&str] = &[
 const PROGRAMS: &[&str] =
     &["python3-minimal", "libpython3-stdlib", "openssl", "perl-base", "coreutils", "bash"];
 
+/// What the measurements run inside guests; the preprocessor's package has the C compiler proper.
+const WORKLOADS: &[&str] = &[
+    "python3-minimal",
+    "libpython3-stdlib",
+    "openssl",
+    "perl-base",
+    "coreutils",
+    "bash",
+    "sqlite3",
+    "gzip",
+    "xz-utils",
+    "zstd",
+    "stress-ng",
+    "cpp-12",
+];
+
 /// The programs with which guests talk to SCSI disks, and their libraries that a small host may lack.
 const SCSI_TOOLS: &[&str] = &[
     "sg3-utils",
@@ -62,7 +78,8 @@ const SCSI_TOOLS: &[&str] = &[
 ];
 
 /// The names of the sets, as given on the command line.
-const SETS: &[&str] = &["basic", "kernels", "userspace", "helpers", "disk", "oracle", "firmware", "libvirt"];
+const SETS: &[&str] =
+    &["basic", "kernels", "userspace", "workloads", "helpers", "disk", "oracle", "firmware", "libvirt"];
 
 /// Runs the task: the arguments are names of sets, and `--refresh`.
 pub fn main(arguments: &[String]) -> Result<()> {
@@ -87,6 +104,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "basic" => guests.basic()?,
             "kernels" => guests.kernels()?,
             "userspace" => guests.userspace()?,
+            "workloads" => guests.workloads()?,
             "helpers" => guests.helpers()?,
             "disk" => guests.disk()?,
             "oracle" => guests.newer_qemu()?,
@@ -195,8 +213,16 @@ impl Guests {
     }
 
     fn userspace(&mut self) -> Result<()> {
-        self.make(self.folder.join("userspace"), "dynamic programs", |guests, folder| {
-            for package in guests.apt()?.download_closure(PROGRAMS, false)? {
+        self.programs("userspace", "dynamic programs", PROGRAMS)
+    }
+
+    fn workloads(&mut self) -> Result<()> {
+        self.programs("workloads", "workloads", WORKLOADS)
+    }
+
+    fn programs(&mut self, name: &str, what: &str, packages: &[&str]) -> Result<()> {
+        self.make(self.folder.join(name), what, |guests, folder| {
+            for package in guests.apt()?.download_closure(packages, false)? {
                 let documents =
                     ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
                 apt::unpack(&package, folder, &documents)?;

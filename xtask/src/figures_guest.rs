@@ -1,0 +1,253 @@
+//! `cargo xtask figures guest`: programs inside a guest, by every emulator that is there and natively, in turns.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use blackbox::emulator::Emulator;
+use blackbox::guests::{self, Kernel};
+use blackbox::initramfs::{BEGIN, DONE, Initramfs, sections};
+
+use crate::figures::median;
+
+/// How long a guest may take.
+const RUN: Duration = Duration::from_secs(1800);
+/// The clocks of guest and host may differ by this part.
+const CLOCKS: f64 = 0.05;
+
+/// Rows about what an operating system does; all others are about computing.
+const SYSTEM: &[&str] = &[
+    "syscall",
+    "page-fault",
+    "backed-fault",
+    "pipe",
+    "switch",
+    "fork",
+    "exec",
+    "mmap",
+    "signal",
+    "open",
+    "fork-exec",
+];
+
+const HELP: &str = "\
+usage: cargo xtask figures guest [short] [--runs N] [--only NAME]... [--tier1]
+
+  short        few rows
+  --runs N     take the medians of N runs (3)
+  --only NAME  native, ours, ours-1 (tier 1), reference or newer; more than one may be named
+  --tier1      measure our interpreter too
+";
+
+/// Who runs the programs.
+struct Runner {
+    name: &'static str,
+    emulator: Option<Emulator>,
+    options: &'static [&'static str],
+}
+
+/// Nanoseconds an operation of each row.
+type Rows = BTreeMap<String, f64>;
+
+/// Runs the task.
+pub fn main(arguments: &[String]) -> Result<()> {
+    let (mut runs, mut mode, mut only, mut tier1) = (3, "all", Vec::new(), false);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "short" => mode = "short",
+            "--tier1" => tier1 = true,
+            "--runs" => runs = arguments.next().context("--runs needs a number")?.parse()?,
+            "--only" => only.push(arguments.next().context("--only needs a name")?.clone()),
+            _ => bail!("{argument} is not known\n{HELP}"),
+        }
+    }
+    ensure!(runs > 0, "no run, no figure");
+    let tree = prepare()?;
+    let kernel = guests::kernel("cloud").map_err(anyhow::Error::msg)?;
+    let scratch = blackbox::paths::scratch("figures-guest");
+    let script =
+        format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsection rows /bin/bash /run.sh {mode}\nPATH=/busybox");
+    let initrd = scratch.join("initrd");
+    std::fs::write(&initrd, Initramfs::new(&kernel).tree(tree.clone()).script(&script).build()?)?;
+
+    let mut runners = vec![Runner { name: "native", emulator: None, options: &[] }];
+    let ours = Emulator::ours().map_err(anyhow::Error::msg)?;
+    let tier2 = &["-accel", "tcg,tier=2"];
+    runners.push(Runner { name: "ours", emulator: Some(ours.clone()), options: tier2 });
+    if tier1 || only.iter().any(|name| name == "ours-1") {
+        runners.push(Runner { name: "ours-1", emulator: Some(ours), options: &["-accel", "tcg,tier=1"] });
+    }
+    for (name, found) in [("reference", Emulator::reference()), ("newer", Emulator::newer_reference())] {
+        match found {
+            Ok(found) => {
+                runners.push(Runner { name, emulator: Some(found), options: &["-accel", "tcg"] });
+            }
+            Err(reason) => println!("Without {name}: {reason}."),
+        }
+    }
+    if !only.is_empty() {
+        runners.retain(|r| only.iter().any(|name| name == r.name));
+    }
+    ensure!(!runners.is_empty(), "nobody is left to run anything");
+
+    let mut samples: Vec<BTreeMap<String, Vec<f64>>> = runners.iter().map(|_| BTreeMap::new()).collect();
+    let mut order: Vec<String> = Vec::new();
+    for run in 0..runs {
+        for turn in 0..runners.len() {
+            let which = (run + turn) % runners.len();
+            let (rows, names) = match &runners[which].emulator {
+                None => native(&tree, mode)?,
+                Some(emulator) => guest(emulator, runners[which].options, &kernel, &initrd)?,
+            };
+            for (name, value) in rows {
+                samples[which].entry(name).or_default().push(value);
+            }
+            for name in names {
+                if !order.contains(&name) {
+                    order.push(name);
+                }
+            }
+        }
+    }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("Medians of {runs} runs each, in turns; load averages now {}.\n", load.trim());
+    table(&runners, &samples, &order);
+    Ok(())
+}
+
+/// Puts what the rows need beside the unpacked packages.
+fn prepare() -> Result<PathBuf> {
+    let tree = guests::workloads().map_err(anyhow::Error::msg)?;
+    let source = blackbox::paths::repository().join("xtask/src/workloads");
+    std::fs::copy(source.join("run.sh"), tree.join("run.sh"))?;
+    let compile = |arguments: &[&str], to: &Path| -> Result<()> {
+        let status =
+            Command::new("cc").args(arguments).arg(source.join("micro.c")).arg("-o").arg(to).status();
+        ensure!(status.is_ok_and(|s| s.success()), "no C compiler made {}", to.display());
+        Ok(())
+    };
+    compile(&["-O2", "-static"], &tree.join("micro"))?;
+    compile(&["-E", "-P"], &tree.join("micro.i"))?;
+    Ok(tree)
+}
+
+/// The programs on this machine, in the same tree.
+fn native(tree: &Path, mode: &str) -> Result<(Rows, Vec<String>)> {
+    let script = "mount --bind /dev \"$1/dev\" && mount -t proc proc \"$1/proc\" && mount -t tmpfs tmpfs \"$1/tmp\" \
+                  && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot \"$1\" /bin/bash /run.sh \"$2\"";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "native"])
+        .arg(tree)
+        .arg(mode)
+        .output()
+        .context("cannot run unshare")?;
+    ensure!(output.status.success(), "natively: {}", String::from_utf8_lossy(&output.stderr));
+    parse(&String::from_utf8_lossy(&output.stdout)).map(|(rows, names, _)| (rows, names))
+}
+
+/// The programs in a guest.
+fn guest(
+    emulator: &Emulator,
+    options: &[&str],
+    kernel: &Kernel,
+    initrd: &Path,
+) -> Result<(Rows, Vec<String>)> {
+    let (image, initrd) = (kernel.image.to_string_lossy(), initrd.to_string_lossy());
+    let mut arguments = vec!["-nodefaults", "-display", "none", "-M", "pc", "-m", "1536", "-no-reboot"];
+    arguments.extend(["-serial", "stdio", "-cpu", "max", "-kernel", &image, "-initrd", &initrd]);
+    arguments.extend(["-append", "console=ttyS0 quiet no_timer_check"]);
+    arguments.extend(options);
+    let mut running = emulator.start(&arguments).map_err(anyhow::Error::msg)?;
+    let mut text = running.expect(BEGIN, RUN).map_err(anyhow::Error::msg)?;
+    let start = Instant::now();
+    text += &running.expect(DONE, RUN).map_err(anyhow::Error::msg)?;
+    let host = start.elapsed().as_nanos() as f64;
+    let log = running.console.log();
+    let section = sections(&log).pop().with_context(|| format!("the guest told nothing: {text}"))?;
+    let (rows, names, clock) = parse(&section.text)?;
+    ensure!(
+        (host / clock - 1.0).abs() < CLOCKS,
+        "{}: {:.2} s passed in the guest while {:.2} s passed here",
+        emulator.program.display(),
+        clock / 1e9,
+        host / 1e9
+    );
+    Ok((rows, names))
+}
+
+/// Rows, their names in order, and the time between the first and the last look at the clock.
+fn parse(text: &str) -> Result<(Rows, Vec<String>, f64)> {
+    let (mut rows, mut names, mut clocks) = (Rows::new(), Vec::new(), Vec::new());
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [name, time, operations] = words[..] else { continue };
+        if time == "failed" {
+            bail!("row {name} failed: {operations}");
+        }
+        let (Ok(time), Ok(operations)) = (time.parse::<f64>(), operations.parse::<f64>()) else { continue };
+        if name == "clock" {
+            clocks.push(time);
+        } else {
+            rows.insert(name.to_owned(), time / operations);
+            names.push(name.to_owned());
+        }
+    }
+    let [first, .., last] = clocks[..] else { bail!("the clock was not told twice: {text}") };
+    Ok((rows, names, last - first))
+}
+
+fn table(runners: &[Runner], samples: &[BTreeMap<String, Vec<f64>>], order: &[String]) {
+    let index = |name: &str| runners.iter().position(|r| r.name == name);
+    let ours = index("ours").or(index("ours-1"));
+    let others: Vec<usize> = (0..runners.len()).filter(|&n| Some(n) != ours).collect();
+    let mut head = "| row |".to_owned();
+    runners.iter().for_each(|r| head += &format!(" {} |", r.name));
+    others.iter().for_each(|&n| head += &format!(" {} / ours |", runners[n].name));
+    println!("{head}\n|---{}|", "|---:".repeat(runners.len() + others.len()));
+    let mut logs: BTreeMap<(bool, usize), Vec<f64>> = BTreeMap::new();
+    for name in order {
+        let middle: Vec<Option<f64>> =
+            samples.iter().map(|s| s.get(name).map(|values| median(values.clone()))).collect();
+        let mut line = format!("| {name} |");
+        middle.iter().for_each(|v| line += &v.map_or(" |".to_owned(), |v| format!(" {} |", time(v))));
+        for &n in &others {
+            let ratio = ours.and_then(|o| Some(middle[n]? / middle[o]?));
+            if let Some(ratio) = ratio {
+                logs.entry((SYSTEM.contains(&name.as_str()), n)).or_default().push(ratio.ln());
+            }
+            line += &ratio.map_or(" |".to_owned(), |r| format!(" {r:.2} |"));
+        }
+        println!("{line}");
+    }
+    for ((system, n), values) in logs {
+        let mean = (values.iter().sum::<f64>() / values.len() as f64).exp();
+        let what = if system { "system" } else { "compute" };
+        println!("{what} rows, geometric mean of {} / ours: {mean:.2}", runners[n].name);
+    }
+}
+
+fn time(nanos: f64) -> String {
+    match nanos {
+        n if n < 1e4 => format!("{n:.1} ns"),
+        n if n < 1e7 => format!("{:.1} us", n / 1e3),
+        n => format!("{:.1} ms", n / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_rows() {
+        let text = "clock 1000 1\nnoise\nsyscall 500 5\nrsa 1000000000 2.5\nclock 3000 1\n";
+        let (rows, names, clock) = parse(text).unwrap();
+        assert_eq!((rows["syscall"], rows["rsa"], clock), (100.0, 4e8, 2000.0));
+        assert_eq!(names, ["syscall", "rsa"]);
+        assert!(parse("clock 1 1\nx failed 256\nclock 2 1").is_err());
+        assert!(parse("syscall 500 5").is_err());
+    }
+}

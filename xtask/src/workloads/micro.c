@@ -1,0 +1,212 @@
+/* What operating systems are asked for all the time, one operation a row; and a stop watch for other programs.
+   Each line of output: name, nanoseconds, operations. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static long long now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void syscalls(long n)
+{
+    for (long i = 0; i < n; i++)
+        syscall(SYS_getppid);
+}
+
+static void faults(long n)
+{
+    const long pages = 4096;
+    for (long done = 0; done < n; done += pages) {
+        char *p = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        madvise(p, pages * 4096, MADV_NOHUGEPAGE);
+        for (long i = 0; i < pages; i++)
+            p[i * 4096] = 1;
+        munmap(p, pages * 4096);
+    }
+}
+
+/* Pages that memory has already: the kernel only enters them into the page table. */
+static void backed_faults(long n)
+{
+    const long pages = 4096;
+    int f = memfd_create("pages", 0);
+    if (ftruncate(f, pages * 4096))
+        exit(1);
+    char *all = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, f, 0);
+    for (long done = 0; done < n; done += pages) {
+        char *p = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+        madvise(p, pages * 4096, MADV_RANDOM);
+        for (long i = 0; i < pages; i++)
+            p[i * 4096] = 1;
+        munmap(p, pages * 4096);
+    }
+    munmap(all, pages * 4096);
+    close(f);
+}
+
+static void pipe_one(long n)
+{
+    int p[2];
+    char c = 0;
+    if (pipe(p))
+        exit(1);
+    for (long i = 0; i < n; i++)
+        if (write(p[1], &c, 1) != 1 || read(p[0], &c, 1) != 1)
+            exit(1);
+    close(p[0]);
+    close(p[1]);
+}
+
+static void ping_pong(long n)
+{
+    int a[2], b[2];
+    char c = 0;
+    if (pipe(a) || pipe(b))
+        exit(1);
+    pid_t child = fork();
+    if (!child) {
+        for (long i = 0; i < n; i++)
+            if (read(a[0], &c, 1) != 1 || write(b[1], &c, 1) != 1)
+                _exit(1);
+        _exit(0);
+    }
+    for (long i = 0; i < n; i++)
+        if (write(a[1], &c, 1) != 1 || read(b[0], &c, 1) != 1)
+            exit(1);
+    waitpid(child, 0, 0);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+}
+
+static void forks(long n)
+{
+    for (long i = 0; i < n; i++) {
+        pid_t child = fork();
+        if (!child)
+            _exit(0);
+        waitpid(child, 0, 0);
+    }
+}
+
+static const char *self;
+
+static void execs(long n)
+{
+    for (long i = 0; i < n; i++) {
+        pid_t child = vfork();
+        if (!child) {
+            execl(self, self, "nothing", (char *)0);
+            _exit(1);
+        }
+        waitpid(child, 0, 0);
+    }
+}
+
+static void maps(long n)
+{
+    for (long i = 0; i < n; i++) {
+        char *p = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        p[0] = 1;
+        munmap(p, 65536);
+    }
+}
+
+static void handler(int s)
+{
+    (void)s;
+}
+
+static void signals(long n)
+{
+    signal(SIGUSR1, handler);
+    pid_t own = getpid();
+    for (long i = 0; i < n; i++)
+        kill(own, SIGUSR1);
+}
+
+static void opens(long n)
+{
+    for (long i = 0; i < n; i++) {
+        int f = open(self, O_RDONLY);
+        char buffer[64];
+        if (read(f, buffer, sizeof buffer) != sizeof buffer)
+            exit(1);
+        close(f);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*run)(long);
+    long first;
+} rows[] = {
+    { "syscall", syscalls, 20000 }, { "page-fault", faults, 4096 }, { "backed-fault", backed_faults, 4096 },
+    { "pipe", pipe_one, 5000 },     { "switch", ping_pong, 1000 },  { "fork", forks, 20 },
+    { "exec", execs, 10 },          { "mmap", maps, 2000 },         { "signal", signals, 5000 },
+    { "open", opens, 2000 },
+};
+
+int main(int argc, char **argv)
+{
+    self = argv[0];
+    if (argc == 2 && !strcmp(argv[1], "nothing"))
+        return 0;
+    if (argc == 2 && !strcmp(argv[1], "clock")) {
+        printf("clock %lld 1\n", now());
+        return 0;
+    }
+    if (argc > 3 && !strcmp(argv[1], "time")) {
+        long long start = now();
+        pid_t child = fork();
+        if (!child) {
+            int null = open("/dev/null", O_WRONLY);
+            dup2(null, 1);
+            dup2(null, 2);
+            execvp(argv[3], argv + 3);
+            _exit(127);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        if (status) {
+            printf("%s failed %d\n", argv[2], status);
+            return 1;
+        }
+        printf("%s %lld 1\n", argv[2], now() - start);
+        return 0;
+    }
+    double seconds = argc > 1 ? atof(argv[1]) : 0.3;
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int wanted = argc < 3;
+        for (int k = 2; k < argc; k++)
+            wanted |= !strcmp(argv[k], rows[i].name);
+        if (!wanted)
+            continue;
+        rows[i].run(rows[i].first);
+        /* As many operations as fit into the time. */
+        long n = rows[i].first;
+        for (;;) {
+            long long start = now();
+            rows[i].run(n);
+            long long took = now() - start;
+            if (took >= seconds * 1e9) {
+                printf("%s %lld %ld\n", rows[i].name, took, n);
+                fflush(stdout);
+                break;
+            }
+            n *= took < seconds * 1e8 ? 8 : 2;
+        }
+    }
+    return 0;
+}
