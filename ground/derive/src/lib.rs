@@ -1,8 +1,9 @@
-//! Derive macros of the house.
+//! Derive macros of the house, and the declaration of RPC programs.
 #![forbid(unsafe_code)]
 
 mod element;
 mod properties;
+mod protocol;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -43,4 +44,30 @@ pub fn element(_arguments: TokenStream, input: TokenStream) -> TokenStream {
 pub fn words(_arguments: TokenStream, input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     element::words(input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Declares a part of an RPC program: structs, procedures, events, and the trait that handles the calls.
+///
+/// ```text
+/// /// Documentation of the trait.
+/// handler Files, prefix "Admin";      // left out where there is no `call`; the prefix is that of the structs' names
+///
+/// /// A part of arguments.
+/// struct File { name: str, parts: [u32; 16] }
+///
+/// call 1 file_open(file: File, flags: u32) -> (id: i32): fileOpen, high, write, acl["file:open"];
+/// ```
+///
+/// A procedure's first word says who answers it: `call` a method of the trait; `core` the server itself; `missing`
+/// nobody yet (the client is told so by name); `relay X` another daemon; `event` is sent, not called. The name after
+/// the colon is that of the API function, for messages. Attributes: `high` (priority), `write` (refused on read-only
+/// connections), `write_if(MASK)` or `write_if(MASK, "TEXT")` (refused there with one of these flags), `read_stream`,
+/// `write_stream`, `fds_in`, `fds_out`, `acl[...]`.
+///
+/// Types: any with the trait `Xdr`, `str`, `[TYPE; LIMIT]`, `bytes<LIMIT>`, `chars<LIMIT>`, `fixed_chars<LENGTH>`, and
+/// each with `?` for an optional.
+#[proc_macro]
+pub fn protocol(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as protocol::Protocol);
+    protocol::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
