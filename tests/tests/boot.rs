@@ -52,12 +52,17 @@ fn text<'a>(sections: &'a [Section], name: &str) -> &'a str {
 
 /// The guest tells about itself and turns the machine off.
 fn boots(machine: &str, kernel: &str) {
+    boots_with(machine, kernel, &[]);
+}
+
+fn boots_with(machine: &str, kernel: &str, more: &[&str]) {
     let kernel = blackbox::or_skip!(guests::kernel(kernel));
     let script = "section release uname -r\n\
                   section processors nproc\n\
                   section sum sh -c 'seq 1 20000 | sha256sum'";
     let initramfs = Initramfs::new(&kernel).modules(DISK_MODULES).script(script);
-    let mut running = start(&arguments(machine, &kernel, &initramfs, ""), &["-no-reboot"]);
+    let more: Vec<&str> = more.iter().copied().chain(["-no-reboot"]).collect();
+    let mut running = start(&arguments(machine, &kernel, &initramfs, ""), &more);
     let found = sections(&until(&mut running, DONE));
     assert_eq!(text(&found, "release"), kernel.release);
     assert_eq!(text(&found, "processors"), "1");
@@ -79,6 +84,17 @@ fn cloud_kernel_on_q35() {
 #[test]
 fn pae_kernel_on_pc() {
     boots("pc", "686");
+}
+
+/// The same with the translator.
+#[test]
+fn cloud_kernel_in_tier_2() {
+    boots_with("pc", "cloud", &["-accel", "tcg,tier=2"]);
+}
+
+#[test]
+fn pae_kernel_in_tier_2() {
+    boots_with("pc", "686", &["-accel", "tcg,tier=2"]);
 }
 
 /// A person at a terminal: a shell, the escape keys, the monitor.

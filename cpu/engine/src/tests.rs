@@ -1,7 +1,7 @@
 //! Small programs on a processor with a little memory.
 
 mod smp;
-mod system;
+pub(crate) mod system;
 
 use crate::cpu::Cpu;
 use accel::{CpuIo, Exit, VcpuSetup};

@@ -6,7 +6,7 @@ use x86::reg::{flags, vector};
 
 /// 32-bit protected mode without paging, flat segments: code at 0x1000, handlers as in [`long`] (vector to port 0x80,
 /// then HLT), stack below 0x8000.
-fn protected(code: &[u8]) -> Bench {
+pub(crate) fn protected(code: &[u8]) -> Bench {
     let mut b = bench();
     b.memory.write_int(0xa008, 8, 0x00cf_9b00_0000_ffff);
     b.memory.write_int(0xa010, 8, 0x00cf_9300_0000_ffff);

@@ -150,6 +150,15 @@ impl Assembler {
         self.op_mem(0x66, false, &[0x89], from, mem);
     }
 
+    pub(super) fn store32(&mut self, mem: Mem, from: Reg) {
+        self.op_mem(0, false, &[0x89], from, mem);
+    }
+
+    pub(super) fn store_imm32(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, false, &[0xc7], 0, mem);
+        self.imm32(v);
+    }
+
     /// Stores a sign-extended constant as 64 bits.
     pub(super) fn store_imm(&mut self, mem: Mem, v: i32) {
         self.op_mem(0, true, &[0xc7], 0, mem);
@@ -160,10 +169,24 @@ impl Assembler {
         self.op_mem(0, true, &[0x8d], to, Mem::Base(base, disp));
     }
 
+    /// `to = base + disp` in 32 bits.
+    pub(super) fn lea32(&mut self, to: Reg, base: Reg, disp: i32) {
+        self.op_mem(0, false, &[0x8d], to, Mem::Base(base, disp));
+    }
+
     /// `to = a + b`, flags untouched.
     pub(super) fn lea_sum(&mut self, to: Reg, a: Reg, b: Reg) {
+        self.sum(0x48, to, a, b);
+    }
+
+    /// The same in 32 bits.
+    pub(super) fn lea_sum32(&mut self, to: Reg, a: Reg, b: Reg) {
+        self.sum(0x40, to, a, b);
+    }
+
+    fn sum(&mut self, rex: u8, to: Reg, a: Reg, b: Reg) {
         // [a + b*1 + disp8]: the form with a displacement has no exceptions among bases; RSP is never an index here.
-        let rex = 0x48 | (to >> 3) << 2 | (b >> 3) << 1 | a >> 3;
+        let rex = rex | (to >> 3) << 2 | (b >> 3) << 1 | a >> 3;
         self.bytes(&[rex, 0x8d, 0x44 | (to & 7) << 3, (b & 7) << 3 | a & 7, 0]);
     }
 

@@ -85,20 +85,27 @@ fn host_has(feature: F) -> Option<(bool, bool)> {
 pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
     match i.flow_control() {
         FlowControl::Next => {}
-        FlowControl::UnconditionalBranch if matches!(i.code(), Code::Jmp_rel8_64 | Code::Jmp_rel32_64) => {
-            return Kind::Jump;
+        FlowControl::ConditionalBranch
+            if i.is_jcc_short_or_near() && i.op0_kind() != OpKind::NearBranch16 =>
+        {
+            return Kind::Condition;
         }
-        FlowControl::ConditionalBranch if i.is_jcc_short_or_near() => return Kind::Condition,
-        FlowControl::IndirectBranch if i.code() == Code::Jmp_rm64 => return Kind::JumpIndirect,
-        FlowControl::IndirectCall if i.code() == Code::Call_rm64 => return Kind::CallIndirect,
-        FlowControl::Call if i.code() == Code::Call_rel32_64 => return Kind::Call,
-        FlowControl::Return if matches!(i.code(), Code::Retnq | Code::Retnq_imm16) => return Kind::Return,
-        _ => return Kind::InterpretEnd,
+        _ => {
+            return match i.code() {
+                Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Jmp_rel8_32 | Code::Jmp_rel32_32 => Kind::Jump,
+                Code::Jmp_rm64 | Code::Jmp_rm32 => Kind::JumpIndirect,
+                Code::Call_rm64 | Code::Call_rm32 => Kind::CallIndirect,
+                Code::Call_rel32_64 | Code::Call_rel32_32 => Kind::Call,
+                Code::Retnq | Code::Retnq_imm16 | Code::Retnd | Code::Retnd_imm16 => Kind::Return,
+                _ => Kind::InterpretEnd,
+            };
+        }
     }
     match i.code() {
         Code::Push_r64 | Code::Pushq_imm8 | Code::Pushq_imm32 => return Kind::Push,
-        Code::Pop_r64 => return Kind::Pop,
-        Code::Leaveq => return Kind::Leave,
+        Code::Push_r32 | Code::Pushd_imm8 | Code::Pushd_imm32 => return Kind::Push,
+        Code::Pop_r64 | Code::Pop_r32 => return Kind::Pop,
+        Code::Leaveq | Code::Leaved => return Kind::Leave,
         _ => {}
     }
     match i.mnemonic() {

@@ -24,6 +24,10 @@ pub(super) struct Source<'a> {
     /// Where to see whether the page has changed, and what it reads while it has not.
     pub(super) stamp: (u64, u32),
     pub(super) vectors: Vectors,
+    /// 64 or 32.
+    pub(super) bits: u8,
+    /// Segments (bit = number) that operands may be in.
+    pub(super) segments: u8,
     /// Whether the flags may be read at a RIP in the same page before they are written.
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
@@ -229,24 +233,24 @@ impl Emitter<'_> {
             Kind::Push => self.push(n, live),
             Kind::Pop => {
                 let to = number(i.op0_register()).unwrap_or(0);
-                let back = self.check_stack(n, 0, 8, false, live);
+                let back = self.check_stack(n, 0, self.width(), false, live);
                 match host(to) {
-                    Some(r) => self.a.load(r, Mem::Base(T0, 0)),
+                    Some(r) => self.load_word(r, Mem::Base(T0, 0)),
                     None => {
-                        self.a.load(T1, Mem::Base(T0, 0));
+                        self.load_word(T1, Mem::Base(T0, 0));
                         self.a.store(self.slots.gpr(to), T1);
                     }
                 }
                 if to != 4 {
-                    self.a.lea(GUEST_RSP, GUEST_RSP, 8);
+                    self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32);
                 }
                 self.a.bind(back);
             }
             Kind::Leave => {
-                self.a.mov(T0, RBP);
-                let back = self.check(n, 8, false, live, 1);
-                self.a.lea(GUEST_RSP, RBP, 8);
-                self.a.load(RBP, Mem::Base(T0, 0));
+                self.add_pointer(T0, RBP, 0);
+                let back = self.check(n, self.width(), false, live, 1);
+                self.add_pointer(GUEST_RSP, RBP, self.width() as i32);
+                self.load_word(RBP, Mem::Base(T0, 0));
                 self.a.bind(back);
             }
             Kind::Jump => {
@@ -284,11 +288,11 @@ impl Emitter<'_> {
                 return true;
             }
             Kind::Return => {
-                self.a.mov(T0, GUEST_RSP);
-                self.check_or_end(n, 8, false, live);
-                self.a.load(T0, Mem::Base(T0, 0));
-                let more = if i.op_count() == 1 { i.immediate16().into() } else { 0 };
-                self.a.lea(GUEST_RSP, GUEST_RSP, 8 + more);
+                self.add_pointer(T0, GUEST_RSP, 0);
+                self.check_or_end(n, self.width(), false, live);
+                self.load_word(T0, Mem::Base(T0, 0));
+                let more = if i.op_count() == 1 { i32::from(i.immediate16()) } else { 0 };
+                self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32 + more);
                 self.lookup();
                 return true;
             }

@@ -64,19 +64,20 @@ impl Emitter<'_> {
         if i.op0_kind() == OpKind::Register {
             let Some(from) = number(i.op0_register()) else { return false };
             match host(from) {
-                Some(r) => self.a.mov(T0, r),
+                Some(r) => self.add_pointer(T0, r, 0),
                 None => self.a.load(T0, self.slots.gpr(from)),
             }
             return true;
         }
-        if i.memory_size() != MemorySize::QwordOffset && i.memory_size() != MemorySize::UInt64 {
+        use MemorySize as S;
+        if !matches!(i.memory_size(), S::QwordOffset | S::UInt64 | S::DwordOffset | S::UInt32) {
             return false;
         }
         if !self.address(&i) {
             return false;
         }
-        self.check_or_end(n, 8, false, live);
-        self.a.load(T0, Mem::Base(T0, 0));
+        self.check_or_end(n, self.width(), false, live);
+        self.load_word(T0, Mem::Base(T0, 0));
         true
     }
 }

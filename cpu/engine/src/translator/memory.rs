@@ -89,9 +89,13 @@ impl Emitter<'_> {
             }
         }
         let segment = i.memory_segment();
+        let narrow = self.source.bits == 32;
+        if narrow && self.source.segments >> segment.number() & 1 == 0 {
+            return false;
+        }
         if let Register::FS | Register::GS = segment {
             self.a.load(T1, self.slots.segment_base(segment.number() as u8));
-            self.a.lea_sum(T0, T0, T1);
+            if narrow { self.a.lea_sum32(T0, T0, T1) } else { self.a.lea_sum(T0, T0, T1) }
         }
         true
     }

@@ -1,4 +1,4 @@
-//! Tier 2: hot blocks of 64-bit code as host code.
+//! Tier 2: hot blocks of 64-bit and flat 32-bit code as host code.
 //!
 //! The interpreter stays the reference: whatever is rare, privileged or fails a check is executed by it, one
 //! instruction at a time, in the middle of a translated block. A translation is valid while its page's stamp is what
@@ -9,6 +9,7 @@ mod cache;
 mod classify;
 mod emit;
 mod flow;
+mod legacy32;
 mod memory;
 mod native;
 mod registers;
@@ -42,6 +43,10 @@ const MAX_INSTRUCTIONS: usize = 48;
 /// In place of the address of a jump: the block's page has changed.
 const STALE: u64 = 1;
 const COUNTERS: usize = 1 << 16;
+/// Of the context: 32-bit code.
+const CODE_32: u16 = 8;
+/// Of the context: where the usable segments of 32-bit code begin.
+const SEGMENTS: u16 = 4;
 
 /// Where generated code finds what it needs.
 struct Slots {
@@ -83,7 +88,7 @@ struct Place {
     /// Host address of the first byte.
     host: u64,
     linear: u64,
-    context: u8,
+    context: u16,
 }
 
 struct Translation {
@@ -118,7 +123,7 @@ pub(crate) struct Jit {
     host_mxcsr: u32,
     /// Which events can be served now.
     mask: u32,
-    context: u8,
+    context: u16,
     /// Executions by the interpreter before a block is translated.
     pub(crate) threshold: u8,
     stubs: Stubs,
@@ -230,23 +235,34 @@ extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
 }
 
 impl Cpu {
-    /// What translations depend on besides 64-bit mode: CPL 3, and which vector instructions run natively.
-    fn context(&self) -> u8 {
+    /// What translations depend on: CPL 3, which vector instructions run natively, 32-bit code and which segments it
+    /// can use.
+    #[inline]
+    fn context(&self) -> u16 {
         let s = &self.state;
         let sse = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.cr4 & cr4::OSFXSR != 0 && s.mxcsr & 0x1f80 == 0x1f80;
         let avx =
             sse && s.cr4 & cr4::OSXSAVE != 0 && s.xcr0 & (xcr0::SSE | xcr0::AVX) == xcr0::SSE | xcr0::AVX;
-        u8::from(s.cpl == 3) | u8::from(sse) << 1 | u8::from(avx) << 2
+        let common = u16::from(s.cpl == 3) | u16::from(sse) << 1 | u16::from(avx) << 2;
+        if self.long {
+            return common;
+        }
+        common | CODE_32 | u16::from(legacy32::usable_segments(s).unwrap_or(0)) << SEGMENTS
     }
 
     /// Whether nothing needs an instruction-by-instruction look.
     #[inline]
     fn is_ordinary(&self) -> bool {
-        self.long
+        (self.long || self.is_flat_32())
             && !self.state.interrupt_shadow
             && self.state.rflags & (flags::TF | flags::RF) == 0
             && self.debug.exec | self.debug.data | self.debug.ports == 0
             && !self.aligned
+    }
+
+    /// 32-bit protected or compatibility mode with the segments that translated code presupposes.
+    fn is_flat_32(&self) -> bool {
+        self.bits == 32 && self.protected() && !self.v86() && legacy32::usable_segments(&self.state).is_some()
     }
 
     /// Events that would be served before the next instruction.
@@ -262,7 +278,7 @@ impl Cpu {
             return false;
         }
         self.jit.context = self.context();
-        self.jit.key = self.tlb.generation() << 8 | u64::from(self.jit.context);
+        self.jit.key = self.tlb.generation() << 16 | u64::from(self.jit.context);
         let linear = self.state.rip;
         if self.jit.left_at != linear {
             // An interrupt came in between.
@@ -340,13 +356,18 @@ impl Cpu {
             return None;
         }
         let (stamp, stamp_value) = (watched.stamp, watched.value);
+        let bits = if place.context & CODE_32 != 0 { 32 } else { 64 };
         let page = place.linear & !0xfff;
+        if bits == 32 && page == 0xffff_f000 {
+            // The address of the next instruction may wrap.
+            return None;
+        }
         let page_host = place.host & !0xfff;
         let mut bytes = [0u8; 4096];
         crate::block::copy_code(page_host, &mut bytes);
         let mut instructions = Vec::with_capacity(8);
         let code = &bytes[(place.linear & 0xfff) as usize..];
-        let mut decoder = Decoder::with_ip(64, code, place.linear, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(bits.into(), code, place.linear, DecoderOptions::NONE);
         while instructions.len() < MAX_INSTRUCTIONS && decoder.can_decode() {
             let i = decoder.decode();
             if decoder.last_error() == DecoderError::NoMoreBytes {
@@ -362,7 +383,7 @@ impl Cpu {
             .map(|i| {
                 let exec = self.executor(i);
                 let next = i.next_ip().wrapping_sub(place.linear) as u16;
-                crate::decode::convert(i, crate::decode::Mode { bits: 64 }, exec, next)
+                crate::decode::convert(i, crate::decode::Mode { bits }, exec, next)
             })
             .collect();
         if insns.is_empty() {
@@ -373,13 +394,18 @@ impl Cpu {
             .all(|c| crate::features::offered(&self.model, *c));
         let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
         let vectors = Vectors { sse: place.context & 2 != 0, avx, zero_counts };
-        let live_at = |target: u64| flags_live(&bytes, page, target);
+        if bits == 32 {
+            instructions.iter_mut().for_each(legacy32::modernize);
+        }
+        let live_at = |target: u64| flags_live(bits, &bytes, page, target);
         let source = emit::Source {
             start: place.linear,
             instructions: &instructions,
             insns: &insns,
             stamp: (stamp as u64, stamp_value),
             vectors,
+            bits,
+            segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 },
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
@@ -404,11 +430,11 @@ fn jump(at: u64, to: u64) -> [u8; 5] {
 
 /// Whether code from `target` on, in the page `bytes` at linear address `page`, may read an arithmetic flag before it
 /// has written all of them.
-fn flags_live(bytes: &[u8], page: u64, target: u64) -> bool {
+fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
     let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
     let vectors = Vectors { sse: false, avx: false, zero_counts: true };
     let mut live = classify::ARITH;
-    for i in Decoder::with_ip(64, code, target, DecoderOptions::NONE).iter().take(16) {
+    for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
         if i.is_invalid() || i.flow_control() != FlowControl::Next {
             return true;
         }

@@ -7,39 +7,67 @@ use super::stubs::{GUEST_RSP, T0, T1};
 use iced_x86::OpKind;
 
 impl Emitter<'_> {
+    /// Bytes of a pointer and of what PUSH and POP move.
+    pub(super) fn width(&self) -> u32 {
+        u32::from(self.source.bits / 8)
+    }
+
+    /// `to = from + disp`, wrapped as pointers are; flags untouched.
+    pub(super) fn add_pointer(&mut self, to: Reg, from: Reg, disp: i32) {
+        match (self.source.bits, disp) {
+            (32, _) => self.a.lea32(to, from, disp),
+            (_, 0) => self.a.mov(to, from),
+            _ => self.a.lea(to, from, disp),
+        }
+    }
+
+    /// Loads a value of a pointer's size.
+    pub(super) fn load_word(&mut self, to: Reg, mem: Mem) {
+        if self.source.bits == 32 { self.a.load32(to, mem) } else { self.a.load(to, mem) }
+    }
+
+    pub(super) fn store_word(&mut self, mem: Mem, from: Reg) {
+        if self.source.bits == 32 { self.a.store32(mem, from) } else { self.a.store(mem, from) }
+    }
+
+    pub(super) fn store_word_imm(&mut self, mem: Mem, v: i32) {
+        if self.source.bits == 32 { self.a.store_imm32(mem, v) } else { self.a.store_imm(mem, v) }
+    }
+
     pub(super) fn check_stack(&mut self, n: usize, disp: i32, size: u32, write: bool, live: u32) -> Label {
-        self.a.lea(T0, GUEST_RSP, disp);
+        self.add_pointer(T0, GUEST_RSP, disp);
         self.check(n, size, write, live, 1)
     }
 
     pub(super) fn push(&mut self, n: usize, live: u32) {
         let i = self.source.instructions[n];
-        let back = self.check_stack(n, -8, 8, true, live);
+        let back = self.check_stack(n, -(self.width() as i32), self.width(), true, live);
         if i.op0_kind() == OpKind::Register {
             let from = number(i.op0_register()).unwrap_or(0);
             let r = host(from).unwrap_or(T1);
             if r == T1 {
                 self.a.load(T1, self.slots.gpr(from));
             }
-            self.a.store(Mem::Base(T0, 0), r);
+            self.store_word(Mem::Base(T0, 0), r);
         } else {
-            self.a.store_imm(Mem::Base(T0, 0), i.immediate(0) as i32);
+            self.store_word_imm(Mem::Base(T0, 0), i.immediate(0) as i32);
         }
-        self.a.lea(GUEST_RSP, GUEST_RSP, -8);
+        self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
         self.a.bind(back);
     }
 
     /// Pushes the return address of the call that is instruction `n`.
     pub(super) fn push_constant(&mut self, n: usize, value: u64, live: u32) {
-        self.a.lea(T0, GUEST_RSP, -8);
-        self.check_or_end(n, 8, true, live);
+        self.add_pointer(T0, GUEST_RSP, -(self.width() as i32));
+        self.check_or_end(n, self.width(), true, live);
         match i32::try_from(value.cast_signed()) {
+            _ if self.source.bits == 32 => self.a.store_imm32(Mem::Base(T0, 0), value as i32),
             Ok(v) => self.a.store_imm(Mem::Base(T0, 0), v),
             Err(_) => {
                 self.a.imm(T1, value);
                 self.a.store(Mem::Base(T0, 0), T1);
             }
         }
-        self.a.lea(GUEST_RSP, GUEST_RSP, -8);
+        self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
     }
 }
