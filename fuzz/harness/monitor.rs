@@ -95,6 +95,9 @@ impl MachineControl for Machine {
     fn set_log_file(&self, name: &str) -> Result<(), String> {
         report::log::file_name(name).map(drop).map_err(|error| error.to_string())
     }
+    fn set_watchdog_action(&self, action: &str) -> bool {
+        action.len() == 5
+    }
     fn info(&self, topic: Topic, cpu: usize) -> String {
         assert!(cpu < 2, "a vCPU that exists");
         format!("{topic:?}")

@@ -46,6 +46,25 @@ impl Payload {
         self.raw(&[0x66, 0xba, low, high, 0x66, 0xb8, first, second, 0x66, 0xef])
     }
 
+    /// OUT of four bytes.
+    #[must_use]
+    pub fn out32(self, port: u16, value: u32) -> Self {
+        let [low, high] = port.to_le_bytes();
+        self.raw(&[0x66, 0xba, low, high, 0xb8]).raw(&value.to_le_bytes()).raw(&[0xef])
+    }
+
+    /// A store of one byte.
+    #[must_use]
+    pub fn store8(self, address: u32, value: u8) -> Self {
+        self.raw(&[0xc6, 0x05]).raw(&address.to_le_bytes()).raw(&[value])
+    }
+
+    /// A store of four bytes.
+    #[must_use]
+    pub fn store32(self, address: u32, value: u32) -> Self {
+        self.raw(&[0xc7, 0x05]).raw(&address.to_le_bytes()).raw(&value.to_le_bytes())
+    }
+
     /// Writes text to the first serial port.
     #[must_use]
     pub fn print(self, text: &str) -> Self {

@@ -136,6 +136,56 @@ fn a_panic_does_what_the_action_says() {
     }
 }
 
+/// Starts the ISA watchdog with no time at all, again and again; counts in a word at 0x300004.
+fn bite(program: Payload) -> Payload {
+    // 1: mov $0x443, %dx; mov $15, %al; out %al, %dx; incl 0x300004; jmp 1b
+    program.raw(&[0x66, 0xba, 0x43, 0x04, 0xb0, 15, 0xee, 0xff, 0x05, 0x04, 0, 0x30, 0, 0xeb, 0xf1])
+}
+
+#[test]
+fn a_watchdog_does_what_the_action_says() {
+    let count = Payload::new().print_count().exit_at(3, 1);
+    let bites = bite(count.clone());
+    ends("default", &bites, "-device ib700", 3, "123");
+    ends("reset", &bites, "-device ib700 -action watchdog=none,watchdog=reset", 3, "123");
+    ends("no-reboot", &bites, "-device ib700 -no-reboot", 0, "1");
+    ends("poweroff", &bites, "-device ib700 -watchdog-action poweroff -no-shutdown", 0, "1");
+    // An NMI that finds no handler ends in a reset: push $0; push $0; lidt (%esp).
+    let nmi = bite(count.raw(&[0xbc, 0, 0, 0x20, 0, 0x6a, 0, 0x6a, 0, 0x0f, 0x01, 0x1c, 0x24]));
+    ends("inject-nmi", &nmi, "-device ib700 -action watchdog=inject-nmi", 3, "123");
+    let button = Payload::new().out16(0x602, 0x100).out8(0x443, 15).wait16(0x600, 0x100).out8(0xf4, 5).stop();
+    ends("shutdown", &button, "-device ib700 -action watchdog=shutdown", 11, "");
+    for emulator in emulators() {
+        let program = bite(Payload::new().print("b"));
+        let mut session = Session::start(&emulator, &program, "-device ib700 -action watchdog=none");
+        session.see("b");
+        assert_eq!(session.ask("info status"), "VM status: running\n");
+        assert_eq!(session.ask("watchdog_action debug"), "");
+        session.running.errors.expect("watchdog: timer fired\n", LATER).expect("the message");
+        assert_eq!(session.ask("watchdog_action pause"), "");
+        session.until("info status", "VM status: paused (watchdog)\n");
+        assert_eq!(session.ask("watchdog_action none"), "");
+        assert_eq!(session.ask("cont"), "");
+        let before = session.count();
+        while session.count() == before {}
+        session.quit(0);
+    }
+}
+
+#[test]
+fn the_pci_watchdog_resets_after_both_stages() {
+    const REGISTERS: u32 = 0xfe00_0000;
+    let unlock = |p: Payload| p.store8(REGISTERS + 0xc, 0x80).store8(REGISTERS + 0xc, 0x86);
+    let program = Payload::new().print_count().exit_at(3, 1);
+    let program = program.out32(0xcf8, 0x8000_2810).out32(0xcfc, REGISTERS);
+    let program = program.out32(0xcf8, 0x8000_2804).out32(0xcfc, 2);
+    let program = unlock(unlock(program).store32(REGISTERS, 1)).store32(REGISTERS + 4, 1);
+    // 1 MHz; enabled.
+    let program = program.out32(0xcf8, 0x8000_2860).out16(0xcfc, 4);
+    let program = program.out32(0xcf8, 0x8000_2868).out8(0xcfc, 2).count_for_ever();
+    ends("reset", &program, "-device i6300esb,addr=5", 3, "123");
+}
+
 #[test]
 fn power_off_ends_or_pauses() {
     // S5 through the PM1 control register, where firmware puts it on this board.

@@ -1,7 +1,7 @@
 //! The remaining options.
 
 use crate::parse::{Builder, Info, Raw, Stop, refuse, refuse_late};
-use crate::{FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, RtcBase, RtcClock, help};
+use crate::{Actions, FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, OnWatchdog, RtcBase, RtcClock, help};
 use keyval::{Opts, parse_bool, parse_number, parse_size};
 use report::log::ItemsError;
 use std::io;
@@ -363,6 +363,11 @@ pub(crate) fn data_dir(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), S
 
 pub(crate) fn action(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     let opts = Opts::parse(raw.value, None);
+    if opts.wants_help() {
+        let keys = ["panic", "reboot", "shutdown", "watchdog"].map(|key| format!("  {key}=<str>\n"));
+        return Err(Stop::Text(format!("action options:\n{}", keys.concat()), 1));
+    }
+    warn_short_form(&opts);
     opts.check(&["reboot", "shutdown", "panic", "watchdog"])?;
     let actions = &mut builder.plan.actions;
     for (key, value) in opts.iter() {
@@ -375,13 +380,23 @@ pub(crate) fn action(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Sto
             ("panic", "shutdown") => actions.panic = OnPanic::Shutdown,
             ("panic", "exit-failure") => actions.panic = OnPanic::ExitFailure,
             ("panic", "none") => actions.panic = OnPanic::None,
-            ("watchdog", "reset" | "shutdown" | "poweroff" | "pause" | "debug" | "none" | "inject-nmi") => {
-                return refuse("'watchdog' is not supported by this build");
-            }
+            ("watchdog", _) => set_watchdog(actions, value)?,
             _ => return refuse(format!("Parameter '{key}' does not accept value '{value}'")),
         }
     }
     Ok(())
+}
+
+fn set_watchdog(actions: &mut Actions, value: &str) -> Result<(), Stop> {
+    match OnWatchdog::of(value) {
+        Some(action) => actions.watchdog = action,
+        None => return refuse(format!("Parameter 'watchdog' does not accept value '{value}'")),
+    }
+    Ok(())
+}
+
+pub(crate) fn watchdog_action(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    set_watchdog(&mut builder.plan.actions, raw.value)
 }
 
 pub(crate) fn rtc(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {

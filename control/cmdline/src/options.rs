@@ -161,13 +161,13 @@ options! {
         foreign "xen-domid-restrict" None, "restrict Xen operations";
         built "no-reboot" None, "exit instead of resetting" => misc::flag;
         built "no-shutdown" None, "stop instead of exiting at power-off" => misc::flag;
-        built "action" Some("[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=pause|shutdown|exit-failure|none]"), "set the reaction to events" => misc::action;
+        built "action" Some("[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=pause|shutdown|exit-failure|none][,watchdog=reset|shutdown|poweroff|inject-nmi|pause|debug|none]"), "set the reaction to events" => misc::action;
         later "loadvm" Some("id"), "start from a snapshot";
         built "daemonize" None, "go to the background once ready" => misc::flag;
         later "option-rom" Some("file"), "load an option ROM";
         built "rtc" Some("[base=utc|localtime|date][,clock=host|rt|vm][,driftfix=none|slew]"), "set the real-time clock" => misc::rtc;
         later "icount" Some("[shift=n][,...]"), "count virtual time in instructions";
-        later "watchdog-action" Some("action"), "set the reaction to a watchdog";
+        built "watchdog-action" Some("reset|shutdown|poweroff|inject-nmi|pause|debug|none"), "set the reaction to a watchdog" => misc::watchdog_action;
         built "echr" Some("code"), "set the terminal's escape key" => misc::echr;
         later "incoming" Some("address"), "wait for a migration";
         later "only-migratable" None, "refuse devices that cannot migrate";

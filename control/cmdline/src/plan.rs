@@ -292,6 +292,42 @@ pub enum OnPanic {
     None,
 }
 
+/// Reaction to a watchdog that ran out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnWatchdog {
+    /// As for a guest's reset.
+    #[default]
+    Reset,
+    /// Press the power button.
+    Shutdown,
+    /// End the process.
+    Poweroff,
+    /// Stop the machine.
+    Pause,
+    /// Say so on standard error, and go on.
+    Debug,
+    /// Go on.
+    None,
+    /// Raise an NMI on every vCPU.
+    InjectNmi,
+}
+
+impl OnWatchdog {
+    /// The reaction of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "reset" => Self::Reset,
+            "shutdown" => Self::Shutdown,
+            "poweroff" => Self::Poweroff,
+            "pause" => Self::Pause,
+            "debug" => Self::Debug,
+            "none" => Self::None,
+            "inject-nmi" => Self::InjectNmi,
+            _ => return None,
+        })
+    }
+}
+
 /// `-action` and its older spellings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
@@ -301,6 +337,8 @@ pub struct Actions {
     pub shutdown: OnShutdown,
     /// At a panic.
     pub panic: OnPanic,
+    /// When a watchdog runs out.
+    pub watchdog: OnWatchdog,
 }
 
 /// `-name`.

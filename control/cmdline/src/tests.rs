@@ -102,6 +102,7 @@ fn errors_are_worded_as_qemu_words_them() {
         ("-blockdev driver=foo", "-blockdev driver=foo: Parameter 'driver' does not accept value 'foo'"),
         ("-device {", "-device {: JSON parse error, premature EOI"),
         ("-D a%x", "Bad logfile template: a%x"),
+        ("-action watchdog=foo", "-action watchdog=foo: Parameter 'watchdog' does not accept value 'foo'"),
         ("-uuid zz", "-uuid zz: failed to parse UUID string: wrong format"),
         (
             "-serial chardev:zz",

@@ -84,6 +84,12 @@ const COMMANDS: &[Command] = &[
     Command { names: "system_powerdown", params: "", help: "send system power down event", run: powerdown },
     Command { names: "system_reset", params: "", help: "reset the system", run: reset },
     Command { names: "system_wakeup", params: "", help: "wakeup guest from suspend", run: wakeup },
+    Command {
+        names: "watchdog_action",
+        params: "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        help: "change watchdog action",
+        run: watchdog_action,
+    },
     Command { names: "x", params: "/fmt addr", help: "virtual memory dump starting at 'addr'", run: x },
     Command { names: "xp", params: "/fmt addr", help: "physical memory dump starting at 'addr'", run: xp },
 ];
@@ -614,6 +620,16 @@ fn log_help() -> String {
     let text = report::log::help();
     let (head, items) = text.split_once('\n').unwrap_or_default();
     format!("{head}\n{:<15} remove all logs\n{items}", "none")
+}
+
+fn watchdog_action(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let Some(action) = word(&mut rest) else { return Err("watchdog_action: string expected".to_owned()) };
+    none(rest)?;
+    if !scope.machine.set_watchdog_action(action) {
+        let _ = writeln!(scope.out, "Error: invalid parameter value: {action}");
+    }
+    Ok(())
 }
 
 fn log_file(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {

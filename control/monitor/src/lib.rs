@@ -126,6 +126,8 @@ pub trait MachineControl: Send + Sync {
     /// # Errors
     /// It cannot be created; the text is for the user.
     fn set_log_file(&self, name: &str) -> Result<(), String>;
+    /// Says what becomes of a watchdog that runs out; false when there is no such action.
+    fn set_watchdog_action(&self, action: &str) -> bool;
     /// Describes something.
     fn info(&self, topic: Topic, cpu: usize) -> String;
     /// The character devices: id and description.

@@ -103,6 +103,9 @@ impl MachineControl for Machine {
     fn set_log_file(&self, name: &str) -> Result<(), String> {
         Err(format!("Bad logfile template: {name}"))
     }
+    fn set_watchdog_action(&self, action: &str) -> bool {
+        action == "none"
+    }
     fn info(&self, topic: Topic, cpu: usize) -> String {
         format!("{topic:?} {cpu}")
     }
@@ -180,6 +183,8 @@ fn answers() {
         ("sum 0 16", "00032\n"),
         ("log", "log: string expected\nTry \"help log\" for more information\n"),
         ("log none", ""),
+        ("watchdog_action none", ""),
+        ("watchdog_action foo", "Error: invalid parameter value: foo\n"),
         ("log op", "log item 'op' is not supported by this build\n"),
         ("logfile %x", "Bad logfile template: %x\n"),
         ("memsave 0 5000 f", ""),

@@ -10,6 +10,8 @@ pub fn devices() -> Vec<&'static DeviceSpec> {
         &chipset::misc_specs::DEBUG_EXIT_SPEC,
         &chipset::misc_specs::PVPANIC_SPEC,
         &chipset::misc_specs::PVPANIC_PCI_SPEC,
+        &chipset::watchdog::IB700_SPEC,
+        &chipset::watchdog::I6300ESB_SPEC,
     ];
     list.extend(&virtio::BLK_SPECS);
     list.extend(&virtio::RNG_SPECS);

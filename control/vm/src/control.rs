@@ -158,6 +158,11 @@ impl MachineControl for Control {
         report::log::set_file(name).map_err(|error| error.to_string())
     }
 
+    fn set_watchdog_action(&self, action: &str) -> bool {
+        let action = cmdline::OnWatchdog::of(action);
+        action.map(|action| self.machine.life.set_watchdog(action)).is_some()
+    }
+
     fn info(&self, topic: Topic, cpu: usize) -> String {
         let machine = &self.machine;
         let board = &machine.board;

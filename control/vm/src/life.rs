@@ -6,7 +6,7 @@
 use crate::machine::Machine;
 use crate::vcpus::Gate;
 use clock::Clock;
-use cmdline::{Actions, OnPanic, OnReboot, OnShutdown};
+use cmdline::{Actions, OnPanic, OnReboot, OnShutdown, OnWatchdog};
 use eventloop::LoopHandle;
 use hostio::signals;
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(crate) enum RunState {
     InternalError,
     /// The host could not read or write a disk (`werror=stop`).
     IoError,
+    /// A watchdog ran out.
+    Watchdog,
 }
 
 impl RunState {
@@ -45,6 +47,7 @@ impl RunState {
             Self::GuestPanicked => "guest-panicked",
             Self::InternalError => "internal-error",
             Self::IoError => "io-error",
+            Self::Watchdog => "watchdog",
         }
     }
 
@@ -77,6 +80,7 @@ struct Notes {
     panicked: bool,
     internal_error: bool,
     io_error: bool,
+    watchdog: bool,
     signal: Option<signals::Request>,
 }
 
@@ -237,6 +241,9 @@ impl Life {
         if notes.io_error {
             self.stop(RunState::IoError);
         }
+        if notes.watchdog {
+            self.stop(RunState::Watchdog);
+        }
         if notes.panicked {
             self.panicked(&actions, &mut end);
         }
@@ -287,6 +294,28 @@ impl Life {
         }
     }
 
+    /// What becomes of a watchdog that runs out, from now on.
+    pub(crate) fn set_watchdog(&self, action: OnWatchdog) {
+        self.actions.lock().watchdog = action;
+    }
+
+    fn watchdog(&self) {
+        let action = self.actions.lock().watchdog;
+        match action {
+            OnWatchdog::Reset => self.request(SystemRequest::Reset),
+            OnWatchdog::Shutdown => self.powerdown(),
+            OnWatchdog::Poweroff => self.request(SystemRequest::Exit(0)),
+            OnWatchdog::Pause => self.note(|notes| notes.watchdog = true),
+            OnWatchdog::Debug => eprintln!("watchdog: timer fired"),
+            OnWatchdog::None => {}
+            OnWatchdog::InjectNmi => {
+                if let Some(machine) = self.machine() {
+                    machine.board.nmi();
+                }
+            }
+        }
+    }
+
     fn reset(&self) {
         self.gate.pause();
         let outcome = self.machine().map_or(Ok(()), |machine| machine.reset());
@@ -319,6 +348,7 @@ impl SystemControl for Life {
             // The guest goes on by itself, in its crash kernel.
             SystemRequest::GuestCrashLoaded => {}
             SystemRequest::IoError => self.note(|notes| notes.io_error = true),
+            SystemRequest::Watchdog => self.watchdog(),
             SystemRequest::Exit(status) => {
                 self.gate.hold();
                 self.end(status);

@@ -18,6 +18,7 @@ pub mod misc_specs;
 pub mod pic;
 pub mod pit;
 pub mod rtc;
+pub mod watchdog;
 mod window;
 
 #[cfg(test)]

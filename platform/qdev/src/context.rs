@@ -58,6 +58,8 @@ pub enum SystemRequest {
     GuestPanicked,
     /// The guest says that it has loaded a crash kernel (pvpanic).
     GuestCrashLoaded,
+    /// A watchdog ran out: what becomes of it is the user's choice (`-action watchdog=`).
+    Watchdog,
     /// Stop: the host cannot read or write a disk, and the user wants it repaired first (`werror=stop`).
     IoError,
     /// End the process with this status (isa-debug-exit).
