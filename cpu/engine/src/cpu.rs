@@ -70,6 +70,8 @@ pub struct Cpu {
     pub(crate) recheck_tf: bool,
     /// The fault at hand belongs to where the instruction led to, not to where it stands.
     pub(crate) moved: bool,
+    /// PAUSEs executed.
+    pub(crate) pauses: u32,
     /// The instruction at hand has to run while no other vCPU does.
     pub(crate) want_exclusive: bool,
     /// No other vCPU runs.

@@ -96,6 +96,7 @@ impl Cpu {
             loaded_rf: false,
             recheck_tf: false,
             moved: false,
+            pauses: 0,
             want_exclusive: false,
             exclusive: false,
             shutdown: false,

@@ -63,6 +63,18 @@ pub(crate) fn random<T: Int>(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.fl = if ok { FL_CF } else { 0 };
     Ok(())
 }
+
+/// PAUSE: a loop waits for another vCPU. If that one has no host processor now, waiting on one keeps it from running.
+pub(crate) fn pause(cpu: &mut Cpu, _: &Insn) -> R {
+    /// Pauses until the host is asked; a lock that is held for a moment is had before.
+    const PATIENCE: u32 = 32;
+    cpu.pauses = cpu.pauses.wrapping_add(1);
+    if cpu.pauses.is_multiple_of(PATIENCE) {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
 /// CLFLUSH and relatives: the caches are coherent; the operand must be readable.
 pub(crate) fn touch_line(cpu: &mut Cpu, i: &Insn) -> R {
     cpu.load_int::<u8>(i).map(|_| ())

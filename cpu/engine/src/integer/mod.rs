@@ -76,6 +76,7 @@ fn rest(code: Code) -> Option<Exec> {
         Code::Rdrand_r32 | Code::Rdseed_r32 => misc::random::<u32>,
         Code::Rdrand_r64 | Code::Rdseed_r64 => misc::random::<u64>,
         Code::Clflush_m8 | Code::Clflushopt_m8 | Code::Clwb_m8 => misc::touch_line,
+        Code::Pause => misc::pause,
         code if is_nop(code) => nop,
         _ => return None,
     };
@@ -93,7 +94,6 @@ pub(crate) fn is_nop(code: Code) -> bool {
             | Nop_rm16
             | Nop_rm32
             | Nop_rm64
-            | Pause
             | Endbr64
             | Endbr32
             | Rdsspd_r32

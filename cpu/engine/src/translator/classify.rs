@@ -110,7 +110,8 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
     }
     match i.mnemonic() {
         Mnemonic::Lea => return Kind::Lea,
-        Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Endbr32 | Mnemonic::Pause => return Kind::Nothing,
+        Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Endbr32 => return Kind::Nothing,
+        Mnemonic::Pause => return Kind::Interpret,
         _ => {}
     }
     if is_native(i, vectors) { Kind::Native } else { Kind::Interpret }
