@@ -9,14 +9,14 @@ derive::protocol! {
     /// Capabilities, CPU models and native configuration.
     handler Capabilities;
 
-    missing 3 connect_get_type() -> (kind: str): virConnectGetType, high, acl["connect:getattr"];
-    missing 4 connect_get_version() -> (hv_ver: u64): virConnectGetVersion, high, acl["connect:getattr"];
-    missing 5 connect_get_max_vcpus(kind: str?) -> (max_vcpus: i32):
+    call 3 connect_get_type() -> (kind: str): virConnectGetType, high, acl["connect:getattr"];
+    call 4 connect_get_version() -> (hv_ver: u64): virConnectGetVersion, high, acl["connect:getattr"];
+    call 5 connect_get_max_vcpus(kind: str?) -> (max_vcpus: i32):
         virConnectGetMaxVcpus, high, acl["connect:read"];
     missing 7 connect_get_capabilities() -> (capabilities: str):
         virConnectGetCapabilities, acl["connect:read"];
-    missing 110 connect_get_uri() -> (uri: str): virConnectGetURI, high, acl["connect:getattr"];
-    missing 122 node_get_security_model() -> (model: chars<SECURITY_MODEL_MAX>, doi: chars<SECURITY_DOI_MAX>):
+    call 110 connect_get_uri() -> (uri: str): virConnectGetURI, high, acl["connect:getattr"];
+    call 122 node_get_security_model() -> (model: chars<SECURITY_MODEL_MAX>, doi: chars<SECURITY_DOI_MAX>):
         virNodeGetSecurityModel, high, acl["connect:read"];
     missing 135 connect_domain_xml_from_native(native_format: str, native_config: str, flags: u32)
         -> (domain_xml: str):

@@ -24,7 +24,7 @@ derive::protocol! {
         params: [TypedParam; CONNECT_GET_ALL_DOMAIN_STATS_MAX],
     }
 
-    missing 16 domain_get_info(dom: Domain)
+    call 16 domain_get_info(dom: Domain)
         -> (state: u32, max_mem: u64, memory: u64, nr_virt_cpu: u32, cpu_time: u64):
         virDomainGetInfo, acl["domain:read"];
     missing 64 domain_block_stats(dom: Domain, path: str)
@@ -36,7 +36,7 @@ derive::protocol! {
             tx_errs: i64, tx_drop: i64,
         ):
         virDomainInterfaceStats, high, acl["domain:read"];
-    missing 121 domain_get_security_label(dom: Domain) -> (label: chars<SECURITY_LABEL_MAX>, enforcing: i32):
+    call 121 domain_get_security_label(dom: Domain) -> (label: chars<SECURITY_LABEL_MAX>, enforcing: i32):
         virDomainGetSecurityLabel, high, acl["domain:read"];
     missing 159 domain_memory_stats(dom: Domain, max_stats: u32, flags: u32)
         -> (stats: [DomainMemoryStat; DOMAIN_MEMORY_STATS_MAX]):
@@ -49,7 +49,7 @@ derive::protocol! {
         ):
         virDomainGetJobInfo, acl["domain:read"];
     missing 164 domain_abort_job(dom: Domain): virDomainAbortJob, write, acl["domain:write"];
-    missing 212 domain_get_state(dom: Domain, flags: u32) -> (state: i32, reason: i32):
+    call 212 domain_get_state(dom: Domain, flags: u32) -> (state: i32, reason: i32):
         virDomainGetState, high, acl["domain:read"];
     missing 229 domain_get_control_info(dom: Domain, flags: u32)
         -> (state: u32, details: u32, state_time: u64):
@@ -72,7 +72,7 @@ derive::protocol! {
     missing 396 domain_get_launch_security_info(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_LAUNCH_SECURITY_INFO_PARAMS_MAX]):
         virDomainGetLaunchSecurityInfo, write, acl["domain:read"];
-    missing 426 domain_get_messages(dom: Domain, flags: u32) -> (msgs: [str; DOMAIN_MESSAGES_MAX]):
+    call 426 domain_get_messages(dom: Domain, flags: u32) -> (msgs: [str; DOMAIN_MESSAGES_MAX]):
         virDomainGetMessages, acl["domain:read"];
     missing 427 domain_start_dirty_rate_calc(dom: Domain, seconds: i32, flags: u32):
         virDomainStartDirtyRateCalc, write, acl["domain:write"];

@@ -1,0 +1,31 @@
+//! `qemu.conf`, as far as the driver follows it.
+
+/// The settings with the defaults of the code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The user and group of emulators; this process's own without.
+    pub owner: Option<(u32, u32)>,
+    /// Where VNC listens.
+    pub vnc_listen: String,
+    /// Where Spice listens.
+    pub spice_listen: String,
+    /// First and last port for displays.
+    pub display_ports: (u16, u16),
+    /// Whether guests' memory is part of core dumps.
+    pub dump_guest_core: bool,
+    /// Whether emulators are sandboxed.
+    pub sandbox: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            owner: None,
+            vnc_listen: "127.0.0.1".to_owned(),
+            spice_listen: "127.0.0.1".to_owned(),
+            display_ports: (5900, 65_535),
+            dump_guest_core: false,
+            sandbox: true,
+        }
+    }
+}

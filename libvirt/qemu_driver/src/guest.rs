@@ -1,0 +1,79 @@
+//! One domain, running or not.
+
+use crate::job::Jobs;
+use crate::process::Live;
+use crate::state::{Shutoff, State};
+use domain_xml::Domain as Definition;
+use parking_lot::{Mutex, MutexGuard};
+use rpc::{Domain, Uuid};
+use std::sync::Arc;
+
+/// What is known of a domain at a moment.
+pub struct Inner {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
+    /// The persistent definition; none of a transient domain.
+    pub config: Option<Arc<Definition>>,
+    /// The running guest.
+    pub live: Option<Live>,
+    /// It is started with the host.
+    pub autostart: bool,
+}
+
+/// A domain.
+pub struct Guest {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Who changes it. Taken before the lock of `inner`, and held across a whole operation.
+    pub jobs: Jobs,
+    /// Held for moments: never while the monitor or a file is waited for.
+    inner: Mutex<Inner>,
+}
+
+impl Guest {
+    /// A domain that does not run.
+    pub fn new(uuid: Uuid, name: String, config: Option<Arc<Definition>>) -> Arc<Self> {
+        let state = Shutoff::Unknown.into();
+        let inner = Inner { name, state, config, live: None, autostart: false };
+        Arc::new(Self { uuid, jobs: Jobs::default(), inner: Mutex::new(inner) })
+    }
+
+    /// What is known, locked.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// How clients refer to it.
+    pub fn reference(&self) -> Domain {
+        self.lock().reference(self.uuid)
+    }
+}
+
+impl Inner {
+    /// How clients refer to it.
+    pub fn reference(&self, uuid: Uuid) -> Domain {
+        Domain { name: self.name.clone(), uuid, id: self.id() }
+    }
+
+    /// Its number; -1 when it does not run.
+    pub fn id(&self) -> i32 {
+        self.live.as_ref().map_or(-1, |live| live.id)
+    }
+
+    /// Whether it runs, or did and is not cleaned up.
+    pub fn is_active(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The definition that is in force now.
+    pub fn current(&self) -> Option<&Arc<Definition>> {
+        self.live.as_ref().map(|live| &live.definition).or(self.config.as_ref())
+    }
+
+    /// The definition of the next start: the persistent one, or a transient domain's only one.
+    pub fn inactive(&self) -> Option<&Arc<Definition>> {
+        self.config.as_ref().or_else(|| self.live.as_ref().map(|live| &live.definition))
+    }
+}
