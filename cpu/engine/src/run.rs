@@ -16,6 +16,7 @@ impl Cpu {
     pub(crate) fn run_loop(&mut self) -> Exit {
         self.peers.enter(self.index);
         self.attention = true;
+        self.enter_thread();
         self.carry_out_requests();
         let mut blocks = BLOCKS_BETWEEN_POLLS;
         let exit = loop {
@@ -44,6 +45,7 @@ impl Cpu {
     /// As [`Cpu::run_loop`], for `blocks` blocks at most.
     pub(crate) fn run_blocks(&mut self, blocks: u32) -> Option<Exit> {
         self.attention = true;
+        self.enter_thread();
         for _ in 0..blocks {
             if (self.attention || self.signals.pending() & self.interest != 0)
                 && let Some(exit) = self.events()

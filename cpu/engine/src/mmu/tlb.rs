@@ -13,17 +13,35 @@ const FILLS: usize = 768;
 /// Protected pages after which a parked bank loses all its write tags.
 const PROTECTS: usize = 32;
 
-/// A cached translation. A tag is the page's linear address, or [`INVALID`]; host address = linear + addend.
+/// A cached translation. A tag is the page's linear address, or [`INVALID`].
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct TlbEntry {
     pub(crate) read: u64,
     pub(crate) write: u64,
     pub(crate) exec: u64,
-    pub(crate) addend: u64,
+    /// Host address of the page.
+    pub(crate) host: u64,
 }
 
-pub(crate) const EMPTY: TlbEntry = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, addend: 0 };
+pub(crate) const EMPTY: TlbEntry = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, host: 0 };
+
+/// Entries for code of one privilege.
+pub(crate) const CODE_SIZE: usize = 512;
+/// User and supervisor.
+const CODE_SETS: usize = 2;
+
+/// A page whose translated code may run. No data access drives it out.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct CodePage {
+    /// The page's linear address, or [`INVALID`].
+    pub(crate) page: u64,
+    /// Its host address.
+    pub(crate) host: u64,
+}
+
+const NO_CODE: CodePage = CodePage { page: INVALID, host: 0 };
 
 /// The tag in slot `slot` that no address which maps to the slot has in its upper bits. Generated code compares the
 /// upper 52 bits alone, so [`INVALID`] will not do for the topmost page's slot.
@@ -33,7 +51,7 @@ const fn no_tag(slot: usize) -> u64 {
 
 const fn empty(slot: usize) -> TlbEntry {
     let tag = no_tag(slot);
-    TlbEntry { read: tag, write: tag, exec: tag, addend: 0 }
+    TlbEntry { read: tag, write: tag, exec: tag, host: 0 }
 }
 
 /// What is known of the page that an entry came from.
@@ -52,6 +70,10 @@ struct Bank {
     origins: Box<[Origin]>,
     /// Slots filled since the last flush, when they are few.
     filled: Vec<u16>,
+    code: Box<[CodePage]>,
+    code_origins: Box<[Origin]>,
+    /// As `filled`, for `code`.
+    code_filled: Vec<u16>,
     /// Linear addresses of large pages lie between these.
     large: (u64, u64),
     /// While parked: host pages whose write tags have to go.
@@ -68,6 +90,9 @@ impl Bank {
             entries: (0..TLB_SIZE * TLB_SETS).map(empty).collect(),
             origins: vec![Origin::default(); TLB_SIZE * TLB_SETS].into(),
             filled: Vec::new(),
+            code: vec![NO_CODE; CODE_SIZE * CODE_SETS].into(),
+            code_origins: vec![Origin::default(); CODE_SIZE * CODE_SETS].into(),
+            code_filled: Vec::new(),
             large: (u64::MAX, 0),
             protects: Vec::new(),
             parked: 0,
@@ -92,6 +117,20 @@ impl Bank {
             }
         }
         self.filled.clear();
+        if keep_global && self.code_filled.len() < FILLS {
+            for &slot in &self.code_filled {
+                if !self.code_origins[usize::from(slot)].global {
+                    self.code[usize::from(slot)] = NO_CODE;
+                }
+            }
+        } else {
+            for (e, origin) in self.code.iter_mut().zip(&self.code_origins) {
+                if !(keep_global && origin.global) {
+                    *e = NO_CODE;
+                }
+            }
+        }
+        self.code_filled.clear();
     }
 
     fn flush_page(&mut self, linear: u64, global_only: bool) {
@@ -101,8 +140,20 @@ impl Bank {
                 self.entries[slot] = empty(slot);
             }
         }
+        for set in 0..CODE_SETS as u8 {
+            let slot = Tlb::code_slot(set, linear);
+            if !global_only || self.code_origins[slot].global {
+                self.code[slot] = NO_CODE;
+            }
+        }
         if linear < self.large.0 || linear > self.large.1 {
             return;
+        }
+        for (e, origin) in self.code.iter_mut().zip(&self.code_origins) {
+            if origin.shift > 12 && (e.page ^ linear) >> origin.shift == 0 && (origin.global || !global_only)
+            {
+                *e = NO_CODE;
+            }
         }
         for (slot, (e, origin)) in self.entries.iter_mut().zip(&self.origins).enumerate() {
             let tag = [e.read, e.write, e.exec].into_iter().find(|&t| t != no_tag(slot));
@@ -118,7 +169,7 @@ impl Bank {
 
     fn protect(&mut self, host: u64) {
         for (slot, e) in self.entries.iter_mut().enumerate() {
-            if e.write != no_tag(slot) && e.write.wrapping_add(e.addend) == host {
+            if e.write != no_tag(slot) && e.host == host {
                 e.write = no_tag(slot);
             }
         }
@@ -137,11 +188,13 @@ pub(crate) struct Tlb {
     parked: Vec<Bank>,
     /// The last generation given out.
     last: u64,
+    /// Changes whenever an entry was dropped or lost rights.
+    epoch: u64,
 }
 
 impl Tlb {
     pub(crate) fn new() -> Self {
-        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1 }
+        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1, epoch: 0 }
     }
 
     #[inline(always)]
@@ -155,7 +208,7 @@ impl Tlb {
         // SAFETY: set < TLB_SETS, so the slot is in range.
         let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
         (e.read == linear.wrapping_add(size - 1) & PAGE_MASK && e.read == linear & PAGE_MASK)
-            .then(|| linear.wrapping_add(e.addend) as *mut u8)
+            .then_some((e.host | linear & !PAGE_MASK) as *mut u8)
     }
 
     /// As [`Tlb::read`], for writing.
@@ -164,7 +217,7 @@ impl Tlb {
         // SAFETY: as in `read`.
         let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
         (e.write == linear.wrapping_add(size - 1) & PAGE_MASK && e.write == linear & PAGE_MASK)
-            .then(|| linear.wrapping_add(e.addend) as *mut u8)
+            .then_some((e.host | linear & !PAGE_MASK) as *mut u8)
     }
 
     /// The host address of code at `linear`, when the TLB allows executing it.
@@ -172,12 +225,46 @@ impl Tlb {
     pub(crate) fn exec(&self, set: u8, linear: u64) -> Option<u64> {
         // SAFETY: as in `read`.
         let e = unsafe { self.bank.entries.get_unchecked(Self::slot(set, linear)) };
-        (e.exec == linear & PAGE_MASK).then(|| linear.wrapping_add(e.addend))
+        (e.exec == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
     }
 
     /// The present entries of one set.
     pub(crate) fn entries_of(&self, set: u8) -> *const TlbEntry {
         self.bank.entries[usize::from(set) * TLB_SIZE..].as_ptr()
+    }
+
+    #[inline(always)]
+    fn code_slot(set: u8, linear: u64) -> usize {
+        usize::from(set) * CODE_SIZE + (linear >> 12) as usize % CODE_SIZE
+    }
+
+    /// The present pages of code of user (0) or supervisor (1).
+    pub(crate) fn code_of(&self, set: u8) -> *const CodePage {
+        self.bank.code[usize::from(set) * CODE_SIZE..].as_ptr()
+    }
+
+    /// The host address of translated code at `linear`, when its page was entered by [`Tlb::fill_code`].
+    #[inline(always)]
+    pub(crate) fn code(&self, set: u8, linear: u64) -> Option<u64> {
+        let e = &self.bank.code[Self::code_slot(set, linear)];
+        (e.page == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
+    }
+
+    /// Lets translated code run in the page of `linear`, which [`Tlb::exec`] has just allowed.
+    pub(crate) fn fill_code(&mut self, set: u8, linear: u64, host: u64) {
+        let slot = Self::code_slot(set, linear);
+        let bank = &mut self.bank;
+        bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK };
+        bank.code_origins[slot] = bank.origins[Self::slot(set, linear)];
+        if bank.code_filled.len() < FILLS {
+            bank.code_filled.push(slot as u16);
+        }
+    }
+
+    /// A number that changes whenever an entry of [`Tlb::entries_of`] was dropped or lost rights.
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// A number that changes whenever a linear address could lead elsewhere than before.
@@ -189,6 +276,7 @@ impl Tlb {
     fn renew(&mut self) {
         self.last += 1;
         self.bank.generation = self.last;
+        self.epoch += 1;
     }
 
     /// Enters a translation.
@@ -281,6 +369,7 @@ impl Tlb {
                 bank
             }
         };
+        self.epoch += 1;
         let mut old = std::mem::replace(&mut self.bank, next);
         self.last += 1;
         old.parked = self.last;
@@ -295,6 +384,7 @@ impl Tlb {
 
     /// Takes the write tags off the page at host address `host`.
     pub(crate) fn protect(&mut self, host: u64) {
+        self.epoch += 1;
         self.bank.protect(host);
         for bank in &mut self.parked {
             if bank.protects.len() <= PROTECTS {
@@ -305,6 +395,7 @@ impl Tlb {
 
     /// Takes all write tags off.
     pub(crate) fn protect_all(&mut self) {
+        self.epoch += 1;
         self.bank.protect_all();
         self.parked.iter_mut().for_each(Bank::protect_all);
     }
@@ -316,7 +407,7 @@ mod tests {
 
     fn enter(tlb: &mut Tlb, linear: u64, global: bool, shift: u8) {
         let page = linear & PAGE_MASK;
-        let entry = TlbEntry { read: page, write: page, exec: page, addend: 0x7000_0000 };
+        let entry = TlbEntry { read: page, write: page, exec: page, host: 0x7000_0000 + page };
         tlb.fill(Tlb::slot(1, linear), entry, Origin { global, shift });
     }
 

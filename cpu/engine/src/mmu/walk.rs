@@ -205,7 +205,7 @@ impl Cpu {
             && r.last - frame >= PAGE_SIZE - 1
             && (r.host + (frame - r.start)).is_multiple_of(PAGE_SIZE)
         {
-            e.addend = (r.host + (frame - r.start)).wrapping_sub(page);
+            e.host = r.host + (frame - r.start);
             // Accesses to pages with data breakpoints, and all under alignment checks, take the slow path.
             let slow = self.is_watched(page) || self.aligned && set == 0;
             if !slow && self.allowed(leaf.rights, Access::Read, set) {

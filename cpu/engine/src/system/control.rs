@@ -273,6 +273,8 @@ pub(crate) fn cpuid(cpu: &mut Cpu, _: &Insn) -> R {
     for (n, v) in [(0, l.eax), (3, l.ebx), (1, l.ecx), (2, l.edx)] {
         cpu.set_r32(n, v);
     }
+    // It serialises: what follows is fetched anew.
+    cpu.stop_block();
     Ok(())
 }
 pub(crate) fn rdtsc(cpu: &mut Cpu, i: &Insn) -> R {

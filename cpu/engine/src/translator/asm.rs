@@ -22,6 +22,7 @@ pub(super) enum Mem {
 }
 
 /// Condition codes as encoded.
+pub(super) const CC_AE: u8 = 3;
 pub(super) const CC_E: u8 = 4;
 pub(super) const CC_NE: u8 = 5;
 pub(super) const CC_A: u8 = 7;
@@ -133,13 +134,13 @@ impl Assembler {
         self.op_mem(0, false, &[0x8b], to, mem);
     }
 
+    pub(super) fn load16z(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, false, &[0x0f, 0xb7], to, mem);
+    }
+
     /// `test dword [mem], r`.
     pub(super) fn test32(&mut self, mem: Mem, r: Reg) {
         self.op_mem(0, false, &[0x85], r, mem);
-    }
-
-    pub(super) fn load16z(&mut self, to: Reg, mem: Mem) {
-        self.op_mem(0, false, &[0x0f, 0xb7], to, mem);
     }
 
     pub(super) fn store(&mut self, mem: Mem, from: Reg) {
@@ -224,6 +225,17 @@ impl Assembler {
         self.imm32(v);
     }
 
+    /// `xor` of the low 32 bits; the upper become 0.
+    pub(super) fn xor32(&mut self, to: Reg, from: Reg) {
+        self.op_reg(false, &[0x31], from, to);
+    }
+
+    /// `shl` of the low 32 bits; the upper become 0.
+    pub(super) fn shl32(&mut self, to: Reg, bits: u8) {
+        self.op_reg(false, &[0xc1], 4, to);
+        self.code.push(bits);
+    }
+
     pub(super) fn cmp_imm(&mut self, a: Reg, v: i32) {
         self.op_reg(true, &[0x81], 7, a);
         self.imm32(v);
@@ -264,6 +276,12 @@ impl Assembler {
 
     pub(super) fn jmp(&mut self, label: Label) {
         self.code.push(0xe9);
+        self.fixups.push((self.code.len(), label));
+        self.imm32(0);
+    }
+
+    pub(super) fn call(&mut self, label: Label) {
+        self.code.push(0xe8);
         self.fixups.push((self.code.len(), label));
         self.imm32(0);
     }
@@ -368,6 +386,8 @@ mod tests {
         assert_eq!(text(|a| a.vector(false, false, 9, Mem::Base(RDI, 0))), "movups (%rdi),%xmm9");
         assert_eq!(text(|a| a.cmp32_mem(Mem::Base(R11, 0), 5)), "cmpl $5,(%r11)");
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
+        assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
+        assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");
     }
 
     #[test]

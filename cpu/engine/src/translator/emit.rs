@@ -18,6 +18,8 @@ use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
 pub(super) struct Source<'a> {
     /// RIP of the first instruction.
     pub(super) start: u64,
+    /// Its host address.
+    pub(super) host: u64,
     pub(super) instructions: &'a [Instruction],
     /// The same, as the interpreter executes them; they live as long as the translation.
     pub(super) insns: &'a [Insn],
@@ -35,8 +37,8 @@ pub(super) struct Source<'a> {
 /// Code and its entries.
 pub(super) struct Product {
     pub(super) code: Vec<u8>,
-    /// Offset of the entry with the flags in memory.
-    pub(super) indirect: usize,
+    /// Offset of the entry for jumps in the same page.
+    pub(super) head: usize,
 }
 
 /// Where the arithmetic flags are.
@@ -58,6 +60,10 @@ pub(super) enum ColdPath {
     Run(usize),
     /// The same for the block's last instruction, which jumps.
     RunEnd(usize),
+    /// Leave for the address in T0, for which no code is known.
+    Miss,
+    /// Find the stack's page in the TLB, or go there.
+    Stack(Label),
     /// Leave for RIP; `site`: the jump that could be linked.
     Exit { rip: u64, site: Option<u64>, flags_in_rflags: bool },
 }
@@ -85,10 +91,10 @@ pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
         encoder: Encoder::new(64),
         info: InstructionInfoFactory::new(),
     };
-    let indirect = e.run();
+    let head = e.run();
     e.finish_cold();
     e.a.finish();
-    Product { code: e.a.code, indirect }
+    Product { code: e.a.code, head }
 }
 
 impl Emitter<'_> {
@@ -127,21 +133,10 @@ impl Emitter<'_> {
             })
             .collect();
         let live = self.liveness(&kinds);
-        // Directly linked blocks come in here, with the flags in RFLAGS.
-        if live[0] != 0 {
-            self.save_flags();
-        }
-        let indirect = self.a.code.len();
-        self.flags = FlagsIn { rflags: false, memory: live[0] != 0 };
-        let stale = self.a.label();
-        self.a.imm(T1, source.stamp.0);
-        self.a.cmp32_mem(Mem::Base(T1, 0), source.stamp.1.cast_signed());
-        self.a.jcc(CC_NE, stale);
-        self.cold.push(Cold {
-            from: stale,
-            back: None,
-            what: ColdPath::Exit { rip: source.start, site: Some(super::STALE), flags_in_rflags: false },
-        });
+        self.entry(live[0]);
+        // Blocks of the same page that are linked come in here, with the flags in RFLAGS.
+        let head = self.a.code.len();
+        self.flags = FlagsIn { rflags: live[0] != 0, memory: false };
         let mut ended = false;
         for (n, kind) in kinds.iter().enumerate() {
             ended = self.instruction(n, *kind, live[n], live[n + 1]);
@@ -154,7 +149,7 @@ impl Emitter<'_> {
             let live = live[kinds.len()];
             self.exit(next, false, live);
         }
-        indirect
+        head
     }
 
     pub(super) fn finish_cold(&mut self) {
@@ -166,6 +161,11 @@ impl Emitter<'_> {
                     self.call_interpreter(n, false);
                     self.a.imm(T0, self.source.instructions[n].next_ip());
                     self.a.jmp_to(self.stubs.lookup);
+                }
+                ColdPath::Miss => self.a.jmp_to(self.stubs.miss),
+                ColdPath::Stack(slow) => {
+                    self.a.call_to(self.stubs.stack);
+                    self.a.jcc(CC_NE, slow);
                 }
                 ColdPath::Exit { rip, site, flags_in_rflags } => {
                     self.a.imm(T1, rip);
@@ -186,24 +186,24 @@ impl Emitter<'_> {
         self.a.call_to(if flags_in_rflags { self.stubs.run_flags } else { self.stubs.run_mem });
     }
 
-    /// Copies the flags from RFLAGS to memory.
+    /// Copies the flags from RFLAGS to memory; T1 is lost.
     pub(super) fn save_flags(&mut self) {
-        self.a.store(self.slots.temp, RAX);
+        self.a.mov(T1, RAX);
         self.a.flags_to_ax();
         self.a.store16(self.slots.flags, RAX);
-        self.a.load(RAX, self.slots.temp);
+        self.a.mov(RAX, T1);
         self.flags.memory = true;
     }
 
-    /// Brings the flags into RFLAGS.
+    /// Brings the flags into RFLAGS; T1 is lost.
     pub(super) fn need_flags(&mut self) {
         if self.flags.rflags || !self.flags.memory {
             return;
         }
-        self.a.store(self.slots.temp, RAX);
+        self.a.mov(T1, RAX);
         self.a.load16z(RAX, self.slots.flags);
         self.a.flags_from_ax();
-        self.a.load(RAX, self.slots.temp);
+        self.a.mov(RAX, T1);
         self.flags.rflags = true;
     }
 
@@ -233,7 +233,7 @@ impl Emitter<'_> {
             Kind::Push => self.push(n, live),
             Kind::Pop => {
                 let to = number(i.op0_register()).unwrap_or(0);
-                let back = self.check_stack(n, 0, self.width(), false, live);
+                let back = self.check_stack(n, 0, live);
                 match host(to) {
                     Some(r) => self.load_word(r, Mem::Base(T0, 0)),
                     None => {
@@ -270,7 +270,7 @@ impl Emitter<'_> {
             }
             Kind::Call => {
                 self.push_constant(n, i.next_ip(), live);
-                self.exit(i.near_branch_target(), false, live_after);
+                self.exit(i.near_branch_target(), i.near_branch_target() <= i.ip(), live_after);
                 return true;
             }
             Kind::JumpIndirect | Kind::CallIndirect => {
@@ -288,8 +288,7 @@ impl Emitter<'_> {
                 return true;
             }
             Kind::Return => {
-                self.add_pointer(T0, GUEST_RSP, 0);
-                self.check_or_end(n, self.width(), false, live);
+                self.check_stack_or_end(n, 0, live);
                 self.load_word(T0, Mem::Base(T0, 0));
                 let more = if i.op_count() == 1 { i32::from(i.immediate16()) } else { 0 };
                 self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32 + more);

@@ -2,9 +2,10 @@
 
 use super::asm::*;
 use super::classify::ARITH;
-use super::emit::{Cold, ColdPath, Emitter};
+use super::emit::{Cold, ColdPath, Emitter, FlagsIn};
 use super::registers::{host, number};
-use super::stubs::{T0, T1};
+use super::stubs::{T0, T1, lookup};
+use crate::mmu::{CODE_SIZE, CodePage};
 use iced_x86::{Instruction, MemorySize, OpKind};
 
 impl Emitter<'_> {
@@ -12,12 +13,41 @@ impl Emitter<'_> {
         self.exit(i.next_ip(), false, ARITH);
     }
 
+    /// The entry for everybody but blocks of the same page: whether the linear address still leads here, and the page
+    /// holds the code that was translated. Flags in memory.
+    pub(super) fn entry(&mut self, live: u32) {
+        const _: () = assert!(size_of::<CodePage>() == 16);
+        let (start, host) = (self.source.start, self.source.host);
+        let (away, stale) = (self.a.label(), self.a.label());
+        let slot = ((start >> 12) as usize % CODE_SIZE * size_of::<CodePage>()) as i32;
+        self.a.load(T1, self.slots.code);
+        self.a.imm(T0, start & !0xfff);
+        self.a.cmp(T0, Mem::Base(T1, slot));
+        self.a.jcc(CC_NE, away);
+        self.a.imm(T0, host & !0xfff);
+        self.a.cmp(T0, Mem::Base(T1, slot + 8));
+        self.a.jcc(CC_NE, away);
+        self.a.imm(T1, self.source.stamp.0);
+        self.a.cmp32_mem(Mem::Base(T1, 0), self.source.stamp.1.cast_signed());
+        self.a.jcc(CC_NE, stale);
+        self.flags = FlagsIn { rflags: false, memory: true };
+        if live != 0 {
+            self.need_flags();
+        }
+        for (from, site) in [(away, None), (stale, Some(super::STALE))] {
+            let what = ColdPath::Exit { rip: start, site, flags_in_rflags: false };
+            self.cold.push(Cold { from, back: None, what });
+        }
+    }
+
     /// Jumps to the linear address in T0.
     pub(super) fn lookup(&mut self) {
         if self.flags.rflags && !self.flags.memory {
             self.save_flags();
         }
-        self.a.jmp_to(self.stubs.lookup);
+        let miss = self.a.label();
+        lookup(&mut self.a, &self.slots, miss);
+        self.cold.push(Cold { from: miss, back: None, what: ColdPath::Miss });
     }
 
     /// Whether a jump to `target` stays in the block's page.
@@ -27,10 +57,7 @@ impl Emitter<'_> {
 
     /// Ends the block with a jump to `target`.
     pub(super) fn exit(&mut self, target: u64, backward: bool, live: u32) {
-        if !self.direct(target) {
-            self.a.imm(T0, target);
-            return self.lookup();
-        }
+        let direct = self.direct(target);
         if backward {
             let event = self.a.label();
             self.give_up_rflags(live);
@@ -44,11 +71,14 @@ impl Emitter<'_> {
                 what: ColdPath::Exit { rip: target, site: None, flags_in_rflags: false },
             });
         }
-        if live != 0 {
+        // The same page is entered with the flags in RFLAGS, another one with the flags in memory.
+        if !direct {
+            self.give_up_rflags(live);
+        } else if live != 0 {
             self.need_flags();
         }
         let away = self.a.label();
-        let site = self.a.here();
+        let site = self.a.here() | if direct { 0 } else { super::ACROSS };
         self.a.jmp(away);
         let flags_in_rflags = self.flags.rflags && !self.flags.memory;
         self.cold.push(Cold {

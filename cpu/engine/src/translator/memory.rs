@@ -40,8 +40,7 @@ impl Emitter<'_> {
         self.a.xor(T0, Mem::Base(T1, tag));
         self.a.cmp_imm(T0, 0x1000 - size as i32);
         self.a.jcc(CC_A, slow);
-        self.a.xor(T0, Mem::Base(T1, tag));
-        self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, addend) as i32));
+        self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
     }
 
     /// Replaces base and index by host registers, loading those that are in memory into temporaries; false when that

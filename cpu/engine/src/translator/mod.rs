@@ -18,15 +18,17 @@ mod stubs;
 #[cfg(test)]
 mod tests;
 
+use crate::block::Mix;
 use crate::cpu::Cpu;
 use crate::insn::Insn;
-use crate::mmu::TlbEntry;
+use crate::mmu::{CodePage, TlbEntry};
 use asm::Mem;
 use cache::CodeCache;
 use classify::Vectors;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl};
 use irq::{CpuSignals, Event};
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::AtomicU32;
 use stubs::{JUMP_BITS, Stubs};
 use x86::Activity;
@@ -42,6 +44,10 @@ const MAX_BLOCK: usize = 64 << 10;
 const MAX_INSTRUCTIONS: usize = 48;
 /// In place of the address of a jump: the block's page has changed.
 const STALE: u64 = 1;
+/// Added to the address of a jump that leads to another page.
+const ACROSS: u64 = 1 << 63;
+/// Contexts that translations are made for.
+const CONTEXTS: usize = 1024;
 const COUNTERS: usize = 1 << 16;
 /// Of the context: 32-bit code.
 const CODE_32: u16 = 8;
@@ -61,26 +67,24 @@ struct Slots {
     pending: Mem,
     mask: Mem,
     jumps: Mem,
-    key: Mem,
+    code: Mem,
+    stack_tag: Mem,
+    stack_host: Mem,
+    stack_limit: Mem,
     host_rsp: Mem,
     temp: Mem,
     temp2: Mem,
     host_mxcsr: Mem,
 }
 
-/// An entry of the jump cache: where the code for a linear address is.
+/// An entry of the jump cache: where the code for a linear address is. The code finds out by itself whether the
+/// address still leads to it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Jump {
     linear: u64,
-    /// Address space and mode.
-    key: u64,
     code: u64,
-    _unused: u64,
 }
-
-/// Linear address 1 << 47 is not canonical.
-const NO_JUMP: Jump = Jump { linear: 1 << 47, key: 0, code: 0, _unused: 0 };
 
 /// What a translation is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,10 +96,10 @@ struct Place {
 }
 
 struct Translation {
-    /// Entry with the flags in RFLAGS, where links lead.
+    /// Entry for everybody, with the flags in memory; it checks whether the translation holds.
+    entry: u64,
+    /// Entry for links in the same page, with the flags in RFLAGS.
     head: u64,
-    /// Entry with the flags in memory.
-    indirect: u64,
     stamp: *const AtomicU32,
     stamp_value: u32,
     /// What the code points to.
@@ -116,7 +120,11 @@ pub(crate) struct Jit {
     tlb: *const TlbEntry,
     pending: *const AtomicU32,
     jumps: *const Jump,
-    key: u64,
+    code: *const CodePage,
+    /// The page of the stack: linear address, host address, and below which offset 8 bytes fit; 0: not known.
+    stack_tag: u64,
+    stack_host: u64,
+    stack_limit: u64,
     host_rsp: u64,
     temp: u64,
     temp2: u64,
@@ -128,8 +136,11 @@ pub(crate) struct Jit {
     pub(crate) threshold: u8,
     stubs: Stubs,
     cache: Option<CodeCache>,
-    table: Box<[Jump]>,
-    map: HashMap<Place, Translation>,
+    /// A jump cache for each context; the unused ones are empty.
+    tables: Box<[Box<[Jump]>]>,
+    /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
+    epoch: u64,
+    map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
     /// Translations that were replaced. Their code stays in the cache, and with it what the code points to: a stamp
     /// that has come round to its old value may let it run.
     replaced: Vec<Translation>,
@@ -140,6 +151,8 @@ pub(crate) struct Jit {
     site: u64,
     /// RIP at that time.
     left_at: u64,
+    /// Where code was entered last: when it is left at once, its place is looked up again.
+    last: u64,
 }
 
 impl Jit {
@@ -149,7 +162,10 @@ impl Jit {
             tlb: std::ptr::null(),
             pending: signals.pending_word(),
             jumps: std::ptr::null(),
-            key: 0,
+            code: std::ptr::null(),
+            stack_tag: 0,
+            stack_host: 0,
+            stack_limit: 0,
             host_rsp: 0,
             temp: 0,
             temp2: 0,
@@ -159,13 +175,15 @@ impl Jit {
             threshold: THRESHOLD,
             stubs: Stubs::default(),
             cache: None,
-            table: Box::default(),
-            map: HashMap::new(),
+            tables: Box::default(),
+            epoch: 0,
+            map: HashMap::default(),
             replaced: Vec::new(),
             counters: Box::default(),
             made: 0,
             site: 0,
             left_at: 0,
+            last: 0,
         }
     }
 
@@ -177,9 +195,9 @@ impl Jit {
         cache.keep();
         self.stubs = stubs;
         self.cache = Some(cache);
-        self.table = vec![NO_JUMP; 1 << JUMP_BITS].into();
+        self.tables = vec![Box::default(); CONTEXTS].into();
         self.counters = vec![0; COUNTERS].into();
-        self.jumps = self.table.as_ptr();
+        self.choose_table();
     }
 
     /// Drops every translation. Not while one runs.
@@ -188,9 +206,30 @@ impl Jit {
             cache.clear();
             self.map.clear();
             self.replaced.clear();
-            self.table.fill(NO_JUMP);
             self.site = 0;
+            self.tables.fill(Box::default());
+            self.choose_table();
         }
+    }
+
+    /// No entry: whatever jumps to it finds that nothing is known.
+    fn no_jump(&self) -> Jump {
+        Jump { linear: 1 << 47, code: self.stubs.miss }
+    }
+
+    /// Goes over to the jump cache of the present context.
+    fn choose_table(&mut self) {
+        let none = self.no_jump();
+        if let Some(table) = self.tables.get_mut(usize::from(self.context)) {
+            if table.is_empty() {
+                *table = vec![none; 1 << JUMP_BITS].into();
+            }
+            self.jumps = table.as_ptr();
+        }
+    }
+
+    fn table(&mut self) -> &mut [Jump] {
+        &mut self.tables[usize::from(self.context)]
     }
 }
 
@@ -214,24 +253,10 @@ extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
     let next = cpu.state.rip;
     cpu.end = insn;
     match (insn.exec)(cpu, insn) {
-        Ok(()) => {
-            cpu.jit.tlb = cpu.tlb.entries_of(cpu.set);
-            cpu.jit.mask = cpu.events_in_reach();
-            u64::from(
-                cpu.end.is_null()
-                    || cpu.state.rip != next
-                    || cpu.attention
-                    || cpu.state.activity != Activity::Running
-                    || !cpu.is_ordinary()
-                    || cpu.signals.pending() & cpu.jit.mask != 0
-                    || cpu.context() != cpu.jit.context,
-            )
-        }
-        Err(fault) => {
-            cpu.failed(insn, next.wrapping_sub(insn.next.into()), fault);
-            1
-        }
+        Ok(()) => {}
+        Err(fault) => cpu.failed(insn, next.wrapping_sub(insn.next.into()), fault),
     }
+    cpu.instruction_done(next)
 }
 
 impl Cpu {
@@ -271,40 +296,102 @@ impl Cpu {
         !(off(Event::Intr, self.state.rflags & flags::IF == 0) | off(Event::Nmi, self.state.nmi_blocked))
     }
 
+    /// What follows an instruction that the interpreter has executed for generated code, which goes on at `next`.
+    #[inline]
+    fn instruction_done(&mut self, next: u64) -> u64 {
+        if self.attention && !self.calm() {
+            return stubs::LEAVE;
+        }
+        let context = self.jit.context;
+        self.refresh();
+        if self.signals.pending() & self.jit.mask != 0 || !self.is_ordinary() || self.shutdown {
+            stubs::LEAVE
+        } else if self.end.is_null() || self.state.rip != next || context != self.jit.context {
+            stubs::GO
+        } else {
+            stubs::STAY
+        }
+    }
+
+    /// Whether a look at events, which is due, would find none.
+    fn calm(&mut self) -> bool {
+        let calm = self.signals.pending() == 0
+            && self.state.activity == Activity::Running
+            && !self.want_exclusive
+            && !self.shutdown;
+        if calm {
+            self.attention = false;
+            self.interest = self.events_in_reach();
+        }
+        calm
+    }
+
+    /// Shows generated code the present state of what is derived.
+    #[inline]
+    fn refresh(&mut self) {
+        let context = self.context();
+        if context != self.jit.context {
+            self.jit.context = context;
+            self.jit.choose_table();
+        }
+        let tlb = self.tlb.entries_of(self.set);
+        if tlb != self.jit.tlb || self.jit.epoch != self.tlb.epoch() {
+            self.jit.tlb = tlb;
+            self.jit.epoch = self.tlb.epoch();
+            self.jit.stack_limit = 0;
+        }
+        self.jit.code = self.tlb.code_of(self.code_set());
+        self.jit.mask = self.events_in_reach();
+    }
+
+    /// The TLB set with which code is fetched.
+    #[inline]
+    fn code_set(&self) -> u8 {
+        u8::from(self.state.cpl != 3)
+    }
+
+    /// Lets generated code find this processor. Once on each thread that runs it, before it does.
+    pub(crate) fn enter_thread(&mut self) {
+        self.jit.me = self;
+        if self.jit.cache.is_some() {
+            // SAFETY: FSGSBASE was checked; nothing else on this thread relies on the GS base.
+            unsafe { set_gs_base(self as *mut Self as u64) };
+        }
+    }
+
     /// Runs translated code from here on, as far as there is any; false: the interpreter has to go on.
     #[inline]
     pub(crate) fn run_translated(&mut self) -> bool {
         if self.jit.cache.is_none() || !self.is_ordinary() {
             return false;
         }
-        self.jit.context = self.context();
-        self.jit.key = self.tlb.generation() << 16 | u64::from(self.jit.context);
+        self.refresh();
         let linear = self.state.rip;
         if self.jit.left_at != linear {
             // An interrupt came in between.
             self.jit.site = 0;
         }
-        let slot = (linear & ((1 << JUMP_BITS) - 1)) as usize;
-        let jump = self.jit.table[slot];
-        let code = if jump.linear == linear && jump.key == self.jit.key && self.jit.site == 0 {
+        let slot = stubs::jump_slot(linear);
+        let jump = self.jit.table()[slot];
+        let known =
+            jump.linear == linear && self.jit.site == 0 && self.tlb.code(self.code_set(), linear).is_some();
+        let code = if known && self.jit.last != linear {
             jump.code
         } else {
             match self.find_translation(linear, slot) {
                 Some(code) => code,
                 None => {
                     self.jit.site = 0;
-                    self.jit.table[slot] = NO_JUMP;
+                    let none = self.jit.no_jump();
+                    self.jit.table()[slot] = none;
                     return false;
                 }
             }
         };
-        self.jit.me = self;
-        self.jit.mask = self.events_in_reach();
-        self.jit.tlb = self.tlb.entries_of(self.set);
+        self.jit.last = linear;
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
         // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.
         self.jit.site = unsafe {
-            set_gs_base(self as *mut Self as u64);
             let enter: extern "sysv64" fn(*mut Self, u64) -> u64 =
                 std::mem::transmute::<u64, extern "sysv64" fn(*mut Self, u64) -> u64>(self.jit.stubs.enter);
             enter(self, code)
@@ -316,41 +403,51 @@ impl Cpu {
     /// The code for RIP, translated now when it is hot.
     #[inline(never)]
     fn find_translation(&mut self, linear: u64, slot: usize) -> Option<u64> {
-        let set = u8::from(self.state.cpl != 3);
+        if self.jit.cache.as_ref()?.left() < MAX_BLOCK {
+            self.jit.clear();
+        }
+        let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
         let place = Place { host, linear, context: self.jit.context };
         let mut replaced = None;
         let found = self.jit.map.get(&place);
-        let (head, indirect) = match found {
-            Some(t) if t.is_valid() => (t.head, t.indirect),
+        let (entry, head) = match found {
+            Some(t) if t.is_valid() => (t.entry, t.head),
             _ => {
-                replaced = found.map(|t| (t.head, t.indirect));
-                let counter = &mut self.jit.counters[(linear ^ linear >> 16) as usize % COUNTERS];
-                *counter += 1;
+                replaced = found.map(|t| (t.entry, t.head));
+                // What was hot at one linear address is hot at the next one.
+                let counter = &mut self.jit.counters[(host ^ host >> 16) as usize % COUNTERS];
+                *counter = counter.saturating_add(1);
                 if *counter < self.jit.threshold {
                     return None;
                 }
-                *counter = 0;
+                if replaced.is_some() {
+                    *counter = 0;
+                }
                 self.translate(place)?
             }
         };
+        // A link in the same page is not checked again: the page must be the one that the jump was made in.
+        let same = self.tlb.code(set, linear) == Some(host);
+        self.tlb.fill_code(set, linear, host);
         if let Some(cache) = &mut self.jit.cache {
-            if let Some((old, _)) = replaced {
-                cache.patch(old, &jump(old, head));
+            if let Some((old_entry, old_head)) = replaced {
+                cache.patch(old_entry, &jump(old_entry, entry));
+                cache.patch(old_head, &jump(old_head, head));
             }
             if self.jit.site > STALE {
-                cache.patch(self.jit.site, &jump(self.jit.site, head));
+                let (site, across) = (self.jit.site & !ACROSS, self.jit.site & ACROSS != 0);
+                if across || same {
+                    cache.patch(site, &jump(site, if across { entry } else { head }));
+                }
             }
         }
-        self.jit.table[slot] = Jump { linear, key: self.jit.key, code: indirect, _unused: 0 };
-        Some(indirect)
+        self.jit.table()[slot] = Jump { linear, code: entry };
+        Some(entry)
     }
 
     /// Translates the block at `place`.
     fn translate(&mut self, place: Place) -> Option<(u64, u64)> {
-        if self.jit.cache.as_ref()?.left() < MAX_BLOCK {
-            self.jit.clear();
-        }
         let watched = self.watch(place.host)?;
         if watched.ticket != 0 {
             return None;
@@ -400,6 +497,7 @@ impl Cpu {
         let live_at = |target: u64| flags_live(bits, &bytes, page, target);
         let source = emit::Source {
             start: place.linear,
+            host: place.host,
             instructions: &instructions,
             insns: &insns,
             stamp: (stamp as u64, stamp_value),
@@ -409,16 +507,16 @@ impl Cpu {
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
-        let head = cache.next();
-        let product = emit::block(head, &self.jit.stubs, &source);
+        let entry = cache.next();
+        let product = emit::block(entry, &self.jit.stubs, &source);
         if !cache.add(&product.code) {
             return None;
         }
         self.jit.made += 1;
-        let indirect = head + product.indirect as u64;
-        let translation = Translation { head, indirect, stamp, stamp_value, _insns: insns };
+        let head = entry + product.head as u64;
+        let translation = Translation { entry, head, stamp, stamp_value, _insns: insns };
         self.jit.replaced.extend(self.jit.map.insert(place, translation));
-        Some((head, indirect))
+        Some((entry, head))
     }
 }
 

@@ -93,7 +93,8 @@ impl Emitter<'_> {
         let mut back = None;
         if memory {
             let before = self.a.code.len();
-            if !self.address(&original) {
+            let stack = stack_offset(&original).filter(|_| size <= 8);
+            if stack.is_none() && !self.address(&original) {
                 self.a.code.truncate(before);
                 return false;
             }
@@ -105,7 +106,10 @@ impl Emitter<'_> {
                 self.a.code.truncate(before);
                 return false;
             }
-            back = Some(self.check(n, size, write, live, alignment(&original)));
+            back = Some(match stack {
+                Some(disp) => self.check_stack(n, disp, live),
+                None => self.check(n, size, write, live, alignment(&original)),
+            });
         }
         if needs {
             self.need_flags();
@@ -125,4 +129,12 @@ impl Emitter<'_> {
         }
         true
     }
+}
+
+/// The displacement of a memory operand that is found from RSP alone.
+fn stack_offset(i: &Instruction) -> Option<i32> {
+    let plain = i.memory_base() == Register::RSP
+        && i.memory_index() == Register::None
+        && !matches!(i.memory_segment(), Register::FS | Register::GS);
+    i32::try_from(i.memory_displacement64().cast_signed()).ok().filter(|_| plain)
 }

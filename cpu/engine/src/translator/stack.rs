@@ -1,7 +1,7 @@
 //! PUSH, POP and the pushes of calls.
 
 use super::asm::*;
-use super::emit::Emitter;
+use super::emit::{Cold, ColdPath, Emitter};
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, T0, T1};
 use iced_x86::OpKind;
@@ -34,14 +34,37 @@ impl Emitter<'_> {
         if self.source.bits == 32 { self.a.store_imm32(mem, v) } else { self.a.store_imm(mem, v) }
     }
 
-    pub(super) fn check_stack(&mut self, n: usize, disp: i32, size: u32, write: bool, live: u32) -> Label {
+    /// As [`Emitter::check`] for 8 bytes at RSP plus `disp`, read or written, by way of the stack's page.
+    pub(super) fn check_stack(&mut self, n: usize, disp: i32, live: u32) -> Label {
+        let (slow, back) = (self.a.label(), self.a.label());
+        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.translate_stack(slow, disp, live);
+        back
+    }
+
+    /// The same for the last instruction of the block.
+    pub(super) fn check_stack_or_end(&mut self, n: usize, disp: i32, live: u32) {
+        let slow = self.a.label();
+        self.cold.push(Cold { from: slow, back: None, what: ColdPath::RunEnd(n) });
+        self.translate_stack(slow, disp, live);
+    }
+
+    /// Puts the host address of up to 8 bytes at RSP plus `disp` into T0.
+    pub(super) fn translate_stack(&mut self, slow: Label, disp: i32, live: u32) {
+        let (other, found) = (self.a.label(), self.a.label());
+        self.give_up_rflags(live);
         self.add_pointer(T0, GUEST_RSP, disp);
-        self.check(n, size, write, live, 1)
+        self.a.xor(T0, self.slots.stack_tag);
+        self.a.cmp(T0, self.slots.stack_limit);
+        self.a.jcc(CC_AE, other);
+        self.a.add(T0, self.slots.stack_host);
+        self.a.bind(found);
+        self.cold.push(Cold { from: other, back: Some(found), what: ColdPath::Stack(slow) });
     }
 
     pub(super) fn push(&mut self, n: usize, live: u32) {
         let i = self.source.instructions[n];
-        let back = self.check_stack(n, -(self.width() as i32), self.width(), true, live);
+        let back = self.check_stack(n, -(self.width() as i32), live);
         if i.op0_kind() == OpKind::Register {
             let from = number(i.op0_register()).unwrap_or(0);
             let r = host(from).unwrap_or(T1);
@@ -58,8 +81,7 @@ impl Emitter<'_> {
 
     /// Pushes the return address of the call that is instruction `n`.
     pub(super) fn push_constant(&mut self, n: usize, value: u64, live: u32) {
-        self.add_pointer(T0, GUEST_RSP, -(self.width() as i32));
-        self.check_or_end(n, self.width(), true, live);
+        self.check_stack_or_end(n, -(self.width() as i32), live);
         match i32::try_from(value.cast_signed()) {
             _ if self.source.bits == 32 => self.a.store_imm32(Mem::Base(T0, 0), value as i32),
             Ok(v) => self.a.store_imm(Mem::Base(T0, 0), v),

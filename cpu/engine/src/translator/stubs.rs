@@ -5,6 +5,8 @@ use super::asm::*;
 use super::{Jit, Slots};
 use crate::Cpu;
 use crate::insn::Insn;
+use crate::mmu::TlbEntry;
+use std::mem::offset_of;
 
 /// Holds the guest's RSP.
 pub(super) const GUEST_RSP: Reg = R9;
@@ -28,13 +30,48 @@ pub(super) struct Stubs {
     pub(super) exit_mem: u64,
     /// Jumped to with T0 = linear address of the next instruction; flags in memory.
     pub(super) lookup: u64,
+    /// The same where no code is known.
+    pub(super) miss: u64,
+    /// Called with T0 = linear address xor the stack's tag: its host address, and ZF set, or ZF clear. 8 bytes.
+    pub(super) stack: u64,
 }
+
+/// What [`Stubs::run_mem`]'s function answers: the block goes on.
+pub(super) const STAY: u64 = 0;
+/// The processor has to be looked at.
+pub(super) const LEAVE: u64 = 1;
+/// On to RIP.
+pub(super) const GO: u64 = 2;
+
+/// Offsets in the stack's page below this one leave room for 8 bytes.
+pub(super) const STACK_LIMIT: i32 = 0x1000 - 7;
 
 /// Guest registers that stay in their host registers.
 pub(super) const PINNED: [Reg; 12] = [0, 1, 2, 3, 5, 6, 7, 8, 12, 13, 14, 15];
 
-/// log2 of the entries of the jump cache.
-pub(super) const JUMP_BITS: u32 = 12;
+/// log2 of the entries of a jump cache.
+pub(super) const JUMP_BITS: u32 = 14;
+
+/// The entry of the jump cache for a linear address.
+pub(super) fn jump_slot(linear: u64) -> usize {
+    (linear ^ linear >> 12) as usize & ((1 << JUMP_BITS) - 1)
+}
+
+/// Emits the way to the linear address in T0, with the flags in memory; `miss`: where no code is known.
+pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label) {
+    a.load(T1, slots.pending);
+    a.load32(T1, Mem::Base(T1, 0));
+    a.test32(slots.mask, T1);
+    a.jcc(CC_NE, miss);
+    a.rorx(T1, T0, 12);
+    a.xor32(T1, T0);
+    a.and32_imm(T1, (1i32 << JUMP_BITS) - 1);
+    a.shl32(T1, 4);
+    a.add(T1, slots.jumps);
+    a.cmp(T0, Mem::Base(T1, 0));
+    a.jcc(CC_NE, miss);
+    a.jmp_mem(Mem::Base(T1, 8));
+}
 
 /// Makes the shared code for `origin`.
 pub(super) fn make(
@@ -45,8 +82,7 @@ pub(super) fn make(
     let slots = Slots::new();
     let mut a = Assembler::new(origin);
     let mut stubs = Stubs::default();
-    let load_all = a.label();
-    let leave = a.label();
+    let (load_all, leave, go_on, miss, exit_mem) = (a.label(), a.label(), a.label(), a.label(), a.label());
 
     // enter(rdi = cpu, rsi = code)
     stubs.enter = a.here();
@@ -105,10 +141,28 @@ pub(super) fn make(
         a.lea(RSP, RSP, 8);
         a.bytes(&[0x85, 0xc0]); // test eax, eax
         a.jcc(CC_E, load_all);
+        a.bytes(&[0x83, 0xf8, LEAVE as u8]); // cmp eax, LEAVE
+        a.jcc(CC_NE, go_on);
         a.bytes(&[0x31, 0xc0]); // xor eax, eax
         a.jmp(leave);
     }
+    // On to RIP, wherever that leads.
+    a.bind(go_on);
+    a.lea(RSP, RSP, 8);
+    a.call(load_all);
+    a.load(T0, slots.rip);
+    stubs.lookup = a.here();
+    lookup(&mut a, &slots, miss);
+    a.bind(miss);
+    stubs.miss = a.here();
+    a.store(slots.rip, T0);
+    a.imm(T0, 0);
+    a.jmp(exit_mem);
+
     for flags in [true, false] {
+        if !flags {
+            a.bind(exit_mem);
+        }
         *(if flags { &mut stubs.exit_flags } else { &mut stubs.exit_mem }) = a.here();
         save_all(&mut a, flags);
         a.mov(RAX, T0);
@@ -123,26 +177,32 @@ pub(super) fn make(
     }
     a.bytes(&[0xc3]);
 
-    stubs.lookup = a.here();
-    let miss = a.label();
-    a.store(slots.rip, T0);
-    a.load(T1, slots.pending);
-    a.load32(T1, Mem::Base(T1, 0));
-    a.test32(slots.mask, T1);
-    a.jcc(CC_NE, miss);
-    a.mov(T1, T0);
-    a.bytes(&[0x49, 0xc1, 0xe3, 5]); // shl r11, 5
-    a.and32_imm(T1, ((1i32 << JUMP_BITS) - 1) << 5);
-    a.add(T1, slots.jumps);
-    a.cmp(T0, Mem::Base(T1, 0));
-    a.jcc(CC_NE, miss);
-    a.load(T0, slots.key);
-    a.cmp(T0, Mem::Base(T1, 8));
-    a.jcc(CC_NE, miss);
-    a.jmp_mem(Mem::Base(T1, 16));
-    a.bind(miss);
-    a.imm(T0, 0);
-    a.jmp_to(stubs.exit_mem);
+    stubs.stack = a.here();
+    let slow = a.label();
+    a.xor(T0, slots.stack_tag);
+    a.rorx(T1, T0, 7);
+    a.and32_imm(T1, 0x7fe0);
+    a.add(T1, slots.tlb);
+    a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
+    a.cmp_imm(T0, 0x1000 - 8);
+    a.jcc(CC_A, slow);
+    // Both rights, or none.
+    a.store(slots.temp, RAX);
+    a.load(RAX, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
+    a.store(slots.stack_tag, RAX);
+    a.cmp(RAX, Mem::Base(T1, offset_of!(TlbEntry, read) as i32));
+    a.load(RAX, slots.temp);
+    a.jcc(CC_NE, slow);
+    a.load(T1, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
+    a.store(slots.stack_host, T1);
+    a.lea_sum(T0, T0, T1);
+    a.store_imm(slots.stack_limit, STACK_LIMIT);
+    a.bytes(&[0x45, 0x39, 0xdb]); // cmp r11d, r11d
+    a.bytes(&[0xc3]);
+    a.bind(slow);
+    a.store_imm(slots.stack_limit, 0);
+    a.bytes(&[0xc3]); // ZF is clear
+
     a.finish();
     (a.code, stubs)
 }
@@ -150,7 +210,6 @@ pub(super) fn make(
 impl Slots {
     /// Where generated code finds the fields of a [`Cpu`].
     pub(super) fn new() -> Self {
-        use std::mem::offset_of;
         let state = |field: usize| Mem::Cpu((offset_of!(Cpu, state) + field) as u32);
         let jit = |field: usize| Mem::Cpu((offset_of!(Cpu, jit) + field) as u32);
         Self {
@@ -165,7 +224,10 @@ impl Slots {
             mask: jit(offset_of!(Jit, mask)),
             pending: jit(offset_of!(Jit, pending)),
             jumps: jit(offset_of!(Jit, jumps)),
-            key: jit(offset_of!(Jit, key)),
+            code: jit(offset_of!(Jit, code)),
+            stack_tag: jit(offset_of!(Jit, stack_tag)),
+            stack_host: jit(offset_of!(Jit, stack_host)),
+            stack_limit: jit(offset_of!(Jit, stack_limit)),
             host_rsp: jit(offset_of!(Jit, host_rsp)),
             temp: jit(offset_of!(Jit, temp)),
             temp2: jit(offset_of!(Jit, temp2)),
