@@ -5,7 +5,10 @@
 //! and that fresh process with one thread becomes QEMU.
 #![forbid(unsafe_code)]
 
+pub mod dac;
 mod error;
 pub mod launch;
+pub mod namespace;
+mod remember;
 
 pub use error::{Code, Error, Result};

@@ -14,7 +14,8 @@ use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::CoreSchedulingScope;
 
 use super::plan::{CoreScheduling, Plan};
-use super::{DETACH_WORD, WORD, descriptors, identity};
+use super::work::perform;
+use super::{DETACH_WORD, WORD, WORK_WORD, descriptors, identity};
 use crate::{Code, Error, Result};
 
 /// Exit statuses of a child that did not become the program: before exec, and by exec.
@@ -27,7 +28,8 @@ const NOT_FOUND: i32 = 127;
 pub fn run_if_asked() {
     let status = match std::env::args_os().nth(1) {
         Some(word) if word == *DETACH_WORD => detach(),
-        Some(word) if word == *WORD => run(),
+        Some(word) if word == *WORD => run(prepare_and_exec),
+        Some(word) if word == *WORK_WORD => run(work),
         _ => return,
     };
     std::process::exit(status)
@@ -82,7 +84,7 @@ pub(super) fn say(parent: &mut UnixStream, value: Value) -> std::io::Result<()> 
     parent.write_all(format!("{value}\n").as_bytes())
 }
 
-fn run() -> i32 {
+fn run(part: impl Fn(&mut UnixStream) -> Result<i32>) -> i32 {
     if let Err(error) = descriptors::close_inherited() {
         eprintln!("libvirt:  error : {}", error.message);
         return CANCELED;
@@ -94,7 +96,7 @@ fn run() -> i32 {
             return CANCELED;
         }
     };
-    match prepare_and_exec(&mut parent) {
+    match part(&mut parent) {
         Ok(status) => status,
         Err(error) => {
             report(&mut parent, &error);
@@ -103,8 +105,8 @@ fn run() -> i32 {
     }
 }
 
-/// What to do, and the descriptors that came with it.
-fn receive(parent: &UnixStream) -> Result<(Plan, Vec<std::os::fd::OwnedFd>)> {
+/// What to do, and the first of the descriptors that came with it.
+fn receive_order(parent: &UnixStream) -> Result<(Value, Vec<std::os::fd::OwnedFd>)> {
     let failed = |error| Error::system("cannot receive the launch plan", error);
     let first = descriptors::receive(parent.as_fd(), None).map_err(failed)?;
     let mut first = first.into_iter();
@@ -113,8 +115,23 @@ fn receive(parent: &UnixStream) -> Result<(Plan, Vec<std::os::fd::OwnedFd>)> {
     let mut text = vec![0; usize::try_from(length).map_err(|_| Error::internal("launch plan too long"))?];
     file.read_exact_at(&mut text, 0).map_err(failed)?;
     let value = json::parse(&text).map_err(|error| Error::internal(error.to_string()))?;
+    Ok((value, first.collect()))
+}
+
+/// One piece of work, and what came of it.
+fn work(parent: &mut UnixStream) -> Result<i32> {
+    let (order, _) = receive_order(parent)?;
+    let result = perform(&order)?;
+    say(parent, dict! { "result" => result }.into())
+        .map_err(|error| Error::system("Unable to notify parent process", error))?;
+    Ok(0)
+}
+
+/// The plan, and the descriptors that came with it.
+fn receive(parent: &UnixStream) -> Result<(Plan, Vec<std::os::fd::OwnedFd>)> {
+    let failed = |error| Error::system("cannot receive the launch plan", error);
+    let (value, mut rest) = receive_order(parent)?;
     let plan = Plan::from_json(&value)?;
-    let mut rest: Vec<_> = first.collect();
     if rest.len() < plan.descriptors.len() {
         rest.extend(
             descriptors::receive(parent.as_fd(), Some(plan.descriptors.len() - rest.len()))
@@ -152,6 +169,9 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
     say(parent, dict! { "pid" => std::process::id() }.into()).map_err(gone)?;
 
     set_limits(&plan)?;
+    if let Some(private) = &plan.private_dev {
+        private.build()?;
+    }
     set_labels(&plan)?;
     schedule(&plan)?;
     identity::assume(&plan)?;

@@ -18,14 +18,19 @@ mod descriptors;
 mod identity;
 mod parent;
 mod plan;
+mod work;
 
 pub use child::run_if_asked;
 pub use identity::{capability, group_id, user_id};
 pub use parent::{Child, Held, Launch, Launcher};
 pub use plan::{CoreScheduling, Identity, Limits, Plan, SelinuxLabel};
+pub(crate) use plan::{Reader, optional};
+pub(crate) use work::enter_mount_namespace;
 
 /// The first argument that makes the daemon's binary a launcher. Not an option: it is no part of the command line
 /// that users see, and does nothing unless standard input is the launcher's socket.
 const WORD: &str = "\u{1}launch";
 /// As [`WORD`], of the process between parent and child: it detaches and ends.
 const DETACH_WORD: &str = "\u{1}launch-detached";
+/// As [`WORD`], of a process that does one piece of work and ends.
+const WORK_WORD: &str = "\u{1}launch-work";

@@ -16,7 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::child::error_of;
 use super::plan::{CoreScheduling, Identity, Limits, Plan, SelinuxLabel};
-use super::{DETACH_WORD, descriptors};
+use super::{DETACH_WORD, WORK_WORD, descriptors};
+use crate::namespace::PrivateDev;
 use crate::{Error, Result};
 
 /// Longest line that a child says; what is longer is no child of ours.
@@ -40,6 +41,33 @@ impl Launcher {
     #[must_use]
     pub fn at(program: &Path) -> Self {
         Self { program: program.to_owned() }
+    }
+}
+
+impl Launcher {
+    /// Has a process of its own do one piece of work; it has one thread, and may change namespaces and hold locks.
+    pub(crate) fn work(&self, order: &Value) -> Result<Value> {
+        let failed = |error: std::io::Error| Error::system("cannot fork child process", error);
+        let memory = memory(order).map_err(failed)?;
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut child = Command::new(&self.program)
+            .arg(WORK_WORD)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let sent = descriptors::send(ours.as_fd(), &[memory.as_fd()]);
+        let heard = hear(&mut BufReader::new(ours));
+        child.wait().map_err(failed)?;
+        match heard? {
+            Some(line) => Ok(line.get("result").cloned().unwrap_or(Value::Null)),
+            None => {
+                sent.map_err(failed)?;
+                Err(Error::internal("child didn't write error"))
+            }
+        }
     }
 }
 
@@ -175,6 +203,13 @@ impl Launch {
         self
     }
 
+    /// A mount namespace with a `/dev` of its own; only root can have that.
+    #[must_use]
+    pub fn private_dev(mut self, private: PrivateDev) -> Self {
+        self.plan.private_dev = Some(private);
+        self
+    }
+
     /// What is added to the program's badness when memory is short, -1000 to 1000.
     #[must_use]
     pub fn oom_score_adjust(mut self, score: i32) -> Self {
@@ -213,9 +248,7 @@ impl Launch {
     pub fn start(self, launcher: &Launcher) -> Result<Held> {
         self.check()?;
         let failed = |error: std::io::Error| Error::system("cannot fork child process", error);
-        let memory = rustix::fs::memfd_create("launch", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let memory = File::from(memory);
-        memory.write_all_at(Value::from(self.plan.to_json()).to_string().as_bytes(), 0).map_err(failed)?;
+        let memory = memory(&self.plan.to_json().into()).map_err(failed)?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let output = |output: &Option<OwnedFd>| -> std::io::Result<Stdio> {
             Ok(match output {
@@ -245,6 +278,13 @@ impl Launch {
         let child = Child::of_pid(pid.ok_or_else(exited)?)?;
         Ok(Held { child, socket, ready: false })
     }
+}
+
+/// A memory file with the text of `value`.
+fn memory(value: &Value) -> std::io::Result<File> {
+    let memory = File::from(rustix::fs::memfd_create("launch", MemfdFlags::CLOEXEC)?);
+    memory.write_all_at(value.to_string().as_bytes(), 0)?;
+    Ok(memory)
 }
 
 /// The original's text for a child that is gone; it appends what the guest's log says.

@@ -2,6 +2,7 @@
 
 use json::{Dict, Value, dict};
 
+use crate::namespace::PrivateDev;
 use crate::{Error, Result};
 
 /// User, group and supplementary groups of a process.
@@ -67,6 +68,7 @@ pub struct Plan {
     pub(crate) clear_capabilities: bool,
     pub(crate) directory: Option<String>,
     pub(crate) oom_score_adjust: Option<i32>,
+    pub(crate) private_dev: Option<PrivateDev>,
 }
 
 /// A value or JSON's null.
@@ -169,6 +171,7 @@ impl Plan {
             "clear-capabilities" => self.clear_capabilities,
             "directory" => optional(self.directory.as_deref()),
             "oom-score-adjust" => optional(self.oom_score_adjust.map(i64::from)),
+            "private-dev" => optional(self.private_dev.as_ref().map(PrivateDev::to_json)),
         }
     }
 
@@ -218,6 +221,10 @@ impl Plan {
             clear_capabilities: reader.truth("clear-capabilities")?,
             directory: reader.optional_text("directory")?,
             oom_score_adjust: reader.signed("oom-score-adjust")?,
+            private_dev: match reader.value("private-dev")? {
+                Value::Null => None,
+                value => Some(PrivateDev::from_json(value)?),
+            },
         })
     }
 }
@@ -244,6 +251,10 @@ mod tests {
             clear_capabilities: true,
             directory: Some("/".into()),
             oom_score_adjust: Some(-17),
+            private_dev: Some(PrivateDev {
+                nodes: vec!["/dev/null".into()],
+                selinux_context: Some("x".into()),
+            }),
         };
         let text = Value::from(plan.to_json()).to_string();
         assert_eq!(Plan::from_json(&json::parse(text.as_bytes()).unwrap()).unwrap(), plan);
