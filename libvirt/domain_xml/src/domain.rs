@@ -97,6 +97,8 @@ pub struct Devices {
     #[child]
     pub rng: Vec<Rng>,
     #[child]
+    pub panic: Vec<Panic>,
+    #[child]
     pub shmem: Vec<Shmem>,
     #[child]
     pub memory: Vec<Memory>,
@@ -104,8 +106,6 @@ pub struct Devices {
     pub iommu: Option<Iommu>,
     #[child]
     pub vsock: Option<Vsock>,
-    #[child]
-    pub panic: Vec<Panic>,
 }
 
 /// A UUID for the guest's generation counter; chosen anew when none is given.
@@ -139,7 +139,7 @@ pub struct Domain {
     #[child("maxMemory")]
     pub max_memory: Option<MaxMemory>,
     #[child]
-    pub memory: Option<MemorySize>,
+    pub memory: MemorySize,
     #[child("currentMemory")]
     pub current_memory: Option<Kib>,
     #[child]
@@ -169,7 +169,7 @@ pub struct Domain {
     #[text]
     pub bootloader: Option<String>,
     #[child]
-    pub os: Option<Os>,
+    pub os: Os,
     #[child]
     pub idmap: Option<IdMap>,
     #[child]
@@ -191,7 +191,7 @@ pub struct Domain {
     #[child]
     pub perf: Option<Perf>,
     #[child]
-    pub devices: Option<Devices>,
+    pub devices: Devices,
     #[child]
     pub seclabel: Vec<SecLabel>,
     #[child("launchSecurity")]
@@ -200,10 +200,10 @@ pub struct Domain {
     pub commandline: Option<CommandLine>,
     #[child("qemu:capabilities")]
     pub capabilities: Option<Capabilities>,
-    #[child("qemu:deprecation")]
-    pub deprecation: Option<Deprecation>,
     #[child("qemu:override")]
     pub overrides: Option<Override>,
+    #[child("qemu:deprecation")]
+    pub deprecation: Option<Deprecation>,
 }
 
 /// The name space of `qemu:` elements.
@@ -226,12 +226,11 @@ impl Domain {
 
     /// The machine's name; empty if there is none.
     pub fn machine(&self) -> &str {
-        let kind = self.os.as_ref().and_then(|os| os.kind.as_ref());
-        kind.and_then(|kind| kind.machine.as_deref()).unwrap_or("")
+        self.os.kind.as_ref().and_then(|kind| kind.machine.as_deref()).unwrap_or("")
     }
 
     /// Memory at start in KiB.
     pub fn memory_kib(&self) -> u64 {
-        self.memory.as_ref().map_or(0, |memory| memory.size.0)
+        self.memory.size.0
     }
 }

@@ -2,7 +2,7 @@
 
 use xml::{element, words};
 
-use crate::units::{Kib, Mib};
+use crate::units::{Kib, MibLong};
 use crate::words::OnOff;
 
 /// A feature that is on or off.
@@ -95,6 +95,8 @@ pub struct Hyperv {
     pub evmcs: Option<HypervState>,
     #[child]
     pub avic: Option<HypervState>,
+    #[flatten]
+    pub split: xml::Split,
 }
 
 /// The ring of pages that the guest wrote.
@@ -127,7 +129,7 @@ pub struct Smm {
     #[attr]
     pub state: Option<OnOff>,
     #[child]
-    pub tseg: Option<Mib>,
+    pub tseg: Option<MibLong>,
 }
 
 /// Who implements the interrupt controller of the board.

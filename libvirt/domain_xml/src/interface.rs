@@ -397,7 +397,13 @@ pub struct Interface {
     #[child]
     pub source: Option<InterfaceSource>,
     #[child]
+    pub vlan: Option<Vlan>,
+    #[child]
     pub virtualport: Option<VirtualPort>,
+    #[child]
+    pub bandwidth: Option<Bandwidth>,
+    #[child]
+    pub port: Option<PortOptions>,
     #[child]
     pub ip: Vec<Ip>,
     #[child]
@@ -424,12 +430,6 @@ pub struct Interface {
     pub filterref: Option<FilterRef>,
     #[child]
     pub tune: Option<InterfaceTune>,
-    #[child]
-    pub vlan: Option<Vlan>,
-    #[child]
-    pub bandwidth: Option<Bandwidth>,
-    #[child]
-    pub port: Option<PortOptions>,
     #[child]
     pub link: Option<Link>,
     #[child]

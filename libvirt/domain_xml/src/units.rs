@@ -89,6 +89,11 @@ size! {
     Mib, "M", 1_048_576
 }
 
+size! {
+    /// A size in MiB, rounded up; the unit is written in full.
+    MibLong, "MiB", 1_048_576
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

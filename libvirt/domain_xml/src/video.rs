@@ -28,10 +28,10 @@ pub enum VideoType {
 pub struct VideoDriver {
     #[attr]
     pub vgaconf: Option<String>,
-    #[attr]
-    pub name: Option<String>,
     #[flatten]
     pub virtio: VirtioOptions,
+    #[attr]
+    pub name: Option<String>,
 }
 
 /// Help of the host's card.

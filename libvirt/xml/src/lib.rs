@@ -188,6 +188,20 @@ impl<T: Element> Element for Box<T> {
     }
 }
 
+impl<T: Element + PartialEq> FromChild for T {
+    fn add(&mut self, node: &Node<'_>) -> Result<()> {
+        if *self != T::default() {
+            return Err(twice(node));
+        }
+        *self = read(node)?;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, writer: &mut Writer) {
+        writer.element(name, self);
+    }
+}
+
 impl<T: Element> FromChild for Vec<T> {
     fn add(&mut self, node: &Node<'_>) -> Result<()> {
         self.push(read(node)?);
@@ -290,6 +304,26 @@ impl<T: Value> Content for Option<T> {
         if let Some(value) = self {
             writer.text(&value.format());
         }
+    }
+}
+
+/// Flattened into an element that is written with two tags even if nothing is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Split;
+
+impl Element for Split {
+    fn attribute(&mut self, _: &str, _: &str, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn child(&mut self, _: &str, _: &Node<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn write_attributes(&self, _: &mut Writer) {}
+
+    fn write_content(&self, writer: &mut Writer) {
+        writer.split();
     }
 }
 

@@ -8,6 +8,7 @@ pub struct Writer {
     out: String,
     indent: usize,
     inline: bool,
+    split: bool,
 }
 
 impl Writer {
@@ -55,11 +56,12 @@ impl Writer {
         self.indent += 2;
         content(self);
         self.indent -= 2;
-        if self.out.len() == mark + 2 && !self.inline {
+        if self.out.len() == mark + 2 && !self.inline && !std::mem::take(&mut self.split) {
             self.out.truncate(mark);
             self.out.push_str("/>\n");
             return;
         }
+        self.split = false;
         if !std::mem::take(&mut self.inline) {
             self.out.extend(std::iter::repeat_n(' ', self.indent));
         }
@@ -86,6 +88,11 @@ impl Writer {
             escape(text, &mut self.out);
             self.inline = true;
         }
+    }
+
+    /// The element that was started last is written with two tags even if it stays empty.
+    pub fn split(&mut self) {
+        self.split = true;
     }
 
     /// Writes a finished line (or several).
