@@ -98,6 +98,14 @@ pub struct DimmAddress {
     pub base: Option<Hex<1>>,
 }
 
+/// Address on the bus of IBM's paravirtual machines.
+#[element]
+#[derive(Copy, Eq)]
+pub struct SpaprAddress {
+    #[attr]
+    pub reg: Option<Hex<8>>,
+}
+
 /// An address without parts.
 #[element]
 #[derive(Copy, Eq)]
@@ -163,6 +171,7 @@ addresses! {
     Isa "isa" IsaAddress,
     Dimm "dimm" DimmAddress,
     VirtioMmio "virtio-mmio" NoAddress,
+    SpaprVio "spapr-vio" SpaprAddress,
     Unassigned "unassigned" NoAddress,
 }
 

@@ -30,7 +30,7 @@ pub mod words;
 
 pub use address::{Address, DriveAddress, PciAddress};
 pub use domain::{Devices, Domain, DomainType};
-pub use xml::{Code, Error, Result};
+pub use xml::{Code, Error, Hex, Result};
 
 /// Reads a domain as it stands in the text, without defaults.
 pub fn parse(text: &str) -> Result<Domain> {

@@ -1,0 +1,298 @@
+//! Defaults of the domain itself.
+
+use domain_xml::clock::{Clock, EventAction, TimerName};
+use domain_xml::cpu::cell_size;
+use domain_xml::os::{BootDevice, OsBoot};
+use domain_xml::tune::{IoThread, IoThreadIds, Placement, Vcpu};
+use domain_xml::units::Kib;
+use domain_xml::{Code, Domain, Error, Result};
+
+use crate::{Context, each, missing, virt_type};
+
+/// What a definition may leave out.
+pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
+    if domain.name().is_empty() {
+        return Err(Error { code: Code::NoName, detail: "domain definition".to_owned() });
+    }
+    if domain.name().contains('/') {
+        return Err(Error::xml(format!("name {} cannot contain '/'", domain.name())));
+    }
+    if domain.uuid.is_none() {
+        domain.uuid = Some(context.generate.uuid());
+    }
+    if let Some(uuid) = &mut domain.uuid {
+        *uuid = uuid_text(uuid).ok_or_else(|| Error::internal("malformed uuid element"))?;
+    }
+    if let Some(genid) = &mut domain.genid
+        && genid.uuid.is_none()
+    {
+        genid.uuid = Some(context.generate.uuid());
+    }
+    let virt = virt_type(domain);
+    if let Some(bootloader) = &domain.bootloader {
+        let _ = bootloader;
+        return Err(Error::unsupported("bootloader is not supported by QEMU"));
+    }
+    let kind = domain
+        .os
+        .kind
+        .as_mut()
+        .ok_or_else(|| Error { code: Code::OsType, detail: "an os <type> must be specified".to_owned() })?;
+    if kind.name != "hvm" {
+        return Err(Error { code: Code::OsType, detail: format!("'{}'", kind.name) });
+    }
+    if kind.arch.is_none() {
+        kind.arch = Some(context.caps.arch.clone());
+    }
+    if kind.machine.is_none() {
+        let machine = context.caps.default_machine(virt).ok_or_else(|| Error {
+            code: Code::InvalidArgument,
+            detail: format!(
+                "could not get preferred machine for {} type={}",
+                context.caps.binary.display(),
+                virt.name()
+            ),
+        })?;
+        kind.machine = Some(machine.name.clone());
+    }
+    if domain.devices.emulator.is_none() {
+        domain.devices.emulator = Some(context.caps.binary.display().to_string());
+    }
+    processors(domain)?;
+    domain.on_poweroff.get_or_insert(EventAction::Destroy);
+    domain.on_reboot.get_or_insert(EventAction::Restart);
+    domain.on_crash.get_or_insert(EventAction::Destroy);
+    domain.clock.get_or_insert_with(Clock::default);
+    Ok(())
+}
+
+fn processors(domain: &mut Domain) -> Result<()> {
+    let auto = domain
+        .numatune
+        .as_ref()
+        .and_then(|tune| tune.memory.as_ref())
+        .is_some_and(|memory| memory.placement == Some(Placement::Auto));
+    let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
+    if vcpu.count == 0 {
+        return Err(missing("invalid number of vCPUs"));
+    }
+    if vcpu.placement.is_none() {
+        let auto = auto && vcpu.cpuset.is_none();
+        vcpu.placement = Some(if auto { Placement::Auto } else { Placement::Static });
+    }
+    if let Some(set) = &mut vcpu.cpuset {
+        *set = bitmap(set)?;
+    }
+    if vcpu.current == Some(vcpu.count) {
+        vcpu.current = None;
+    }
+    if let Some(current) = vcpu.current
+        && current > vcpu.count
+    {
+        return Err(Error::internal(format!(
+            "maxvcpus must not be less than current vcpus ({} < {current})",
+            vcpu.count
+        )));
+    }
+    let count = domain.iothreads.unwrap_or(0);
+    let listed = domain.iothreadids.as_ref().map_or(0, |ids| ids.iothread.len() as u32);
+    if count > 0 || listed > 0 {
+        if count > 4096 {
+            return Err(Error::xml(format!("invalid iothreads count '{count}'")));
+        }
+        domain.iothreads = Some(count.max(listed));
+        let ids = domain.iothreadids.get_or_insert_with(IoThreadIds::default);
+        let mut next = 1;
+        while (ids.iothread.len() as u32) < count {
+            while ids.iothread.iter().any(|thread| thread.id == next) {
+                next += 1;
+            }
+            ids.iothread.push(IoThread { id: next, ..IoThread::default() });
+        }
+        if listed == 0 {
+            domain.iothreadids = None;
+        }
+    }
+    if let Some(tune) = &mut domain.cputune {
+        for pin in &mut tune.vcpupin {
+            pin.cpuset = bitmap(&pin.cpuset)?;
+        }
+        tune.vcpupin.sort_by_key(|pin| pin.vcpu);
+    }
+    for node in domain.numatune.iter_mut().flat_map(|tune| &mut tune.memnode) {
+        node.nodeset = bitmap(&node.nodeset)?;
+    }
+    if let Some(tune) = &mut domain.numatune
+        && let Some(memory) = &mut tune.memory
+        && let Some(set) = &mut memory.nodeset
+    {
+        *set = bitmap(set)?;
+        memory.mode.get_or_insert(domain_xml::tune::NumaMode::Strict);
+    }
+    Ok(())
+}
+
+/// What depends on other parts: memory, boot order, timers.
+pub fn late(domain: &mut Domain, update_abi: bool) -> Result<()> {
+    memory(domain, update_abi)?;
+    boot(domain)?;
+    for timer in &domain.clock.get_or_insert_with(Clock::default).timer {
+        let name = timer.name;
+        if matches!(name, TimerName::KvmClock | TimerName::HypervClock) && timer.tickpolicy.is_some() {
+            return Err(Error::unsupported(format!(
+                "timer {name} doesn't support setting of timer tickpolicy"
+            )));
+        }
+        if timer.catchup.is_some() && timer.tickpolicy != Some(domain_xml::clock::TickPolicy::Catchup) {
+            return Err(Error::xml(
+                "setting of timer catchup policies is only supported with tickpolicy='catchup'",
+            ));
+        }
+        if name != TimerName::Tsc && timer.frequency.is_some() {
+            return Err(Error::unsupported(format!(
+                "timer {name} doesn't support setting of timer frequency"
+            )));
+        }
+        if name != TimerName::Tsc && timer.mode.is_some() {
+            return Err(Error::unsupported(format!("timer {name} doesn't support setting of timer mode")));
+        }
+        if !matches!(name, TimerName::Platform | TimerName::Rtc) && timer.track.is_some() {
+            return Err(Error::unsupported(format!("timer {name} doesn't support setting of timer track")));
+        }
+    }
+    Ok(())
+}
+
+fn memory(domain: &mut Domain, update_abi: bool) -> Result<()> {
+    let numa: u64 = domain
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.numa.as_ref())
+        .map_or(0, |numa| numa.cell.iter().map(|cell| cell_size(cell).0).sum());
+    let modules: u64 = domain.devices.memory.iter().map(domain_xml::memory::Memory::size).sum();
+    let total = &mut domain.memory.size.0;
+    if numa > 0 && (*total == 0 || update_abi) {
+        *total = numa + modules;
+    } else if modules > *total {
+        return Err(Error::xml("Total size of memory devices exceeds the total memory size"));
+    }
+    let total = *total;
+    if total <= modules {
+        return Err(Error::xml("Memory size must be specified via <memory> or in the <numa> configuration"));
+    }
+    let current = domain.current_memory.get_or_insert(Kib(total));
+    if current.0 > total || current.0 == 0 {
+        *current = Kib(total);
+    }
+    if let Some(max) = &domain.max_memory {
+        if max.slots == 0 || max.size.0 == 0 {
+            return Err(Error::xml("both maximum memory size and memory slot count must be specified"));
+        }
+        if max.size.0 < total {
+            return Err(Error::xml(
+                "maximum memory size must be equal or greater than the actual memory size",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn boot(domain: &mut Domain) -> Result<()> {
+    let mut orders = each::boot_orders(domain);
+    orders.sort_unstable();
+    if let Some(twice) = orders.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::internal(format!("boot order '{}' used for more than one device", twice[0])));
+    }
+    if !domain.os.boot.is_empty() && !orders.is_empty() {
+        return Err(Error::unsupported(
+            "per-device boot elements cannot be used together with os/boot elements",
+        ));
+    }
+    if domain.os.boot.is_empty() && orders.is_empty() {
+        domain.os.boot.push(OsBoot { dev: BootDevice::Hd });
+    }
+    Ok(())
+}
+
+/// A UUID in its usual form, from digits with dashes anywhere.
+pub fn uuid_text(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|c| *c != '-' && !c.is_whitespace()).collect();
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let digits = digits.to_ascii_lowercase();
+    Some(format!(
+        "{}-{}-{}-{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..]
+    ))
+}
+
+/// Most that a set of numbers may reach: processors and nodes of the host.
+const MAX_BIT: u32 = 16_384;
+
+/// The numbers in a set as `1-4,^3,7`.
+pub fn numbers(text: &str) -> Result<std::collections::BTreeSet<u32>> {
+    let error = || Error { code: Code::InvalidArgument, detail: format!("Failed to parse bitmap '{text}'") };
+    let mut set = std::collections::BTreeSet::new();
+    for part in text.split(',') {
+        let part = part.trim();
+        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n < MAX_BIT).ok_or_else(error);
+        if let Some(without) = part.strip_prefix('^') {
+            set.remove(&number(without)?);
+        } else if let Some((first, last)) = part.split_once('-') {
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(error());
+            }
+            set.extend(first..=last);
+        } else {
+            set.insert(number(part)?);
+        }
+    }
+    Ok(set)
+}
+
+/// A set of numbers in its shortest form.
+pub fn bitmap(text: &str) -> Result<String> {
+    Ok(ranges(&numbers(text)?))
+}
+
+/// The text of a set of numbers.
+pub fn ranges(set: &std::collections::BTreeSet<u32>) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for &number in set {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let texts: Vec<String> = parts
+        .into_iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect();
+    texts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_numbers() {
+        assert_eq!(bitmap("1-4,^3,7").unwrap(), "1-2,4,7");
+        assert_eq!(bitmap("5,6,1").unwrap(), "1,5-6");
+        assert!(bitmap("4-1").is_err());
+        assert!(bitmap("0-4000000000").is_err());
+    }
+
+    #[test]
+    fn uuids() {
+        let text = "c7a5fdbdedaf9455926ad65c16db1809";
+        assert_eq!(uuid_text(text).as_deref(), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
+        assert_eq!(uuid_text("xyz"), None);
+    }
+}

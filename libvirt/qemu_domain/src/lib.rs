@@ -1,0 +1,95 @@
+//! What the QEMU driver adds to a domain that was read: defaults, implicit devices, addresses and aliases.
+//!
+//! [`complete`] is for a domain that a client defines, [`alias::assign`] for one that is about to start.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod alias;
+mod controllers;
+mod cpus;
+mod defaults;
+mod devices;
+mod disks;
+pub mod each;
+mod graphics;
+mod inactive;
+pub mod machine;
+mod os;
+mod serial;
+
+use domain_xml::{Domain, DomainType, Error, Result};
+use qemu_caps::{QemuCaps, VirtType};
+
+/// Where values come from that must differ from domain to domain.
+pub trait Generate {
+    /// A new UUID as text.
+    fn uuid(&mut self) -> String;
+    /// The last three bytes of a hardware address.
+    fn mac(&mut self) -> [u8; 3];
+}
+
+/// What of the driver's settings changes a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The folder that copies of firmware variables are in.
+    pub nvram: String,
+    /// The folder below which the sockets of channels are, if they have none of their own.
+    pub channels: String,
+    /// VNC listens at a socket unless told otherwise.
+    pub vnc_auto_unix_socket: bool,
+    /// Spice listens at a socket unless told otherwise.
+    pub spice_auto_unix_socket: bool,
+    /// The host's sound is used with VNC.
+    pub vnc_allow_host_audio: bool,
+    /// The host's sound is used without a display.
+    pub nographics_allow_host_audio: bool,
+    /// What sound goes to where the host's is used.
+    pub host_audio: Option<domain_xml::audio::AudioType>,
+}
+
+/// What a domain is completed with.
+pub struct Context<'a> {
+    /// What the emulator can do.
+    pub caps: &'a QemuCaps,
+    /// The driver's settings.
+    pub settings: &'a Settings,
+    /// Whether what the guest sees may change: the domain is new, not an old one that is read again.
+    pub update_abi: bool,
+    /// The source of new values.
+    pub generate: &'a mut dyn Generate,
+}
+
+/// Adds what is missing in a domain that a client defines, and drops what only a running one has.
+pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
+    inactive::strip(domain, context.settings);
+    defaults::general(domain, context)?;
+    graphics::complete(domain, context.settings)?;
+    controllers::order(domain);
+    controllers::number(domain);
+    devices::implicit(domain, context)?;
+    machine::canonical(domain, context.caps);
+    cpus::complete(domain, context.caps)?;
+    serial::ports(domain)?;
+    devices::complete(domain, context)?;
+    disks::complete(domain)?;
+    controllers::complete(domain, context.caps)?;
+    defaults::late(domain, context.update_abi)?;
+    os::complete(domain, context.settings)?;
+    controllers::reject_duplicates(domain)?;
+    serial::console(domain)?;
+    controllers::implicit(domain)?;
+    devices::implicit_video(domain, context.caps);
+    serial::complete(domain)?;
+    controllers::complete(domain, context.caps)?;
+    graphics::late(domain);
+    address::assign(domain, context.caps, context.update_abi)
+}
+
+/// How the emulator runs the domain's code.
+pub fn virt_type(domain: &Domain) -> VirtType {
+    if domain.kind == DomainType::Kvm { VirtType::Kvm } else { VirtType::Qemu }
+}
+
+fn missing(what: &str) -> Error {
+    Error::xml(what)
+}

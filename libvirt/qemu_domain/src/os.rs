@@ -1,0 +1,44 @@
+//! Firmware.
+
+use domain_xml::os::{FirmwareFeature, LoaderType, Nvram};
+use domain_xml::words::{YesNo, yes};
+use domain_xml::{Code, Domain, Error, Result};
+
+use crate::Settings;
+
+/// Completes what the guest boots with.
+pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
+    let name = domain.name().to_owned();
+    let os = &mut domain.os;
+    if let Some(features) = &mut os.features {
+        let state = |features: &[FirmwareFeature], name: &str| {
+            features.iter().find(|feature| feature.name == name).map(|feature| feature.enabled)
+        };
+        if state(&features.feature, "enrolled-keys") == Some(YesNo::Yes) {
+            match state(&features.feature, "secure-boot") {
+                Some(YesNo::No) => {
+                    return Err(Error {
+                        code: Code::Detail,
+                        detail: "firmware feature 'enrolled-keys' cannot be enabled when firmware feature 'secure-boot' is disabled".to_owned(),
+                    });
+                }
+                Some(YesNo::Yes) => {}
+                None => features
+                    .feature
+                    .push(FirmwareFeature { enabled: YesNo::Yes, name: "secure-boot".to_owned() }),
+            }
+        }
+        features.feature.sort_by_key(|feature| feature.name.clone());
+    }
+    if let Some(loader) = &mut os.loader {
+        if loader.path.is_some() && loader.kind.is_none() {
+            loader.kind = Some(LoaderType::Rom);
+        }
+        let old_style = loader.kind == Some(LoaderType::Pflash) && yes(loader.read_only);
+        if os.firmware.is_none() && old_style && os.nvram.is_none() && !yes(loader.stateless) {
+            os.nvram =
+                Some(Nvram { path: Some(format!("{}/{name}_VARS.fd", settings.nvram)), ..Nvram::default() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! libvirt's own pairs of domains, as given and as completed (`tests/qemuxml2xmloutdata` of its source).
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use domain_xml::audio::AudioType;
+use qemu_caps::QemuCaps;
+use qemu_domain::{Context, Generate, Settings};
+
+/// The cases whose command lines are compared; those of them that have an output are compared here.
+const CASES: &str = include_str!("cases.txt");
+
+/// The cases that differ as yet.
+const PENDING: &str = include_str!("pending.txt");
+
+struct Fixed;
+
+impl Generate for Fixed {
+    fn uuid(&mut self) -> String {
+        "00000000-0000-0000-0000-000000000000".to_owned()
+    }
+
+    fn mac(&mut self) -> [u8; 3] {
+        [0, 0, 0]
+    }
+}
+
+/// The settings that the test program has in force for a case.
+fn settings(program: &str, name: &str) -> Settings {
+    let before = &program[..program.find(&format!("(\"{name}\"")).unwrap_or(0)];
+    let on = |word: &str| {
+        before
+            .rfind(&format!("{word} = "))
+            .is_some_and(|at| before[at..].starts_with(&format!("{word} = true")))
+    };
+    let audio = on("vncAllowHostAudio") || on("nogfxAllowHostAudio");
+    Settings {
+        host_audio: audio.then_some(AudioType::Alsa),
+        nvram: "/bad-test-used-env-home/.config/libvirt/qemu/nvram".to_owned(),
+        channels: "/tmp/lib/channel/target".to_owned(),
+        vnc_auto_unix_socket: on("vncAutoUnixSocket"),
+        spice_auto_unix_socket: on("spiceAutoUnixSocket"),
+        vnc_allow_host_audio: on("vncAllowHostAudio"),
+        nographics_allow_host_audio: on("nogfxAllowHostAudio"),
+    }
+}
+
+/// The capabilities that libvirt's test program gives to a case without those of an emulator. Only those that change
+/// a definition count; the machines have no other names and no default processors.
+fn made_up(program: &str, name: &str) -> QemuCaps {
+    let names = [
+        ("QEMU_CAPS_DEVICE_CIRRUS_VGA", "cirrus-vga"),
+        ("QEMU_CAPS_VIRTIO_SCSI", "virtio-scsi-pci"),
+        ("QEMU_CAPS_SCSI_LSI", "lsi"),
+    ];
+    let start = program.find(&format!("DO_TEST(\"{name}\",")).map_or("", |at| &program[at..]);
+    let call = &start[..start.find(';').unwrap_or(0)];
+    let flags = names.iter().filter(|(word, _)| call.contains(word)).map(|(_, flag)| (*flag).to_owned());
+    QemuCaps { flags: flags.collect(), arch: "x86_64".to_owned(), ..QemuCaps::default() }
+}
+
+fn complete(text: &str, caps: &QemuCaps, settings: &Settings) -> Result<String, String> {
+    let mut domain = domain_xml::parse(text).map_err(|error| error.to_string())?;
+    let mut context = Context { caps, settings, update_abi: false, generate: &mut Fixed };
+    qemu_domain::complete(&mut domain, &mut context).map_err(|error| error.to_string())?;
+    Ok(domain_xml::format(&domain))
+}
+
+fn check(tests: &Path, program: &str, name: &str, caps: &QemuCaps) -> Option<Result<(), String>> {
+    let outputs = tests.join("qemuxml2xmloutdata");
+    let latest = std::fs::read_to_string(outputs.join(format!("{name}.x86_64-latest.xml"))).ok();
+    let made_up = made_up(program, name);
+    let caps = if latest.is_some() { caps } else { &made_up };
+    let expected = latest.or_else(|| std::fs::read_to_string(outputs.join(format!("{name}.xml"))).ok())?;
+    let input = std::fs::read_to_string(tests.join(format!("qemuxml2argvdata/{name}.xml"))).ok()?;
+    Some(complete(&input, caps, &settings(program, name)).and_then(|found| {
+        if found == expected {
+            return Ok(());
+        }
+        let mut wanted: Vec<&str> = expected.lines().collect();
+        let mut got: Vec<&str> = found.lines().collect();
+        while wanted.first() == got.first() && !wanted.is_empty() {
+            wanted.remove(0);
+            got.remove(0);
+        }
+        let head = |lines: &[&str]| lines.iter().take(3).map(|l| l.trim()).collect::<Vec<_>>().join(" ");
+        Err(format!("expected {} found {}", head(&wanted), head(&got)))
+    }))
+}
+
+#[test]
+fn completed_domains_are_libvirts() {
+    let tests = match blackbox::guests::libvirt_tests() {
+        Ok(tests) => tests,
+        Err(reason) => {
+            println!("SKIPPED completed_domains_are_libvirts: {reason}");
+            return;
+        }
+    };
+    let caps = std::fs::read_to_string(tests.join("qemucapabilitiesdata/caps_8.0.0.x86_64.xml"))
+        .expect("capabilities");
+    let mut caps = qemu_caps::parse(&caps).expect("capabilities");
+    // libvirt's test program gives machines their other names for good, so that its outputs name no version.
+    for accelerator in [&mut caps.kvm, &mut caps.tcg].into_iter().flatten() {
+        for machine in &mut accelerator.machines {
+            if let Some(alias) = machine.alias.take() {
+                machine.name = alias;
+            }
+        }
+    }
+    let program = std::fs::read_to_string(tests.join("qemuxml2xmltest.c")).expect("libvirt's test program");
+    let pending: BTreeSet<&str> = PENDING.lines().collect();
+    let (mut passed, mut failed, mut wrong) = (0, 0, Vec::new());
+    for name in CASES.lines() {
+        match check(&tests, &program, name, &caps) {
+            None => {}
+            Some(Ok(())) => {
+                passed += 1;
+                if pending.contains(name) {
+                    wrong.push(format!("{name} passes: it is to leave the list"));
+                }
+            }
+            Some(Err(difference)) => {
+                failed += 1;
+                println!("FAILED {name}: {difference}");
+                if !pending.contains(name) {
+                    wrong.push(format!("{name}: {difference}"));
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
