@@ -675,7 +675,6 @@ resume64:
 resume64_sp:
         .quad 0
 saved64: .quad 0
-brief:  .long 0
 idtr64: .word 4095
         .quad idt64
 no_idt64:

@@ -1,11 +1,6 @@
 # Task switches, virtual-8086 mode, single steps and breakpoints, real mode and back.
         .include "common.inc"
 
-        .macro SHOW what
-        mov \what, %eax
-        call hex
-        .endm
-
         # The 32-bit TSS at edi: eip eax, flags, flat segments.
 fill_tss:
         mov %eax, 0x20(%edi)
