@@ -139,3 +139,8 @@ fn task_switches_with_every_part_at_fault() {
 fn debug_registers_and_single_steps() {
     compare("debugging", "qemu64");
 }
+
+#[test]
+fn limits_call_gates_system_calls_alignment_and_ports() {
+    compare("limits", "qemu64");
+}

@@ -378,9 +378,14 @@ impl Cpu {
                 break;
             }
             let at = from.ip().wrapping_sub(rip) as usize;
-            decode::exchange_r8(&mut from, &bytes[at.min(bytes.len())..]);
+            let at = at.min(bytes.len());
+            decode::exchange_r8(&mut from, &bytes[at..]);
             let next = from.next_ip().wrapping_sub(rip) as u16;
-            let exec = self.executor(&from);
+            let exec = if from.is_invalid() && decode::is_oversized(&bytes[at..], mode.bits) {
+                decode::oversized
+            } else {
+                self.executor(&from)
+            };
             insns.push(decode::convert(&from, mode, exec, next));
             if from.flow_control() != FlowControl::Next || from.is_invalid() {
                 break;

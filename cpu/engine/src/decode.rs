@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::*;
-use iced_x86::{Code, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 /// What decoding depends on besides the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,28 @@ pub struct Mode {
 pub(crate) fn undefined(_cpu: &mut Cpu, _insn: &Insn) -> Result<(), Fault> {
     Err(Fault::ud())
 }
+
+/// Raises #GP(0): an instruction of more than 15 bytes (SDM vol. 3, 6.15, "Interrupt 13").
+pub(crate) fn oversized(_cpu: &mut Cpu, _insn: &Insn) -> Result<(), Fault> {
+    Err(Fault::gp(0))
+}
+
+/// Whether `bytes`, at least 15, which decode as no instruction, do so because there is no end to it within 15 bytes.
+pub(crate) fn is_oversized(bytes: &[u8], bits: u8) -> bool {
+    let decode = |bytes: &[u8]| {
+        let mut decoder = Decoder::new(bits.into(), bytes, DecoderOptions::NONE);
+        let len = decoder.decode().len();
+        if decoder.last_error() == DecoderError::NoMoreBytes { usize::MAX } else { len }
+    };
+    // One that fits at the limit is told from one that does not by its length without the first prefix.
+    bytes.len() > MAX_LEN - 1 && decode(&bytes[..MAX_LEN - 1]) == usize::MAX && {
+        let rest = &bytes[1..];
+        decode(&rest[..rest.len().min(MAX_LEN)]) >= MAX_LEN
+    }
+}
+
+/// Most bytes of an instruction.
+const MAX_LEN: usize = 15;
 
 /// F3 90 is PAUSE, but with REX.B it exchanges RAX and R8 (SDM volume 2, XCHG), which the decoder does not tell apart.
 pub(crate) fn exchange_r8(insn: &mut Instruction, bytes: &[u8]) {
@@ -205,4 +227,21 @@ fn op_size(from: &Instruction, mode: Mode) -> u8 {
         }
     }
     mode.bits / 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bytes_are_told_from_fifteen() {
+        let code = |prefixes: usize, rest: &[u8]| [&vec![0x66; prefixes][..], rest, &[0x90; 8]].concat();
+        assert!(!is_oversized(&code(13, &[0x0f, 0x0a]), 32), "undefined, 15 bytes");
+        assert!(is_oversized(&code(14, &[0x0f, 0x0a]), 32));
+        assert!(is_oversized(&code(15, &[0x40]), 32));
+        assert!(is_oversized(&code(13, &[0xb8, 1, 2]), 32));
+        assert!(is_oversized(&code(16, &[])[..15], 32), "what follows cannot be seen");
+        assert!(!is_oversized(&code(2, &[0x0f, 0x0a]), 32));
+        assert!(is_oversized(&[&[0x2e; 13][..], &[0x48, 0x0f, 0x0a]].concat(), 64));
+    }
 }

@@ -10,7 +10,7 @@ use crate::vector::{Machine, Operands};
 use accel::{Accelerator, Exit, Vcpu, VcpuSetup};
 use irq::Event;
 use std::sync::Arc;
-use x86::reg::flags;
+use x86::reg::{flags, vector};
 use x86::{Activity, X86State};
 
 /// `-accel tcg`.
@@ -224,6 +224,9 @@ impl crate::fpu::FpuMachine for Cpu {
     }
     fn set_arith_flags(&mut self, flags: u64) {
         Self::set_arith_flags(self, flags);
+    }
+    fn check_aligned(&mut self, insn: &Insn, size: u64) -> Result<(), Fault> {
+        if !self.aligned || self.is_aligned(insn, size) { Ok(()) } else { Err(Fault::new(vector::AC, 0)) }
     }
     fn fpu_error(&mut self) {
         self.io.fpu_error();

@@ -2,7 +2,6 @@
 
 use super::x87::ES;
 use super::{Exec, FpuMachine, available, enter, pending};
-use crate::vector::Machine;
 use iced_x86::Code;
 use x86::reg::{cr0, flags, gpr, vector};
 use x86::{X86State, X87};
@@ -96,23 +95,34 @@ fn set_environment(state: &mut X86State, words: &[u32; 7], wide: bool) {
     summarize(x87);
 }
 
+/// What the areas are aligned to under alignment checks (SDM vol. 3, table 6-7).
+const fn alignment(wide: bool) -> u64 {
+    if wide { 4 } else { 2 }
+}
+
 /// Writes an area in pieces, none of them when one would fault.
-fn store_area<M: Machine>(m: &mut M, insn: &M::Insn, bytes: &[u8]) -> Result<(), M::Fault> {
+fn store_area<M: FpuMachine>(m: &mut M, insn: &M::Insn, bytes: &[u8], wide: bool) -> Result<(), M::Fault> {
     for at in (0..bytes.len()).step_by(2) {
         m.check_store_part(insn, at as u64, 2)?;
     }
+    m.check_aligned(insn, alignment(wide))?;
     for (n, pair) in bytes.chunks_exact(2).enumerate() {
         m.store_part::<2>(insn, 2 * n as u64, [pair[0], pair[1]])?;
     }
     Ok(())
 }
 
-fn load_area<M: Machine, const N: usize>(m: &mut M, insn: &M::Insn) -> Result<[u8; N], M::Fault> {
+fn load_area<M: FpuMachine, const N: usize>(
+    m: &mut M,
+    insn: &M::Insn,
+    wide: bool,
+) -> Result<[u8; N], M::Fault> {
     let mut bytes = [0; N];
     for at in (0..N).step_by(2) {
         let pair = m.load_part::<2>(insn, at as u64)?;
         bytes[at..at + 2].copy_from_slice(&pair);
     }
+    m.check_aligned(insn, alignment(wide))?;
     Ok(bytes)
 }
 
@@ -138,7 +148,7 @@ fn fnstenv<M: FpuMachine, const WIDE: bool>(m: &mut M, insn: &M::Insn) -> Result
     available(m)?;
     let mut bytes = [0; 108];
     let size = put_environment(m.x86(), WIDE, &mut bytes);
-    store_area(m, insn, &bytes[..size])?;
+    store_area(m, insn, &bytes[..size], WIDE)?;
     let x87 = &mut m.x86().x87;
     x87.fcw |= EXCEPTIONS;
     summarize(x87);
@@ -148,9 +158,9 @@ fn fnstenv<M: FpuMachine, const WIDE: bool>(m: &mut M, insn: &M::Insn) -> Result
 fn fldenv<M: FpuMachine, const WIDE: bool>(m: &mut M, insn: &M::Insn) -> Result<(), M::Fault> {
     enter(m)?;
     let words = if WIDE {
-        take_environment(&load_area::<M, 28>(m, insn)?, true)
+        take_environment(&load_area::<M, 28>(m, insn, true)?, true)
     } else {
-        take_environment(&load_area::<M, 14>(m, insn)?, false)
+        take_environment(&load_area::<M, 14>(m, insn, false)?, false)
     };
     set_environment(m.x86(), &words, WIDE);
     Ok(())
@@ -164,7 +174,7 @@ fn fnsave<M: FpuMachine, const WIDE: bool>(m: &mut M, insn: &M::Insn) -> Result<
     for n in 0..8 {
         bytes[start + 10 * n..][..10].copy_from_slice(&x87.regs[(x87.top() + n) & 7][..10]);
     }
-    store_area(m, insn, &bytes[..start + 80])?;
+    store_area(m, insn, &bytes[..start + 80], WIDE)?;
     initialize(&mut m.x86().x87);
     Ok(())
 }
@@ -173,10 +183,10 @@ fn frstor<M: FpuMachine, const WIDE: bool>(m: &mut M, insn: &M::Insn) -> Result<
     enter(m)?;
     let mut bytes = [0; 108];
     let start = if WIDE {
-        bytes = load_area::<M, 108>(m, insn)?;
+        bytes = load_area::<M, 108>(m, insn, true)?;
         28
     } else {
-        bytes[..94].copy_from_slice(&load_area::<M, 94>(m, insn)?);
+        bytes[..94].copy_from_slice(&load_area::<M, 94>(m, insn, false)?);
         14
     };
     let words = take_environment(&bytes, WIDE);

@@ -24,6 +24,8 @@ pub trait FpuMachine: Machine {
     fn arith_flags(&self) -> u64;
     /// Sets the six arithmetic flags.
     fn set_arith_flags(&mut self, flags: u64);
+    /// Raises #AC where data must be aligned and the memory operand is not to a multiple of `size`.
+    fn check_aligned(&mut self, insn: &Self::Insn, size: u64) -> Result<(), Self::Fault>;
     /// Pulls the FERR# pin (an error while CR0.NE = 0).
     fn fpu_error(&mut self);
 }

@@ -104,6 +104,9 @@ impl FpuMachine for Bench {
     fn set_arith_flags(&mut self, value: u64) {
         self.state.rflags = self.state.rflags & !flags::ARITH | value;
     }
+    fn check_aligned(&mut self, _: &Insn, _: u64) -> Result<(), u8> {
+        Ok(())
+    }
     fn fpu_error(&mut self) {
         self.ferr += 1;
     }

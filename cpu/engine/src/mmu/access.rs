@@ -260,14 +260,18 @@ impl Cpu {
         self.read_bytes(at)
     }
 
-    /// #GP(0) unless the operand's linear address is a multiple of `size`; that comes before limits.
-    fn check_alignment(&self, insn: &Insn, size: u64) -> Result<(), Fault> {
+    /// Whether the operand's linear address is a multiple of `size`.
+    pub(crate) fn is_aligned(&self, insn: &Insn, size: u64) -> bool {
         let base = match insn.seg {
             0..4 if self.long => 0,
             n => self.state.seg[usize::from(n) % 6].base,
         };
-        let at = self.offset(insn).wrapping_add(base);
-        if at.is_multiple_of(size) { Ok(()) } else { Err(Fault::gp(0)) }
+        self.offset(insn).wrapping_add(base).is_multiple_of(size)
+    }
+
+    /// #GP(0) unless the operand's linear address is a multiple of `size`; that comes before limits.
+    fn check_alignment(&self, insn: &Insn, size: u64) -> Result<(), Fault> {
+        if self.is_aligned(insn, size) { Ok(()) } else { Err(Fault::gp(0)) }
     }
 
     /// As [`Cpu::load`]; #GP(0) unless the address is a multiple of `N`.

@@ -391,7 +391,10 @@ pub(crate) fn store_table<const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
     buf[..2].copy_from_slice(&t.limit.to_le_bytes());
     buf[2..].copy_from_slice(&t.base.to_le_bytes());
     let len = if cpu.long { 10 } else { 6 };
-    cpu.store_part(i, 0, &buf[..len])
+    // A word and the address behind it, each aligned by itself (SDM vol. 3, 3.5.1).
+    cpu.check_store_part(i, 0, len as u64)?;
+    cpu.store_part(i, 2, &buf[2..len])?;
+    cpu.store_part(i, 0, &buf[..2])
 }
 /// LLDT (2), LTR (3).
 pub(crate) fn load_system<const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
