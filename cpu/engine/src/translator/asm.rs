@@ -26,6 +26,14 @@ pub(super) const CC_AE: u8 = 3;
 pub(super) const CC_E: u8 = 4;
 pub(super) const CC_NE: u8 = 5;
 pub(super) const CC_A: u8 = 7;
+pub(super) const CC_AE: u8 = 3;
+pub(super) const CC_BE: u8 = 6;
+
+/// Opcodes `op r/m, r`.
+pub(super) const MOV: u8 = 0x89;
+pub(super) const CMP_RR: u8 = 0x39;
+/// Extension of opcode 83.
+pub(super) const CMP: Reg = 7;
 
 /// A place in the code that jumps lead to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,6 +132,23 @@ impl Assembler {
 
     pub(super) fn mov(&mut self, to: Reg, from: Reg) {
         self.op_reg(true, &[0x89], from, to);
+    }
+
+    /// `op to, from` with an opcode of the form `op r/m, r`; `w`: 64 bits.
+    pub(super) fn alu(&mut self, w: bool, opcode: u8, to: Reg, from: Reg) {
+        self.op_reg(w, &[opcode], from, to);
+    }
+
+    /// Opcode 83 with extension `op`.
+    pub(super) fn alu_imm8(&mut self, w: bool, op: Reg, to: Reg, v: i8) {
+        self.op_reg(w, &[0x83], op, to);
+        self.code.push(v as u8);
+    }
+
+    /// `sar to, bits`.
+    pub(super) fn sar_imm(&mut self, w: bool, to: Reg, bits: u8) {
+        self.op_reg(w, &[0xc1], 7, to);
+        self.code.push(bits);
     }
 
     pub(super) fn load(&mut self, to: Reg, mem: Mem) {
@@ -385,6 +410,9 @@ mod tests {
         assert_eq!(text(|a| a.vector(true, true, 9, Mem::Cpu(64))), "vmovups %ymm9,%gs:0x40");
         assert_eq!(text(|a| a.vector(false, false, 9, Mem::Base(RDI, 0))), "movups (%rdi),%xmm9");
         assert_eq!(text(|a| a.cmp32_mem(Mem::Base(R11, 0), 5)), "cmpl $5,(%r11)");
+        assert_eq!(text(|a| a.alu(true, CMP_RR, 2, R10)), "cmp %r10,%rdx");
+        assert_eq!(text(|a| a.alu_imm8(false, CMP, R11, 1)), "cmp $1,%r11d");
+        assert_eq!(text(|a| a.sar_imm(true, R11, 63)), "sar $0x3F,%r11");
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
         assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
         assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Native,
     /// Does nothing that can be seen.
     Nothing,
+    /// DIV or IDIV of 32 or 64 bits.
+    Divide,
     Lea,
     Push,
     Pop,
@@ -113,6 +115,9 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
         Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Endbr32 => return Kind::Nothing,
         Mnemonic::Pause => return Kind::Interpret,
         _ => {}
+    }
+    if super::divide::is_divide(i) {
+        return Kind::Divide;
     }
     if is_native(i, vectors) { Kind::Native } else { Kind::Interpret }
 }

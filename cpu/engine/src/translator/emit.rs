@@ -225,6 +225,11 @@ impl Emitter<'_> {
                     self.interpret(n);
                 }
             }
+            Kind::Divide => {
+                if !self.divide(n, live) {
+                    self.interpret(n);
+                }
+            }
             Kind::Lea => {
                 if !self.lea(&i) {
                     self.interpret(n);

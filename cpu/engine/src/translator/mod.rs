@@ -7,6 +7,7 @@
 mod asm;
 mod cache;
 mod classify;
+mod divide;
 mod emit;
 mod flow;
 mod legacy32;

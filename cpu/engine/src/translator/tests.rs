@@ -55,7 +55,7 @@ fn instruction(random: &mut Random, bits: u8) -> (Vec<u8>, Instruction) {
             continue;
         }
         let wanted = match classify::kind(&i, ALL) {
-            Kind::Native | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave => true,
+            Kind::Native | Kind::Divide | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave => true,
             Kind::Interpret => random.below(40) == 0 && !i.is_privileged(),
             _ => false,
         };
