@@ -24,6 +24,8 @@ pub const F_REPNE: u8 = 4;
 pub const F_MEM: u8 = 8;
 /// The operand needs no segment base, limit check or address wrap.
 pub const F_FLAT: u8 = 16;
+/// The instruction works on the x87 unit's registers (in translated blocks only).
+pub const F_FPU: u8 = 32;
 
 /// One decoded instruction.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 /// Number of a host general register.
 pub(super) type Reg = u8;
 pub(super) const RAX: Reg = 0;
+pub(super) const RDX: Reg = 2;
 pub(super) const RBX: Reg = 3;
 pub(super) const RSP: Reg = 4;
 pub(super) const RBP: Reg = 5;
@@ -22,7 +23,6 @@ pub(super) enum Mem {
 }
 
 /// Condition codes as encoded.
-pub(super) const CC_AE: u8 = 3;
 pub(super) const CC_E: u8 = 4;
 pub(super) const CC_NE: u8 = 5;
 pub(super) const CC_A: u8 = 7;
@@ -367,6 +367,21 @@ impl Assembler {
         }
     }
 
+    /// FLDCW.
+    pub(super) fn fldcw(&mut self, mem: Mem) {
+        self.op_mem(0, false, &[0xd9], 5, mem);
+    }
+
+    /// XSAVE64.
+    pub(super) fn xsave(&mut self, mem: Mem) {
+        self.op_mem(0, true, &[0x0f, 0xae], 4, mem);
+    }
+
+    /// XRSTOR64.
+    pub(super) fn xrstor(&mut self, mem: Mem) {
+        self.op_mem(0, true, &[0x0f, 0xae], 5, mem);
+    }
+
     /// LDMXCSR.
     pub(super) fn ldmxcsr(&mut self, mem: Mem) {
         self.op_mem(0, false, &[0x0f, 0xae], 2, mem);
@@ -413,6 +428,9 @@ mod tests {
         assert_eq!(text(|a| a.alu(true, CMP_RR, 2, R10)), "cmp %r10,%rdx");
         assert_eq!(text(|a| a.alu_imm8(false, CMP, R11, 1)), "cmp $1,%r11d");
         assert_eq!(text(|a| a.sar_imm(true, R11, 63)), "sar $0x3F,%r11");
+        assert_eq!(text(|a| a.fldcw(Mem::Cpu(8))), "fldcw %gs:8");
+        assert_eq!(text(|a| a.xsave(Mem::Cpu(64))), "xsave64 %gs:0x40");
+        assert_eq!(text(|a| a.xrstor(Mem::Cpu(64))), "xrstor64 %gs:0x40");
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
         assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
         assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");

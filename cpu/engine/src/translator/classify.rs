@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Nothing,
     /// DIV or IDIV of 32 or 64 bits.
     Divide,
+    /// FLDCW.
+    LoadControl,
     Lea,
     Push,
     Pop,
@@ -36,6 +38,8 @@ pub(super) enum Kind {
 pub(super) struct Vectors {
     pub(super) sse: bool,
     pub(super) avx: bool,
+    /// The x87 unit can be used.
+    pub(super) x87: bool,
     /// The model has TZCNT and LZCNT; on others they are BSF and BSR.
     pub(super) zero_counts: bool,
 }
@@ -58,6 +62,7 @@ fn host_has(feature: F) -> Option<(bool, bool)> {
         | F::CX8
         | F::CET_IBT => scalar(true),
         F::CMPXCHG16B => scalar(is_x86_feature_detected!("cmpxchg16b")),
+        F::FPU | F::FPU287 | F::FPU387 | F::MMX => scalar(super::x87::host_is_able()),
         F::MOVBE => scalar(is_x86_feature_detected!("movbe")),
         F::POPCNT => scalar(is_x86_feature_detected!("popcnt")),
         F::LZCNT => scalar(is_x86_feature_detected!("lzcnt")),
@@ -116,6 +121,14 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
         Mnemonic::Pause => return Kind::Interpret,
         _ => {}
     }
+    if super::x87::concerns(i) {
+        if !vectors.x87 {
+            return Kind::Interpret;
+        }
+        if let Some(kind) = super::x87::kind(i) {
+            return kind;
+        }
+    }
     if super::divide::is_divide(i) {
         return Kind::Divide;
     }
@@ -147,7 +160,7 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
         match i.op_kind(n) {
             OpKind::Register => {
                 let r = i.op_register(n);
-                if !(r.is_gpr() || r.is_xmm() || r.is_ymm()) {
+                if !(r.is_gpr() || r.is_xmm() || r.is_ymm() || r.is_mm() || r.is_st()) {
                     return false;
                 }
             }
@@ -181,7 +194,6 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
             | M::Cld
             | M::Std
             | M::Hlt
-            | M::Wait
             | M::Lar
             | M::Lsl
             | M::Verr
@@ -210,6 +222,7 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
             | M::Vldmxcsr
             | M::Vstmxcsr
             | M::Maskmovdqu
+            | M::Maskmovq
             | M::Vmaskmovdqu
             | M::Ud0
             | M::Ud1
@@ -265,7 +278,10 @@ pub(super) fn alignment(i: &Instruction) -> u8 {
         M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm => 1,
         _ if size == 16
             && i.encoding() == iced_x86::EncodingKind::Legacy
-            && (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_xmm()) =>
+            && (0..i.op_count()).any(|n| {
+                let r = i.op_register(n);
+                i.op_kind(n) == OpKind::Register && (r.is_xmm() || r.is_mm())
+            }) =>
         {
             16
         }
@@ -280,7 +296,7 @@ mod tests {
 
     fn of(bytes: &[u8]) -> (Kind, u32, u32, u8) {
         let i = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
-        let kind = kind(&i, Vectors { sse: true, avx: true, zero_counts: true });
+        let kind = kind(&i, Vectors { sse: true, avx: true, x87: true, zero_counts: true });
         let (read, written) = flags(&i, kind);
         (kind, read, written, alignment(&i))
     }
@@ -292,13 +308,17 @@ mod tests {
         assert_eq!(of(&[0xd3, 0xe0]), (Kind::Native, ARITH, 0, 1)); // shl eax, cl
         assert_eq!(of(&[0x0f, 0x28, 0x03]), (Kind::Native, 0, 0, 16)); // movaps xmm0, [rbx]
         assert_eq!(of(&[0x0f, 0x10, 0x03]), (Kind::Native, 0, 0, 1)); // movups
+        assert_eq!(of(&[0x66, 0x0f, 0x2d, 0x0b]), (Kind::Native, 0, 0, 16)); // cvtpd2pi mm1, [rbx]
         assert_eq!(of(&[0x55]).0, Kind::Push);
         assert_eq!(of(&[0xc3]).0, Kind::Return);
         assert_eq!(of(&[0x74, 0]), (Kind::Condition, RflagsBits::ZF, 0, 1));
         assert_eq!(of(&[0xf3, 0x48, 0xa5]).0, Kind::Interpret); // rep movsq
         assert_eq!(of(&[0x0f, 0x05]).0, Kind::InterpretEnd); // syscall
         assert_eq!(of(&[0x0f, 0xa3, 0x03]).0, Kind::Interpret); // bt [rbx], eax
-        assert_eq!(of(&[0x0f, 0x6f, 0xc1]).0, Kind::Interpret); // movq mm0, mm1
+        assert_eq!(of(&[0x0f, 0x6f, 0xc1]).0, Kind::Native); // movq mm0, mm1
+        assert_eq!(of(&[0xd8, 0xc1]).0, Kind::Native); // fadd st0, st1
+        assert_eq!(of(&[0xdb, 0xe3]).0, Kind::Interpret); // fninit
+        assert_eq!(of(&[0x0f, 0xae, 0x03]).0, Kind::Interpret); // fxsave [rbx]
         assert_eq!(of(&[0xe4, 0]).0, Kind::Interpret); // in al, 0
         assert_eq!(of(&[0x8e, 0xd8]).0, Kind::Interpret); // mov ds, eax
         assert_eq!(of(&[0x0f, 0x01, 0xca]).0, Kind::Interpret); // clac

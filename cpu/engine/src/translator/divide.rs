@@ -10,8 +10,6 @@ use super::registers::{host, number};
 use super::stubs::{T0, T1};
 use iced_x86::{Code, Instruction, OpKind, Register};
 
-const RDX: Reg = 2;
-
 /// Whether `i` is one of the forms that are translated.
 pub(super) fn is_divide(i: &Instruction) -> bool {
     matches!(i.code(), Code::Div_rm32 | Code::Div_rm64 | Code::Idiv_rm32 | Code::Idiv_rm64)
@@ -46,7 +44,11 @@ impl Emitter<'_> {
         self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         if signed {
             // A divisor of 0 or -1; a dividend that is not the sign extension of its low half.
-            if wide { self.a.lea(T1, T0, 1) } else { self.a.lea32(T1, T0, 1) }
+            if wide {
+                self.a.lea(T1, T0, 1)
+            } else {
+                self.a.lea32(T1, T0, 1)
+            }
             self.a.alu_imm8(wide, CMP, T1, 1);
             self.a.jcc(CC_BE, slow);
             self.a.alu(wide, MOV, T1, RAX);

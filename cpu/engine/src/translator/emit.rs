@@ -64,6 +64,8 @@ pub(super) enum ColdPath {
     Miss,
     /// Find the stack's page in the TLB, or go there.
     Stack(Label),
+    /// Bring the guest's registers into the x87 unit; flags in memory.
+    LoadFpu,
     /// Leave for RIP; `site`: the jump that could be linked.
     Exit { rip: u64, site: Option<u64>, flags_in_rflags: bool },
 }
@@ -77,6 +79,8 @@ pub(super) struct Emitter<'a> {
     pub(super) cold: Vec<Cold>,
     pub(super) encoder: Encoder,
     pub(super) info: InstructionInfoFactory,
+    /// The x87 unit holds the guest's registers for sure.
+    pub(super) fpu: bool,
 }
 
 /// Translates a block for `origin`.
@@ -90,6 +94,7 @@ pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
         cold: Vec::new(),
         encoder: Encoder::new(64),
         info: InstructionInfoFactory::new(),
+        fpu: false,
     };
     let head = e.run();
     e.finish_cold();
@@ -157,6 +162,7 @@ impl Emitter<'_> {
             self.a.bind(cold.from);
             match cold.what {
                 ColdPath::Run(n) => self.call_interpreter(n, false),
+                ColdPath::LoadFpu => self.a.call_to(self.stubs.load_fpu),
                 ColdPath::RunEnd(n) => {
                     self.call_interpreter(n, false);
                     self.a.imm(T0, self.source.instructions[n].next_ip());
@@ -227,6 +233,11 @@ impl Emitter<'_> {
             }
             Kind::Divide => {
                 if !self.divide(n, live) {
+                    self.interpret(n);
+                }
+            }
+            Kind::LoadControl => {
+                if !self.load_control(n, live) {
                     self.interpret(n);
                 }
             }

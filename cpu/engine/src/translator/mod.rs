@@ -18,10 +18,11 @@ mod stack;
 mod stubs;
 #[cfg(test)]
 mod tests;
+mod x87;
 
 use crate::block::Mix;
 use crate::cpu::Cpu;
-use crate::insn::Insn;
+use crate::insn::{F_FPU, Insn};
 use crate::mmu::{CodePage, TlbEntry};
 use asm::Mem;
 use cache::CodeCache;
@@ -54,6 +55,8 @@ const COUNTERS: usize = 1 << 16;
 const CODE_32: u16 = 8;
 /// Of the context: where the usable segments of 32-bit code begin.
 const SEGMENTS: u16 = 4;
+/// Of the context: the x87 unit is on and its exceptions are masked. The bit is that of CS, which is never usable.
+const X87: u16 = SEGMENTS + 1;
 
 /// Where generated code finds what it needs.
 struct Slots {
@@ -76,6 +79,12 @@ struct Slots {
     temp: Mem,
     temp2: Mem,
     host_mxcsr: Mem,
+    fpu_loaded: Mem,
+    fpu_area: Mem,
+    fip: Mem,
+    fcs: Mem,
+    fdp: Mem,
+    fds: Mem,
 }
 
 /// An entry of the jump cache: where the code for a linear address is. The code finds out by itself whether the
@@ -132,6 +141,9 @@ pub(crate) struct Jit {
     host_mxcsr: u32,
     /// Which events can be served now.
     mask: u32,
+    /// The x87 unit, or `fpu` while Rust code runs, has the guest's registers, which `X86State` has not.
+    fpu_loaded: u32,
+    fpu: x87::Area,
     context: u16,
     /// Executions by the interpreter before a block is translated.
     pub(crate) threshold: u8,
@@ -172,6 +184,8 @@ impl Jit {
             temp2: 0,
             host_mxcsr: 0,
             mask: 0,
+            fpu_loaded: 0,
+            fpu: x87::Area::new(),
             context: 0,
             threshold: THRESHOLD,
             stubs: Stubs::default(),
@@ -253,11 +267,16 @@ extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
     let (cpu, insn) = unsafe { (&mut *cpu, &*insn) };
     let next = cpu.state.rip;
     cpu.end = insn;
+    let fpu = insn.flags & F_FPU != 0 && cpu.jit.unload_fpu(&mut cpu.state.x87);
     match (insn.exec)(cpu, insn) {
         Ok(()) => {}
         Err(fault) => cpu.failed(insn, next.wrapping_sub(insn.next.into()), fault),
     }
-    cpu.instruction_done(next)
+    let answer = cpu.instruction_done(next);
+    if fpu && answer != stubs::LEAVE {
+        cpu.jit.load_fpu(&cpu.state.x87);
+    }
+    answer
 }
 
 impl Cpu {
@@ -267,9 +286,11 @@ impl Cpu {
     fn context(&self) -> u16 {
         let s = &self.state;
         let sse = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.cr4 & cr4::OSFXSR != 0 && s.mxcsr & 0x1f80 == 0x1f80;
+        let x87 = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.x87.fcw & 0x3f == 0x3f;
         let avx =
             sse && s.cr4 & cr4::OSXSAVE != 0 && s.xcr0 & (xcr0::SSE | xcr0::AVX) == xcr0::SSE | xcr0::AVX;
-        let common = u16::from(s.cpl == 3) | u16::from(sse) << 1 | u16::from(avx) << 2;
+        let common =
+            u16::from(s.cpl == 3) | u16::from(sse) << 1 | u16::from(avx) << 2 | u16::from(x87) << X87;
         if self.long {
             return common;
         }
@@ -397,6 +418,7 @@ impl Cpu {
                 std::mem::transmute::<u64, extern "sysv64" fn(*mut Self, u64) -> u64>(self.jit.stubs.enter);
             enter(self, code)
         };
+        self.jit.unload_fpu(&mut self.state.x87);
         self.jit.left_at = self.state.rip;
         true
     }
@@ -481,7 +503,11 @@ impl Cpu {
             .map(|i| {
                 let exec = self.executor(i);
                 let next = i.next_ip().wrapping_sub(place.linear) as u16;
-                crate::decode::convert(i, crate::decode::Mode { bits }, exec, next)
+                let mut insn = crate::decode::convert(i, crate::decode::Mode { bits }, exec, next);
+                if x87::concerns(i) {
+                    insn.flags |= F_FPU;
+                }
+                insn
             })
             .collect();
         if insns.is_empty() {
@@ -491,7 +517,8 @@ impl Cpu {
             .iter()
             .all(|c| crate::features::offered(&self.model, *c));
         let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
-        let vectors = Vectors { sse: place.context & 2 != 0, avx, zero_counts };
+        let x87 = place.context >> X87 & 1 != 0;
+        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, zero_counts };
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
@@ -504,7 +531,7 @@ impl Cpu {
             stamp: (stamp as u64, stamp_value),
             vectors,
             bits,
-            segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 },
+            segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
@@ -531,7 +558,7 @@ fn jump(at: u64, to: u64) -> [u8; 5] {
 /// has written all of them.
 fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
     let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
-    let vectors = Vectors { sse: false, avx: false, zero_counts: true };
+    let vectors = Vectors { sse: false, avx: false, x87: false, zero_counts: true };
     let mut live = classify::ARITH;
     for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
         if i.is_invalid() || i.flow_control() != FlowControl::Next {

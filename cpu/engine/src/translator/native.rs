@@ -90,13 +90,20 @@ impl Emitter<'_> {
         let (read, written) = flags(&original, Kind::Native);
         // Flags that it leaves as they are have to be where it writes the others.
         let needs = read != 0 || written != 0 && live_after & !written != 0;
+        let x87 = super::x87::concerns(&original);
         let mut back = None;
         if memory {
             let before = self.a.code.len();
-            let stack = stack_offset(&original).filter(|_| size <= 8);
-            if stack.is_none() && !self.address(&original) {
+            let stack = stack_offset(&original).filter(|_| size <= 8 && !x87);
+            if stack.is_none() && !self.address(&original) || x87 && !self.note_operand(&original) {
                 self.a.code.truncate(before);
                 return false;
+            }
+            if x87 && !self.fpu {
+                self.a.code.truncate(before);
+                self.need_fpu(live);
+                self.address(&original);
+                self.note_operand(&original);
             }
             let write = matches!(
                 access,
@@ -111,6 +118,9 @@ impl Emitter<'_> {
                 None => self.check(n, size, write, live, alignment(&original)),
             });
         }
+        if x87 && !memory {
+            self.need_fpu(live);
+        }
         if needs {
             self.need_flags();
         }
@@ -120,6 +130,9 @@ impl Emitter<'_> {
         self.encode(&i);
         for h in held.iter().filter(|h| h.3) {
             self.a.store(self.slots.gpr(h.0), h.1);
+        }
+        if x87 {
+            self.remember(&original);
         }
         if written != 0 || read == ARITH {
             self.flags = FlagsIn { rflags: true, memory: false };

@@ -34,6 +34,8 @@ pub(super) struct Stubs {
     pub(super) miss: u64,
     /// Called with T0 = linear address xor the stack's tag: its host address, and ZF set, or ZF clear. 8 bytes.
     pub(super) stack: u64,
+    /// Called with the flags in memory: brings the guest's registers into the x87 unit.
+    pub(super) load_fpu: u64,
 }
 
 /// What [`Stubs::run_mem`]'s function answers: the block goes on.
@@ -97,6 +99,13 @@ pub(super) fn make(
 
     // Loads the guest's registers and returns to the address on the stack.
     a.bind(load_all);
+    let without = a.label();
+    a.cmp32_mem(slots.fpu_loaded, 0);
+    a.jcc(CC_E, without);
+    a.imm(RAX, 1);
+    a.imm(RDX, 0);
+    a.xrstor(slots.fpu_area);
+    a.bind(without);
     a.ldmxcsr(slots.mxcsr);
     for n in 0..16 {
         a.vector(avx, false, n, slots.vector(n));
@@ -119,6 +128,14 @@ pub(super) fn make(
             a.store(slots.gpr(*r), *r);
         }
         a.store(slots.gpr(4), GUEST_RSP);
+        let without = a.label();
+        a.cmp32_mem(slots.fpu_loaded, 0);
+        a.jcc(CC_E, without);
+        a.imm(RAX, 1);
+        a.imm(RDX, 0);
+        a.xsave(slots.fpu_area);
+        a.bytes(&[0xdb, 0xe3]); // fninit
+        a.bind(without);
         for n in 0..16 {
             a.vector(avx, true, n, slots.vector(n));
         }
@@ -159,6 +176,14 @@ pub(super) fn make(
     a.imm(T0, 0);
     a.jmp(exit_mem);
 
+    stubs.load_fpu = a.here();
+    save_all(&mut a, false);
+    a.load(RDI, slots.me);
+    a.lea(RSP, RSP, -8);
+    a.imm(RAX, super::x87::load as *const () as u64);
+    a.call_reg(RAX);
+    a.lea(RSP, RSP, 8);
+    a.jmp(load_all);
     for flags in [true, false] {
         if !flags {
             a.bind(exit_mem);
@@ -211,6 +236,7 @@ impl Slots {
     /// Where generated code finds the fields of a [`Cpu`].
     pub(super) fn new() -> Self {
         let state = |field: usize| Mem::Cpu((offset_of!(Cpu, state) + field) as u32);
+        let x87 = |field: usize| state(offset_of!(x86::X86State, x87) + field);
         let jit = |field: usize| Mem::Cpu((offset_of!(Cpu, jit) + field) as u32);
         Self {
             registers: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, gpr) as u32,
@@ -232,6 +258,12 @@ impl Slots {
             temp: jit(offset_of!(Jit, temp)),
             temp2: jit(offset_of!(Jit, temp2)),
             host_mxcsr: jit(offset_of!(Jit, host_mxcsr)),
+            fpu_loaded: jit(offset_of!(Jit, fpu_loaded)),
+            fpu_area: jit(offset_of!(Jit, fpu)),
+            fip: x87(offset_of!(x86::X87, fip)),
+            fcs: x87(offset_of!(x86::X87, fcs)),
+            fdp: x87(offset_of!(x86::X87, fdp)),
+            fds: x87(offset_of!(x86::X87, fds)),
         }
     }
 
@@ -241,6 +273,12 @@ impl Slots {
 
     fn vector(&self, n: u8) -> Mem {
         Mem::Cpu(self.vectors + u32::from(n) * 64)
+    }
+
+    /// The selector of segment `n`.
+    pub(super) fn selector(&self, n: u8) -> Mem {
+        let one = size_of::<x86::Segment>() as u32;
+        Mem::Cpu(self.segments + u32::from(n) * one + std::mem::offset_of!(x86::Segment, selector) as u32)
     }
 
     /// The base of segment `n`.
