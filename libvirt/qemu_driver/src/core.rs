@@ -5,7 +5,9 @@ use crate::error::{Result, internal};
 use crate::files;
 use crate::guest::Guest;
 use crate::paths::Paths;
+use crate::process::Ports;
 use crate::table::Table;
+use confinement::launch::Launcher;
 use domain_xml::Domain as Definition;
 use parking_lot::Mutex;
 use qemu_caps::{QemuCaps, Settings, Store};
@@ -39,6 +41,10 @@ pub struct Core {
     pub caps: Store,
     /// Where events go.
     pub events: OnceLock<Arc<dyn EventSink>>,
+    /// The ports of displays.
+    pub ports: Ports,
+    /// What starts emulators.
+    pub launcher: Launcher,
     /// The host's UUID.
     pub host_uuid: rpc::Uuid,
     last_id: AtomicI32,
@@ -58,6 +64,8 @@ impl Core {
             table: Table::default(),
             caps,
             events: OnceLock::new(),
+            ports: Ports::default(),
+            launcher: Launcher::default(),
             host_uuid,
             last_id: AtomicI32::new(0),
             log,

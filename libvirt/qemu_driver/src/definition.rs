@@ -3,12 +3,15 @@
 use crate::core::Core;
 use crate::error::{Result, error, unsupported, xml};
 use crate::uuid;
-use domain_xml::os::Os;
-use domain_xml::tune::Vcpu;
+use domain_xml::chardev::CharDevice;
+use domain_xml::disk::Disk;
+use domain_xml::graphics::GraphicsType;
+use domain_xml::misc::BalloonModel;
 use domain_xml::{Domain as Definition, DomainType};
 use qemu_caps::{QemuCaps, VirtType};
+use qemu_domain::{Context, Generate, Settings};
 use rpc::{Code, Error, Origin, Uuid};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A definition that is complete, and what belongs to it.
@@ -37,8 +40,29 @@ fn type_word(definition: &Definition) -> String {
     xml::Value::format(&definition.kind).into()
 }
 
-fn xml_error(detail: &str) -> Error {
-    Error::new(Origin::Domain, Code::XmlError, detail)
+/// New values for domains that have none.
+struct Fresh {
+    failure: Option<std::io::Error>,
+}
+
+impl Fresh {
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        crate::files::random().unwrap_or_else(|error| {
+            self.failure = Some(error);
+            [0; N]
+        })
+    }
+}
+
+impl Generate for Fresh {
+    fn uuid(&mut self) -> String {
+        let bytes = self.bytes();
+        uuid::of_random(bytes).to_string()
+    }
+
+    fn mac(&mut self) -> [u8; 3] {
+        self.bytes()
+    }
 }
 
 impl Core {
@@ -48,96 +72,67 @@ impl Core {
     /// The XML is wrong, or asks for what the emulator does not have.
     pub fn read_definition(&self, text: &str) -> Result<Complete> {
         let definition = domain_xml::parse(text).map_err(|error| xml(&error))?;
-        self.complete(definition)
+        self.complete(definition, true)
     }
 
-    /// Adds what a definition leaves open.
+    /// Adds what a definition leaves open; `update_abi` when it is new.
     ///
     /// # Errors
     /// As [`Core::read_definition`].
-    pub fn complete(&self, mut definition: Definition) -> Result<Complete> {
-        check_name(&definition)?;
-        let uuid = match &definition.uuid {
-            Some(text) => {
-                uuid::parse(text).ok_or_else(|| crate::error::internal("malformed uuid element"))?
-            }
-            None => uuid::generate().map_err(|error| crate::error::system(&error, "no random numbers"))?,
-        };
-        definition.uuid = Some(uuid.to_string());
-        definition.id = None;
+    pub fn complete(&self, mut definition: Definition, update_abi: bool) -> Result<Complete> {
+        check_name(definition.name())?;
         let virt = virt_type(&definition)?;
-        let caps = self.choose_machine(&mut definition, virt)?;
-        if definition.memory.as_ref().is_none_or(|memory| memory.size.0 == 0) {
-            return Err(xml_error(
-                "Memory size must be specified via <memory> or in the <numa> configuration",
-            ));
+        let arch = definition.os.kind.as_ref().and_then(|kind| kind.arch.clone());
+        let arch = arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let emulator = match &definition.devices.emulator {
+            Some(path) => PathBuf::from(path),
+            None => self.emulator(&arch).ok_or_else(|| {
+                let domain_type = type_word(&definition);
+                let detail = format!("could not find capabilities for arch={arch} domaintype={domain_type} ");
+                error(Code::InvalidArg, detail)
+            })?,
+        };
+        let caps = self.capabilities(&emulator)?;
+        let shown = emulator.display();
+        if caps.accelerator(virt).is_none() {
+            let detail = format!("Emulator '{shown}' does not support virt type '{}'", virt.name());
+            return Err(unsupported(detail));
         }
-        if definition
-            .current_memory
-            .is_none_or(|current| current.0 > definition.memory_kib() || current.0 == 0)
+        if let Some(machine) = definition.os.kind.as_ref().and_then(|kind| kind.machine.as_deref())
+            && caps.machine(virt, machine).is_none()
         {
-            definition.current_memory = Some(domain_xml::units::Kib(definition.memory_kib()));
+            let detail = format!("Emulator '{shown}' does not support machine type '{machine}'");
+            return Err(unsupported(detail));
         }
-        let vcpu = definition.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
-        vcpu.placement.get_or_insert(domain_xml::tune::Placement::Static);
+        let mut fresh = Fresh { failure: None };
+        let mut context =
+            Context { caps: &caps, settings: &self.domain_settings(), update_abi, generate: &mut fresh };
+        qemu_domain::complete(&mut definition, &mut context).map_err(|error| xml(&error))?;
+        if let Some(failure) = fresh.failure {
+            return Err(crate::error::system(&failure, "no random numbers"));
+        }
+        let uuid = definition.uuid.as_deref().and_then(uuid::parse);
+        let uuid = uuid.ok_or_else(|| crate::error::internal("malformed uuid element"))?;
         Ok(Complete { definition, uuid, caps })
     }
 
-    fn choose_machine(&self, definition: &mut Definition, virt: VirtType) -> Result<Arc<QemuCaps>> {
-        let devices = definition.devices.get_or_insert_default();
-        let os = definition.os.get_or_insert_with(Os::default);
-        let Some(kind) = &mut os.kind else {
-            return Err(error_os("an os <type> must be specified"));
-        };
-        if kind.name != "hvm" {
-            return Err(error_os(&kind.name));
+    fn domain_settings(&self) -> Settings {
+        let below = |name: &str| self.paths.data.join(name).to_string_lossy().into_owned();
+        Settings {
+            nvram: below("nvram"),
+            channels: below("channel/target"),
+            vnc_auto_unix_socket: false,
+            spice_auto_unix_socket: false,
+            vnc_allow_host_audio: false,
+            nographics_allow_host_audio: false,
+            host_audio: None,
         }
-        let arch = kind.arch.get_or_insert_with(|| std::env::consts::ARCH.to_owned());
-        let emulator = match &devices.emulator {
-            Some(path) => path.clone(),
-            None => {
-                let found = self.emulator(arch).ok_or_else(|| {
-                    unsupported(format!("Emulator '{}' for os type 'hvm' arch '{arch}' not found", "qemu"))
-                })?;
-                found.to_string_lossy().into_owned()
-            }
-        };
-        let caps = self.capabilities(Path::new(&emulator))?;
-        if caps.accelerator(virt).is_none() {
-            let detail = format!("Emulator '{emulator}' does not support virt type '{}'", virt.name());
-            return Err(unsupported(detail));
-        }
-        let machine = match &kind.machine {
-            Some(name) => caps.machine(virt, name).ok_or_else(|| {
-                unsupported(format!("Emulator '{emulator}' does not support machine type '{name}'"))
-            })?,
-            None => {
-                caps.default_machine(virt).ok_or_else(|| unsupported("the emulator has no machine types"))?
-            }
-        };
-        kind.machine = Some(machine.name.clone());
-        devices.emulator = Some(emulator);
-        Ok(caps)
     }
 }
 
-fn error_os(detail: &str) -> Error {
-    Error::new(Origin::Domain, Code::OsType, detail)
-}
-
-fn check_name(definition: &Definition) -> Result<()> {
-    let name = definition.name();
-    if definition.name.is_none() {
-        return Err(Error::plain(Origin::Domain, Code::NoName));
-    }
-    if name.is_empty() {
-        return Err(xml_error("name  cannot be empty"));
-    }
-    if name.contains('/') {
-        return Err(xml_error(&format!("name {name} cannot contain '/'")));
-    }
+fn check_name(name: &str) -> Result<()> {
     if name.contains('\n') || name == "." || name == ".." {
-        return Err(error(Code::XmlError, format!("name '{name}' is not a file name")));
+        return Err(Error::new(Origin::Domain, Code::XmlError, format!("name '{name}' is not a file name")));
     }
     Ok(())
 }
@@ -148,9 +143,82 @@ pub fn format(definition: &Definition, secure: bool) -> String {
         return domain_xml::format(definition);
     }
     let mut shown = definition.clone();
-    for graphics in shown.devices.iter_mut().flat_map(|devices| &mut devices.graphics) {
+    for graphics in &mut shown.devices.graphics {
         graphics.passwd = None;
         graphics.passwd_valid_to = None;
     }
     domain_xml::format(&shown)
+}
+
+/// What the balloon is set to at start, in KiB; none without a balloon.
+pub fn balloon_target(definition: &Definition) -> Option<u64> {
+    let balloon = definition.devices.memballoon.as_ref()?;
+    (balloon.model != BalloonModel::None)
+        .then(|| definition.current_memory.map_or_else(|| definition.memory_kib(), |current| current.0))
+}
+
+/// The passwords of displays, by protocol.
+pub fn passwords(definition: &Definition) -> Vec<(&'static str, String)> {
+    let graphics = &definition.devices.graphics;
+    let protocol = |kind| match kind {
+        GraphicsType::Vnc => Some("vnc"),
+        GraphicsType::Spice => Some("spice"),
+        _ => None,
+    };
+    graphics.iter().filter_map(|one| Some((protocol(one.kind)?, one.passwd.clone()?))).collect()
+}
+
+/// The ports at which displays listen.
+pub fn display_ports(definition: &Definition) -> Vec<u16> {
+    let graphics = &definition.devices.graphics;
+    let ports = graphics.iter().flat_map(|one| [one.port, one.tls_port, one.websocket]);
+    ports.flatten().filter_map(|port| u16::try_from(port).ok()).filter(|port| *port > 0).collect()
+}
+
+/// The source and the alias of the disk with that node (`libvirt-1-format`), or with that alias.
+pub fn disk_of_node(definition: &Definition, node: &str, alias: &str) -> Option<(String, String)> {
+    let named = |disk: &&Disk| {
+        let index = disk.source.as_ref().and_then(|source| source.index);
+        let is_node = index.is_some_and(|index| {
+            [format!("libvirt-{index}-format"), format!("libvirt-{index}-storage")]
+                .iter()
+                .any(|name| name == node)
+        });
+        is_node || disk_alias(disk) == Some(alias)
+    };
+    let disk = definition.devices.disk.iter().find(named)?;
+    let path = disk.source.as_ref().and_then(|source| source.file.clone().or_else(|| source.dev.clone()));
+    Some((path.unwrap_or_default(), disk_alias(disk).unwrap_or(alias).to_owned()))
+}
+
+/// The name of a disk while it runs.
+pub fn disk_alias(disk: &Disk) -> Option<&str> {
+    disk.info.alias.as_ref().map(|alias| alias.name.as_str())
+}
+
+/// Notes whether somebody in the guest has opened the channel; whether it is the agent's, if there is such a channel.
+pub fn set_channel_state(definition: &mut Definition, alias: &str, state: &str) -> Option<bool> {
+    let named = |channel: &&mut CharDevice| channel.info.alias.as_ref().is_some_and(|it| it.name == alias);
+    let channel = definition.devices.channel.iter_mut().find(named)?;
+    let target = channel.target.as_mut()?;
+    target.state = Some(state.to_owned());
+    Some(target.name.as_deref() == Some("org.qemu.guest_agent.0"))
+}
+
+/// Takes the device of that name out.
+pub fn remove_device(definition: &mut Definition, alias: &str) {
+    let devices = &mut definition.devices;
+    let other = |name: Option<&domain_xml::address::Alias>| name.is_none_or(|name| name.name != alias);
+    devices.disk.retain(|it| other(it.info.alias.as_ref()));
+    devices.interface.retain(|it| other(it.info.alias.as_ref()));
+    devices.controller.retain(|it| other(it.alias.as_ref()));
+    devices.hostdev.retain(|it| other(it.info.alias.as_ref()));
+    devices.serial.retain(|it| other(it.info.alias.as_ref()));
+    devices.channel.retain(|it| other(it.info.alias.as_ref()));
+    devices.input.retain(|it| other(it.info.alias.as_ref()));
+    devices.rng.retain(|it| other(it.info.alias.as_ref()));
+    devices.redirdev.retain(|it| other(it.info.alias.as_ref()));
+    devices.memory.retain(|it| other(it.info.alias.as_ref()));
+    devices.shmem.retain(|it| other(it.info.alias.as_ref()));
+    devices.sound.retain(|it| other(it.info.alias.as_ref()));
 }

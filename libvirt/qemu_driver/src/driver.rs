@@ -108,7 +108,7 @@ impl Hypervisor for QemuDriver {
     }
 
     fn closed(&self, client: &ClientContext) {
-        let _ = client;
+        self.core.client_gone(client.id());
     }
 
     fn set_events(&self, sink: Arc<dyn EventSink>) {
@@ -143,6 +143,8 @@ impl Hypervisor for QemuDriver {
         })?;
         self.take_lock()?;
         self.load_definitions()?;
+        self.core.reconnect_all();
+        self.core.autostart_all();
         Ok(())
     }
 

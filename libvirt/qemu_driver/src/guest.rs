@@ -28,6 +28,8 @@ pub struct Guest {
     pub uuid: Uuid,
     /// Who changes it. Taken before the lock of `inner`, and held across a whole operation.
     pub jobs: Jobs,
+    /// Whose turn it is to write the status file. Taken before the lock of `inner`.
+    pub(crate) status_turn: Mutex<()>,
     /// Held for moments: never while the monitor or a file is waited for.
     inner: Mutex<Inner>,
 }
@@ -37,7 +39,12 @@ impl Guest {
     pub fn new(uuid: Uuid, name: String, config: Option<Arc<Definition>>) -> Arc<Self> {
         let state = Shutoff::Unknown.into();
         let inner = Inner { name, state, config, live: None, autostart: false };
-        Arc::new(Self { uuid, jobs: Jobs::default(), inner: Mutex::new(inner) })
+        Arc::new(Self {
+            uuid,
+            jobs: Jobs::default(),
+            status_turn: Mutex::default(),
+            inner: Mutex::new(inner),
+        })
     }
 
     /// What is known, locked.

@@ -18,10 +18,14 @@ pub fn parse(text: &str) -> Option<Uuid> {
 /// # Errors
 /// The kernel's generator cannot be read.
 pub fn generate() -> std::io::Result<Uuid> {
-    let mut bytes: [u8; 16] = crate::files::random()?;
+    Ok(of_random(crate::files::random()?))
+}
+
+/// A UUID (version 4) of random bytes.
+pub fn of_random(mut bytes: [u8; 16]) -> Uuid {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    Ok(Uuid(bytes))
+    Uuid(bytes)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, failed, internal, invalid, system};
 use crate::guest::{Guest, Inner};
-use crate::state::State;
+use crate::process::StartOptions;
+use crate::state::{Paused, Running, State};
 use crate::{definition, files};
 use domain_xml::Domain as Definition;
 use rpc::protocol::domain::*;
-use rpc::{ClientContext, Code};
+use rpc::{ClientContext, Code, Domain};
 use std::sync::Arc;
 
 /// `VIR_DOMAIN_XML_...`
@@ -29,6 +30,24 @@ mod undefine {
     pub(super) const KEEP_TPM: u32 = 64;
     pub(super) const ALL: u32 =
         MANAGED_SAVE | SNAPSHOTS_METADATA | NVRAM | KEEP_NVRAM | CHECKPOINTS_METADATA | TPM | KEEP_TPM;
+}
+
+/// `VIR_DOMAIN_START_...`
+mod create {
+    pub(super) const PAUSED: u32 = 1;
+    pub(super) const AUTODESTROY: u32 = 2;
+    pub(super) const BYPASS_CACHE: u32 = 4;
+    pub(super) const FORCE_BOOT: u32 = 8;
+    pub(super) const VALIDATE: u32 = 16;
+    pub(super) const RESET_NVRAM: u32 = 32;
+}
+
+fn create_options(client: &ClientContext, flags: u32) -> StartOptions {
+    StartOptions {
+        paused: flags & create::PAUSED != 0,
+        autodestroy: (flags & create::AUTODESTROY != 0).then(|| client.id()),
+        ..StartOptions::default()
+    }
 }
 
 /// `VIR_DOMAIN_AFFECT_...`
@@ -108,7 +127,7 @@ impl QemuDriver {
             let Some(config) = &inner.config else {
                 return Err(invalid("cannot undefine transient domain"));
             };
-            let nvram = config.os.as_ref().and_then(|os| os.nvram.as_ref()?.path.clone());
+            let nvram = config.os.nvram.as_ref().and_then(|nvram| nvram.path.clone());
             (inner.name.clone(), nvram)
         };
         let save = self.core.paths.managed_save(&name);
@@ -141,6 +160,69 @@ impl QemuDriver {
             self.core.table.remove(guest, &name);
         }
         Ok(())
+    }
+
+    fn create(
+        &self,
+        client: &ClientContext,
+        dom: &Domain,
+        flags: u32,
+        api: &'static str,
+    ) -> Result<Arc<Guest>> {
+        use create::{AUTODESTROY, BYPASS_CACHE, FORCE_BOOT, PAUSED, RESET_NVRAM};
+        check_flags(
+            flags,
+            PAUSED | AUTODESTROY | BYPASS_CACHE | FORCE_BOOT | RESET_NVRAM,
+            "qemuDomainCreateWithFlags",
+        )?;
+        if flags & RESET_NVRAM != 0 {
+            return Err(error(
+                Code::ArgumentUnsupported,
+                "resetting firmware variables is not supported yet",
+            ));
+        }
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin(api)?;
+        let definition = {
+            let inner = guest.lock();
+            if inner.is_active() {
+                return Err(invalid("domain is already running"));
+            }
+            inner.config.clone().ok_or_else(|| invalid("domain has no definition"))?
+        };
+        self.core.start(&guest, definition, &create_options(client, flags))?;
+        drop(_job);
+        Ok(guest)
+    }
+
+    fn destroy(&self, dom: &Domain, flags: u32, api: &'static str) -> Result<()> {
+        const GRACEFUL: u32 = 1;
+        const REMOVE_LOGS: u32 = 2;
+        check_flags(flags, GRACEFUL | REMOVE_LOGS, "qemuDomainDestroyFlags")?;
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin(api)?;
+        self.core.destroy(&guest, flags & GRACEFUL != 0)?;
+        if flags & REMOVE_LOGS != 0 {
+            let name = guest.lock().name.clone();
+            // A log that stays is no failure of the end.
+            let _ = files::remove(&self.core.paths.log_file(&name));
+        }
+        Ok(())
+    }
+
+    /// The ways to ask a guest for its end: by its power button (the default), or by its agent.
+    fn power_flags(&self, flags: u32) -> Result<()> {
+        const ACPI: u32 = 1;
+        if flags != 0 && flags & ACPI == 0 {
+            return Err(error(Code::ArgumentUnsupported, "the guest agent cannot be asked yet"));
+        }
+        Ok(())
+    }
+
+    fn power_button(&self, dom: &Domain, reboot: bool, api: &'static str) -> Result<()> {
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin(api)?;
+        self.core.power_button(&guest, reboot)
     }
 
     /// Whether a managed save of the domain exists.
@@ -182,7 +264,7 @@ impl QemuDriver {
             if let Some(live) = &mut guest.lock().live {
                 live.definition = definition;
             }
-            let _ = guest;
+            self.core.save_status(guest);
         }
         Ok(())
     }
@@ -206,6 +288,86 @@ impl QemuDriver {
 }
 
 impl Domains for QemuDriver {
+    fn domain_create(&self, client: &ClientContext, args: DomainCreateArgs) -> Result<()> {
+        self.create(client, &args.dom, 0, "virDomainCreate").map(drop)
+    }
+
+    fn domain_create_with_flags(
+        &self,
+        client: &ClientContext,
+        args: DomainCreateWithFlagsArgs,
+    ) -> Result<DomainCreateWithFlagsRet> {
+        let guest = self.create(client, &args.dom, args.flags, "virDomainCreateWithFlags")?;
+        Ok(DomainCreateWithFlagsRet { dom: guest.reference() })
+    }
+
+    fn domain_create_xml(
+        &self,
+        client: &ClientContext,
+        args: DomainCreateXmlArgs,
+    ) -> Result<DomainCreateXmlRet> {
+        use create::{AUTODESTROY, PAUSED, RESET_NVRAM, VALIDATE};
+        check_flags(args.flags, PAUSED | AUTODESTROY | VALIDATE | RESET_NVRAM, "qemuDomainCreateXML")?;
+        let complete = self.core.read_definition(&args.xml_desc)?;
+        let (uuid, name) = (complete.uuid, complete.definition.name().to_owned());
+        let make = || Guest::new(uuid, name.clone(), None);
+        let (guest, new) = self.core.table.get_or_insert(uuid, &name, make)?;
+        let _job = guest.jobs.begin("virDomainCreateXML")?;
+        if guest.lock().is_active() {
+            return Err(invalid(format!("domain '{name}' is already active")));
+        }
+        let definition = Arc::new(complete.definition);
+        let started = self.core.start(&guest, definition, &create_options(client, args.flags));
+        if started.is_err() && new {
+            self.core.table.remove(&guest, &name);
+        }
+        started?;
+        Ok(DomainCreateXmlRet { dom: guest.reference() })
+    }
+
+    fn domain_destroy(&self, _: &ClientContext, args: DomainDestroyArgs) -> Result<()> {
+        self.destroy(&args.dom, 0, "virDomainDestroy")
+    }
+
+    fn domain_destroy_flags(&self, _: &ClientContext, args: DomainDestroyFlagsArgs) -> Result<()> {
+        self.destroy(&args.dom, args.flags, "virDomainDestroyFlags")
+    }
+
+    fn domain_suspend(&self, _: &ClientContext, args: DomainSuspendArgs) -> Result<()> {
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainSuspend")?;
+        self.core.suspend(&guest, Paused::User)
+    }
+
+    fn domain_resume(&self, _: &ClientContext, args: DomainResumeArgs) -> Result<()> {
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainResume")?;
+        self.core.resume(&guest, Running::Unpaused)
+    }
+
+    fn domain_shutdown(&self, _: &ClientContext, args: DomainShutdownArgs) -> Result<()> {
+        self.power_button(&args.dom, false, "virDomainShutdown")
+    }
+
+    fn domain_shutdown_flags(&self, _: &ClientContext, args: DomainShutdownFlagsArgs) -> Result<()> {
+        check_flags(args.flags, 3, "qemuDomainShutdownFlags")?;
+        self.power_flags(args.flags)?;
+        self.power_button(&args.dom, false, "virDomainShutdownFlags")
+    }
+
+    fn domain_reboot(&self, _: &ClientContext, args: DomainRebootArgs) -> Result<()> {
+        check_flags(args.flags, 3, "qemuDomainReboot")?;
+        self.power_flags(args.flags)?;
+        self.power_button(&args.dom, true, "virDomainReboot")
+    }
+
+    fn domain_reset(&self, _: &ClientContext, args: DomainResetArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainReset")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainReset")?;
+        self.core.reset(&guest)
+    }
+
     fn domain_define_xml(&self, _: &ClientContext, args: DomainDefineXmlArgs) -> Result<DomainDefineXmlRet> {
         Ok(DomainDefineXmlRet { dom: self.define(&args.xml)?.reference() })
     }
@@ -278,7 +440,7 @@ impl Domains for QemuDriver {
     fn domain_get_os_type(&self, _: &ClientContext, args: DomainGetOsTypeArgs) -> Result<DomainGetOsTypeRet> {
         let guest = self.guest(&args.dom)?;
         let inner = guest.lock();
-        let kind = inner.current().and_then(|definition| definition.os.as_ref()?.kind.as_ref());
+        let kind = inner.current().and_then(|definition| definition.os.kind.as_ref());
         Ok(DomainGetOsTypeRet { kind: kind.map_or_else(|| "hvm".to_owned(), |kind| kind.name.clone()) })
     }
 

@@ -1,7 +1,7 @@
 //! State and statistics.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags};
+use crate::error::{Result, check_flags, not_running};
 use crate::process::times;
 use rpc::ClientContext;
 use rpc::protocol::stats::*;
@@ -27,6 +27,28 @@ impl DomainStats for QemuDriver {
         check_flags(args.flags, 0, "qemuDomainGetState")?;
         let (state, reason) = self.guest(&args.dom)?.lock().state.numbers();
         Ok(DomainGetStateRet { state, reason })
+    }
+
+    fn domain_get_control_info(
+        &self,
+        _: &ClientContext,
+        args: DomainGetControlInfoArgs,
+    ) -> Result<DomainGetControlInfoRet> {
+        const OK: u32 = 0;
+        const JOB: u32 = 1;
+        const ERROR: u32 = 3;
+        const ERROR_MONITOR: u32 = 2;
+        check_flags(args.flags, 0, "qemuDomainGetControlInfo")?;
+        let guest = self.guest(&args.dom)?;
+        let connected = guest.lock().live.as_ref().map(|live| live.monitor.is_some());
+        let held = guest.jobs.held_for();
+        let (state, details) = match connected.ok_or_else(not_running)? {
+            false => (ERROR, ERROR_MONITOR),
+            true if held.is_some() => (JOB, 0),
+            true => (OK, 0),
+        };
+        let state_time = held.map_or(0, |held| held.as_millis() as u64);
+        Ok(DomainGetControlInfoRet { state, details, state_time })
     }
 
     fn domain_get_security_label(

@@ -1,8 +1,23 @@
 //! Running guests.
 
+mod chardev;
+mod command;
+mod control;
+mod events;
+mod log;
+mod ports;
+mod reconnect;
+mod start;
+mod status;
+mod stop;
 mod taint;
 
+pub use ports::Ports;
+pub use start::{Restore, StartOptions};
 pub use taint::Taint;
+
+use crate::state::Paused;
+use confinement::launch::Child;
 
 use domain_xml::Domain as Definition;
 use qemu_caps::QemuCaps;
@@ -27,6 +42,8 @@ pub struct Live {
     pub id: i32,
     /// Its process.
     pub pid: i32,
+    /// The process as something that signals reach, and that can be waited for.
+    pub child: Arc<Child>,
     /// How far its start has come.
     pub phase: Phase,
     /// The definition in force, with everything that was chosen at start.
@@ -47,8 +64,25 @@ pub struct Live {
     pub shutdown_seen: bool,
     /// A power-off is to become a reset.
     pub fake_reboot: bool,
+    /// Somebody ends it: what its monitor tells of that is no news.
+    pub ending: bool,
+    /// Why it is going to be paused.
+    pub paused_because: Option<Paused>,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
+    /// The ports of its displays.
+    pub ports: Vec<u16>,
+}
+
+/// Events of the life cycle.
+pub(crate) mod lifecycle {
+    pub(crate) const STARTED: i32 = 2;
+    pub(crate) const SUSPENDED: i32 = 3;
+    pub(crate) const RESUMED: i32 = 4;
+    pub(crate) const STOPPED: i32 = 5;
+    pub(crate) const SHUTDOWN: i32 = 6;
+    pub(crate) const PMSUSPENDED: i32 = 7;
+    pub(crate) const CRASHED: i32 = 8;
 }
 
 /// What a process has used of processors, in nanoseconds.

@@ -7,12 +7,12 @@ derive::protocol! {
     /// Domains: list, look-up, definition, life.
     handler Domains;
 
-    missing 9 domain_create(dom: Domain): virDomainCreate, write, acl["domain:start"];
-    missing 10 domain_create_xml(xml_desc: str, flags: u32) -> (dom: Domain):
+    call 9 domain_create(dom: Domain): virDomainCreate, write, acl["domain:start"];
+    call 10 domain_create_xml(xml_desc: str, flags: u32) -> (dom: Domain):
         virDomainCreateXML, write, acl["domain:write", "domain:start"];
     call 11 domain_define_xml(xml: str) -> (dom: Domain):
         virDomainDefineXML, high, write, acl["domain:write", "domain:save"];
-    missing 12 domain_destroy(dom: Domain): virDomainDestroy, high, write, acl["domain:stop"];
+    call 12 domain_destroy(dom: Domain): virDomainDestroy, high, write, acl["domain:stop"];
     call 14 domain_get_xml_desc(dom: Domain, flags: u32) -> (xml: str):
         virDomainGetXMLDesc, write_if(0x9, "virDomainGetXMLDesc with secure flag"),
         acl[
@@ -33,13 +33,13 @@ derive::protocol! {
         virDomainLookupByUUID, high, acl["domain:getattr"];
     call 25 connect_num_of_defined_domains() -> (num: i32):
         virConnectNumOfDefinedDomains, high, acl["connect:search_domains"];
-    missing 27 domain_reboot(dom: Domain, flags: u32):
+    call 27 domain_reboot(dom: Domain, flags: u32):
         virDomainReboot, write, acl["domain:init_control", "domain:write:VIR_DOMAIN_REBOOT_GUEST_AGENT"];
-    missing 28 domain_resume(dom: Domain): virDomainResume, write, acl["domain:suspend"];
+    call 28 domain_resume(dom: Domain): virDomainResume, write, acl["domain:suspend"];
     call 29 domain_set_autostart(dom: Domain, autostart: i32):
         virDomainSetAutostart, high, write, acl["domain:write"];
-    missing 33 domain_shutdown(dom: Domain): virDomainShutdown, write, acl["domain:init_control"];
-    missing 34 domain_suspend(dom: Domain): virDomainSuspend, write, acl["domain:suspend"];
+    call 33 domain_shutdown(dom: Domain): virDomainShutdown, write, acl["domain:init_control"];
+    call 34 domain_suspend(dom: Domain): virDomainSuspend, write, acl["domain:suspend"];
     call 35 domain_undefine(dom: Domain): virDomainUndefine, high, write, acl["domain:delete"];
     call 37 connect_list_domains(maxids: i32) -> (ids: [i32; DOMAIN_LIST_MAX]):
         virConnectListDomains, high, acl["connect:search_domains"];
@@ -48,16 +48,16 @@ derive::protocol! {
     call 150 domain_is_active(dom: Domain) -> (active: i32): virDomainIsActive, high, acl["domain:read"];
     call 151 domain_is_persistent(dom: Domain) -> (persistent: i32):
         virDomainIsPersistent, high, acl["domain:read"];
-    missing 196 domain_create_with_flags(dom: Domain, flags: u32) -> (dom: Domain):
+    call 196 domain_create_with_flags(dom: Domain, flags: u32) -> (dom: Domain):
         virDomainCreateWithFlags, write, acl["domain:start"];
     call 202 domain_is_updated(dom: Domain) -> (updated: i32):
         virDomainIsUpdated, high, acl["domain:read"];
     call 231 domain_undefine_flags(dom: Domain, flags: u32):
         virDomainUndefineFlags, high, write, acl["domain:delete"];
-    missing 234 domain_destroy_flags(dom: Domain, flags: u32):
+    call 234 domain_destroy_flags(dom: Domain, flags: u32):
         virDomainDestroyFlags, high, write, acl["domain:stop"];
-    missing 245 domain_reset(dom: Domain, flags: u32): virDomainReset, write, acl["domain:reset"];
-    missing 258 domain_shutdown_flags(dom: Domain, flags: u32):
+    call 245 domain_reset(dom: Domain, flags: u32): virDomainReset, write, acl["domain:reset"];
+    call 258 domain_shutdown_flags(dom: Domain, flags: u32):
         virDomainShutdownFlags, write,
         acl[
             "domain:init_control",

@@ -51,7 +51,7 @@ derive::protocol! {
     missing 164 domain_abort_job(dom: Domain): virDomainAbortJob, write, acl["domain:write"];
     call 212 domain_get_state(dom: Domain, flags: u32) -> (state: i32, reason: i32):
         virDomainGetState, high, acl["domain:read"];
-    missing 229 domain_get_control_info(dom: Domain, flags: u32)
+    call 229 domain_get_control_info(dom: Domain, flags: u32)
         -> (state: u32, details: u32, state_time: u64):
         virDomainGetControlInfo, high, acl["domain:read"];
     missing 243 domain_block_stats_flags(dom: Domain, path: str, nparams: i32, flags: u32)

@@ -1,0 +1,86 @@
+//! What clients do to running guests.
+
+use crate::core::Core;
+use crate::error::{Result, invalid, not_running};
+use crate::guest::Guest;
+use crate::state::{Paused, Running, State};
+use json::Dict;
+use std::sync::Arc;
+
+impl Guest {
+    /// The number of the guest's run.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn running_id(&self) -> Result<i32> {
+        self.lock().live.as_ref().map(|live| live.id).ok_or_else(not_running)
+    }
+}
+
+impl Core {
+    /// Stops the guest's processors. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It does not run, or the emulator refuses.
+    pub fn suspend(&self, guest: &Arc<Guest>, reason: Paused) -> Result<()> {
+        let id = guest.running_id()?;
+        match guest.lock().state {
+            State::PmSuspended(_) => return Err(invalid("domain is pmsuspended")),
+            State::Paused(_) => return Ok(()),
+            _ => {}
+        }
+        guest.with_live(id, |live| live.paused_because = Some(reason));
+        guest.execute("stop", Dict::default())?;
+        self.set_paused(guest, id, reason);
+        Ok(())
+    }
+
+    /// Lets the guest's processors go on. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It does not run, or the emulator refuses.
+    pub fn resume(&self, guest: &Arc<Guest>, reason: Running) -> Result<()> {
+        let id = guest.running_id()?;
+        match guest.lock().state {
+            State::PmSuspended(_) => return Err(invalid("domain is pmsuspended")),
+            State::Running(_) => return Err(invalid("domain is already running")),
+            State::Crashed(_) | State::Shutdown(_) => {
+                return Err(invalid("domain is in a state from which it cannot go on"));
+            }
+            _ => {}
+        }
+        guest.execute("cont", Dict::default())?;
+        self.set_running(guest, id, reason);
+        Ok(())
+    }
+
+    /// Presses the power button: the guest shuts down, or starts again. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It does not run, or the emulator refuses.
+    pub fn power_button(&self, guest: &Arc<Guest>, reboot: bool) -> Result<()> {
+        let id = guest.running_id()?;
+        if !matches!(guest.lock().state, State::Running(_) | State::Paused(_) | State::PmSuspended(_)) {
+            return Err(not_running());
+        }
+        if guest.with_live(id, |live| std::mem::replace(&mut live.fake_reboot, reboot)) != Some(reboot) {
+            // Should this daemon not see the guest power off, the next one knows what is meant.
+            self.save_status(guest);
+        }
+        guest.execute("system_powerdown", Dict::default()).map(drop)
+    }
+
+    /// Resets the guest. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It does not run, or the emulator refuses.
+    pub fn reset(&self, guest: &Arc<Guest>) -> Result<()> {
+        let id = guest.running_id()?;
+        guest.execute("system_reset", Dict::default())?;
+        guest.with_live(id, |live| live.fake_reboot = false);
+        if let State::Crashed(_) = guest.lock().state {
+            guest.lock().state = Paused::Crashed.into();
+        }
+        Ok(())
+    }
+}

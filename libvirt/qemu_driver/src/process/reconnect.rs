@@ -1,0 +1,235 @@
+//! Guests that ran before this daemon did.
+
+use crate::core::{Core, Level};
+use crate::guest::Guest;
+use crate::process::start::StartOptions;
+use crate::process::status::Status;
+use crate::process::{Live, Phase};
+use crate::state::{Shutoff, State};
+use confinement::launch::Child;
+use json::Dict;
+use qmp::{Monitor, Options};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a guest may take to answer a daemon that comes back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Finds the guests that status files tell of. Each is taken up again on a thread of its own; its job is held
+    /// until that is done, so that whoever wants to change it waits.
+    pub fn reconnect_all(self: &Arc<Self>) {
+        let mut threads = Vec::new();
+        for status in self.read_statuses() {
+            self.note_id(status.id);
+            let name = status.definition.name().to_owned();
+            let Some((guest, child)) = self.take_up(status) else { continue };
+            let core = self.clone();
+            let (sender, taken) = std::sync::mpsc::sync_channel(0);
+            let thread = std::thread::Builder::new().name("reconnect".to_owned()).spawn(move || {
+                let _job = guest.jobs.begin_surely("reconnect");
+                // The job is held before anybody else can ask for it.
+                let _ = sender.send(());
+                core.reconnect(&guest, &child);
+            });
+            match thread {
+                Ok(thread) => {
+                    let _ = taken.recv();
+                    threads.push(thread);
+                }
+                Err(error) => self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}")),
+            }
+        }
+    }
+
+    /// Makes the guest of a status file active; none if its process has ended, of which everything is removed then.
+    fn take_up(self: &Arc<Self>, status: Status) -> Option<(Arc<Guest>, Arc<Child>)> {
+        let name = status.definition.name().to_owned();
+        let emulator = status.definition.devices.emulator.clone();
+        let emulator = emulator.unwrap_or_default();
+        let Some(child) = Child::of_pid(status.pid).ok().filter(|_| is_its_process(&status, &emulator))
+        else {
+            self.bury(&name, &status);
+            return None;
+        };
+        let make = || Guest::new(status.uuid, name.clone(), None);
+        let guest = match self.table.get_or_insert(status.uuid, &name, make) {
+            Ok((guest, _)) => guest,
+            Err(error) => {
+                self.log(Level::Error, &format!("status of '{name}': {error}"));
+                return None;
+            }
+        };
+        // The emulator that runs may be gone from the disk; then nothing is known of it.
+        let caps = self.capabilities(Path::new(&emulator)).unwrap_or_default();
+        let ports = crate::definition::display_ports(&status.definition);
+        ports.iter().for_each(|port| self.ports.note(*port));
+        let (id, child) = (status.id, Arc::new(child));
+        let live = Live {
+            id,
+            pid: status.pid,
+            child: child.clone(),
+            phase: if status.starting { Phase::Spawned } else { Phase::Ready },
+            definition: Arc::new(status.definition),
+            monitor: None,
+            vcpus: status.vcpus,
+            directory: status.directory,
+            channels: status.channels,
+            caps,
+            taints: status.taints,
+            shutdown_seen: matches!(status.state, State::Shutdown(_)),
+            fake_reboot: status.fake_reboot,
+            ending: false,
+            paused_because: None,
+            autodestroy: None,
+            ports,
+        };
+        {
+            let mut inner = guest.lock();
+            inner.state = status.state;
+            inner.live = Some(live);
+        }
+        self.table.set_id(&guest, id);
+        Some((guest, child))
+    }
+
+    /// Removes what a run left whose process ended while nobody looked.
+    fn bury(&self, name: &str, status: &Status) {
+        let reason = match status.state {
+            State::Shutdown(_) => Shutoff::Shutdown,
+            _ if status.starting => Shutoff::Failed,
+            _ => Shutoff::Crashed,
+        };
+        self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));
+        let _ = std::fs::remove_dir_all(&status.directory);
+        let _ = std::fs::remove_dir_all(&status.channels);
+        let _ = crate::files::remove(&self.paths.pid_file(name));
+        let _ = crate::files::remove(&self.paths.status(name));
+        if let Some(guest) = self.table.find(&status.uuid) {
+            guest.lock().state = reason.into();
+        }
+    }
+
+    fn reconnect(self: &Arc<Self>, guest: &Arc<Guest>, child: &Child) {
+        let Some((id, starting, shut, path)) = ({
+            let mut inner = guest.lock();
+            let shut = matches!(inner.state, State::Shutdown(_));
+            inner.live.as_mut().map(|live| (live.id, live.phase < Phase::Ready, shut, live.monitor_path()))
+        }) else {
+            return;
+        };
+        let name = guest.lock().name.clone();
+        if starting || shut {
+            // A start that nobody waits for any more; or an end that was not completed.
+            self.end_process(guest, id);
+            let reason = if shut { Shutoff::Shutdown } else { Shutoff::Failed };
+            self.clean_up(guest, id, reason, Some(reason.stopped_detail()));
+            return;
+        }
+        let (core, weak) = (Arc::downgrade(self), Arc::downgrade(guest));
+        let notify = move |notice| {
+            if let (Some(core), Some(guest)) = (core.upgrade(), weak.upgrade()) {
+                core.notice(&guest, id, notice);
+            }
+        };
+        let options = Options { connect: PATIENCE, ..Options::default() };
+        let monitor = Monitor::connect(&path, options, notify);
+        let taken = monitor.map(|monitor| {
+            guest.with_live(id, |live| live.monitor = Some(Arc::new(monitor)));
+        });
+        if let Err(error) = taken {
+            self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}"));
+            let gone = child.wait(Duration::ZERO).unwrap_or(false);
+            self.end_process(guest, id);
+            let reason = if gone { Shutoff::Crashed } else { Shutoff::Daemon };
+            self.clean_up(guest, id, reason, Some(reason.stopped_detail()));
+            return;
+        }
+        if let Err(error) = self.catch_up(guest, id) {
+            self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}"));
+            self.end_process(guest, id);
+            self.clean_up(guest, id, Shutoff::Daemon, Some(Shutoff::Daemon.stopped_detail()));
+            return;
+        }
+        self.save_status(guest);
+    }
+
+    /// What may have changed meanwhile.
+    fn catch_up(self: &Arc<Self>, guest: &Arc<Guest>, id: i32) -> crate::error::Result<()> {
+        self.refresh_state(guest, id);
+        let vcpus = super::start::threads(&guest.execute("query-cpus-fast", Dict::default())?);
+        let chardevs = guest.execute("query-chardev", Dict::default())?;
+        guest.with_live(id, |live| {
+            live.vcpus = vcpus;
+            live.change(|it| super::chardev::note_paths(it, &chardevs));
+        });
+        if let Ok(balloon) = guest.execute("query-balloon", Dict::default())
+            && let Some(actual) = balloon.get("actual").and_then(json::Value::as_u64)
+        {
+            let actual = domain_xml::units::Kib(actual.div_ceil(1024));
+            guest.with_live(id, |live| live.change(|it| it.current_memory = Some(actual)));
+        }
+        Ok(())
+    }
+
+    /// Starts the domains that start with the host, once a boot of the host.
+    pub fn autostart_all(self: &Arc<Self>) {
+        let mark = self.paths.autostarted();
+        if mark.exists() {
+            return;
+        }
+        if let Err(error) = crate::files::replace(&mark, b"") {
+            // Without the mark they would be started again and again.
+            self.log(
+                Level::Error,
+                &format!("Failed to create autostarted file '{}': {error}", mark.display()),
+            );
+            return;
+        }
+        for guest in self.table.all() {
+            let wanted = {
+                let inner = guest.lock();
+                inner.autostart && !inner.is_active()
+            };
+            if !wanted {
+                continue;
+            }
+            let core = self.clone();
+            std::thread::spawn(move || {
+                let _job = guest.jobs.begin_surely("autostart");
+                let Some(definition) = guest.lock().config.clone() else { return };
+                if let Err(error) = core.start(&guest, definition, &StartOptions::default()) {
+                    let name = guest.lock().name.clone();
+                    core.log(Level::Error, &format!("Failed to autostart VM '{name}': {error}"));
+                }
+            });
+        }
+    }
+}
+
+/// Whether the process with the number of the status file is the one that it means: the number may be another's now.
+fn is_its_process(status: &Status, emulator: &str) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{}/cmdline", status.pid)) else { return false };
+    let mut words = line.split(|byte| *byte == 0);
+    let binary = words.next().unwrap_or_default();
+    if status.starting && binary != emulator.as_bytes() {
+        // Not the emulator yet: our own program, which prepares the process and ends when nobody answers.
+        return std::fs::read_link(format!("/proc/{}/exe", status.pid)).ok()
+            == std::fs::read_link("/proc/self/exe").ok();
+    }
+    let name = format!("guest={}", status.definition.name().replace(',', ",,"));
+    binary == emulator.as_bytes() && words.any(|word| word.starts_with(name.as_bytes()))
+}
+
+impl Live {
+    /// Where its monitor listens.
+    pub fn monitor_path(&self) -> std::path::PathBuf {
+        self.directory.join("monitor.sock")
+    }
+
+    /// Changes the definition in force.
+    pub fn change(&mut self, change: impl FnOnce(&mut domain_xml::Domain)) {
+        change(Arc::make_mut(&mut self.definition));
+    }
+}

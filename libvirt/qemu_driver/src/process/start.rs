@@ -1,0 +1,406 @@
+//! The start of a guest, in steps that are written down before they are taken:
+//!
+//! | written | then |
+//! |---|---|
+//! | nothing | directories, key, sockets, command line; a crash leaves directories that nobody uses |
+//! | `spawned`, with the process's number | the process becomes the emulator |
+//! | `connected` | it is asked and set up |
+//! | `ready` | it runs |
+//!
+//! Whoever finds a guest that is not `ready` ends it.
+
+use crate::core::Core;
+use crate::error::{Result, internal, invalid, monitor, system};
+use crate::files;
+use crate::guest::Guest;
+use crate::process::command::{self, Plan};
+use crate::process::log::{GuestLog, command_text};
+use crate::process::{Live, Phase, Taint, lifecycle};
+use crate::state::{Paused, Running, Shutoff, State};
+use confinement::launch::{Child, Held, Identity, Launch};
+use domain_xml::Domain as Definition;
+use json::{Dict, Value, dict};
+use qemu_caps::QemuCaps;
+use qmp::{Monitor, Options};
+use rpc::{Code, Error, Origin};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a guest is started.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// It does not run yet.
+    pub paused: bool,
+    /// The client whose end is the guest's end.
+    pub autodestroy: Option<u64>,
+    /// It goes on from what this file holds.
+    pub restore: Option<Arc<Restore>>,
+}
+
+/// A saved state that a guest goes on from.
+#[derive(Debug)]
+pub struct Restore {
+    /// The file, at the place where the emulator's stream begins.
+    pub stream: OwnedFd,
+}
+
+/// What a start needs to know of the guest.
+struct Starting<'a> {
+    core: &'a Arc<Core>,
+    guest: &'a Arc<Guest>,
+    name: String,
+    id: i32,
+    directory: PathBuf,
+    channels: PathBuf,
+    caps: Arc<QemuCaps>,
+    options: &'a StartOptions,
+}
+
+impl Core {
+    /// Starts the guest as `definition` says. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It runs already, or cannot be started; then nothing of the attempt is left.
+    pub fn start(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        definition: Arc<Definition>,
+        options: &StartOptions,
+    ) -> Result<()> {
+        let name = {
+            let inner = guest.lock();
+            if inner.is_active() {
+                return Err(invalid("domain is already running"));
+            }
+            inner.name.clone()
+        };
+        let emulator = definition.devices.emulator.as_deref();
+        let emulator = emulator.ok_or_else(|| internal("no emulator"))?;
+        let caps = self.capabilities(Path::new(emulator))?;
+        let id = self.next_id();
+        let (directory, channels) = (self.paths.guest(id, &name), self.paths.channels(id, &name));
+        let starting = Starting { core: self, guest, name, id, directory, channels, caps, options };
+        starting.run(&definition).inspect_err(|_| starting.undo())
+    }
+}
+
+impl Starting<'_> {
+    fn run(&self, definition: &Arc<Definition>) -> Result<()> {
+        self.directories()?;
+        let mut definition = Definition::clone(definition);
+        definition.id = Some(self.id);
+        let monitor_path = self.directory.join("monitor.sock");
+        let monitor_socket = self.listen(&monitor_path)?;
+        let mut plan = command::plan(
+            self.core,
+            &mut definition,
+            &command::Context { directory: &self.directory, restore: self.options.restore.is_some() },
+        )?;
+        plan.pass_monitor(monitor_socket);
+        self.check_files(&plan)?;
+        let ports = std::mem::take(&mut plan.ports);
+        let log = self.log(&plan)?;
+        let launched = self.launch(plan, &log);
+        let mut held = match launched {
+            Ok(held) => held,
+            Err(error) => {
+                ports.iter().for_each(|port| self.core.ports.release(*port));
+                return Err(error);
+            }
+        };
+        self.adopt(&held, definition, ports)?;
+        // From here on a daemon that is killed leaves behind who this process is.
+        self.core
+            .write_status(self.guest)
+            .map_err(|error| system(&error, "Unable to write the status file"))?;
+        held.wait_ready().map_err(|error| launch_error(&error))?;
+        held.release().map_err(|error| launch_error(&error))?;
+        self.connect(&monitor_path, &log)?;
+        self.set_up().map_err(|error| self.with_words(error, &log))?;
+        self.finish()
+    }
+
+    fn directories(&self) -> Result<()> {
+        for path in [&self.directory, &self.channels] {
+            // A number is used once; what is there is left from an earlier boot.
+            if path.exists() {
+                let _ = std::fs::remove_dir_all(path);
+            }
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(path)
+                .map_err(|error| system(&error, &format!("Cannot create directory '{}'", path.display())))?;
+            self.give(path)?;
+        }
+        let path = self.directory.join("master-key.aes");
+        let key: [u8; 32] = files::random().map_err(|error| system(&error, "no random numbers"))?;
+        let write = || {
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            std::io::Write::write_all(&mut file, &key)
+        };
+        write().map_err(|error| system(&error, "failed to write master key file"))?;
+        self.give(&path)
+    }
+
+    /// The emulator's user owns the file.
+    fn give(&self, path: &Path) -> Result<()> {
+        let Some((user, group)) = self.core.config.owner else { return Ok(()) };
+        chown(path, Some(user), Some(group))
+            .map_err(|error| system(&error, &format!("unable to set user and group on '{}'", path.display())))
+    }
+
+    /// A socket that the emulator finds listening already.
+    fn listen(&self, path: &Path) -> Result<OwnedFd> {
+        let failed = |error: std::io::Error| {
+            system(&error, &format!("Unable to bind to UNIX socket path '{}'", path.display()))
+        };
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o775)).map_err(failed)?;
+        self.give(path)?;
+        Ok(listener.into())
+    }
+
+    fn check_files(&self, plan: &Plan) -> Result<()> {
+        let owner = self.core.config.owner;
+        let (user, group) = owner
+            .unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        for path in &plan.files {
+            std::fs::metadata(path).map_err(|error| {
+                let text = format!("Cannot access storage file '{path}' (as uid:{user}, gid:{group})");
+                Error::system(Origin::Storage, &error, &text)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let home = self.directory.to_string_lossy().into_owned();
+        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+        [
+            ("LC_ALL", "C".to_owned()),
+            ("PATH", path),
+            ("HOME", home.clone()),
+            ("XDG_DATA_HOME", format!("{home}/.local/share")),
+            ("XDG_CACHE_HOME", format!("{home}/.cache")),
+            ("XDG_CONFIG_HOME", format!("{home}/.config")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    fn log(&self, plan: &Plan) -> Result<GuestLog> {
+        let version = self.caps.version;
+        let number = format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000);
+        let qemu = format!("{number}{}", self.caps.package);
+        let command = command_text(&self.environment(), &plan.binary, &plan.arguments);
+        GuestLog::begin(self.core, &self.name, &qemu, &command).map_err(|error| {
+            let path = self.core.paths.log_file(&self.name);
+            system(&error, &format!("Failed to open file '{}'", path.display()))
+        })
+    }
+
+    fn launch(&self, plan: Plan, log: &GuestLog) -> Result<Held> {
+        let output = log.output().map_err(|error| system(&error, "cannot duplicate the log"))?;
+        let mut launch = Launch::new(&plan.binary).arguments(plan.arguments).output(output).umask(0o002);
+        for (name, value) in self.environment() {
+            launch = launch.environment(&name, &value);
+        }
+        for (descriptor, number) in plan.passed {
+            launch = launch.pass(descriptor, number);
+        }
+        if let Some((user, group)) = self.core.config.owner {
+            launch = launch.identity(Identity { user, group, groups: vec![group] });
+        }
+        let pid_file = self.core.paths.pid_file(&self.name);
+        let _ = files::remove(&pid_file);
+        launch
+            .pid_file(&pid_file.to_string_lossy())
+            .start(&self.core.launcher)
+            .map_err(|error| launch_error(&error))
+    }
+
+    /// The process is this guest's from now on.
+    fn adopt(&self, held: &Held, definition: Definition, ports: Vec<u16>) -> Result<()> {
+        let child = Child::of_pid(held.pid()).map_err(|error| launch_error(&error))?;
+        let mut taints = Vec::new();
+        if self.core.config.owner.is_none_or(|(user, _)| user == 0) && self.core.paths.privileged {
+            taints.push(Taint::HighPrivileges);
+        }
+        if definition.commandline.is_some() {
+            taints.push(Taint::CustomArgv);
+        }
+        for taint in &taints {
+            self.core.log_taint(&self.name, self.id, *taint);
+        }
+        let live = Live {
+            id: self.id,
+            pid: held.pid(),
+            child: Arc::new(child),
+            phase: Phase::Spawned,
+            definition: Arc::new(definition),
+            monitor: None,
+            vcpus: Vec::new(),
+            directory: self.directory.clone(),
+            channels: self.channels.clone(),
+            caps: self.caps.clone(),
+            taints,
+            shutdown_seen: false,
+            fake_reboot: false,
+            ending: false,
+            paused_because: None,
+            autodestroy: self.options.autodestroy,
+            ports,
+        };
+        {
+            let mut inner = self.guest.lock();
+            inner.live = Some(live);
+            inner.state = Paused::StartingUp.into();
+        }
+        self.core.table.set_id(self.guest, self.id);
+        Ok(())
+    }
+
+    fn connect(&self, path: &Path, log: &GuestLog) -> Result<()> {
+        let (core, guest, id) = (Arc::downgrade(self.core), Arc::downgrade(self.guest), self.id);
+        let notify = move |notice| {
+            if let (Some(core), Some(guest)) = (core.upgrade(), guest.upgrade()) {
+                core.notice(&guest, id, notice);
+            }
+        };
+        let connected = Monitor::connect(path, Options::default(), notify);
+        let connected = connected.map_err(|error| match error {
+            qmp::Error::Closed | qmp::Error::Connect(_) => {
+                let words = log.words();
+                if words.is_empty() {
+                    let name = &self.name;
+                    internal(format!("QEMU unexpectedly closed the monitor (vm='{name}')"))
+                } else {
+                    internal(format!("process exited while connecting to monitor: {words}"))
+                }
+            }
+            other => monitor(other, "qmp_capabilities"),
+        })?;
+        self.with_live(|live| {
+            live.monitor = Some(Arc::new(connected));
+            live.phase = Phase::Connected;
+        })?;
+        self.core.save_status(self.guest);
+        Ok(())
+    }
+
+    /// The guest's emulator may have ended meanwhile.
+    fn with_live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> Result<T> {
+        let mut inner = self.guest.lock();
+        match &mut inner.live {
+            Some(live) if live.id == self.id => Ok(act(live)),
+            _ => Err(internal("guest unexpectedly quit")),
+        }
+    }
+
+    fn monitor(&self) -> Result<Arc<Monitor>> {
+        self.with_live(|live| live.monitor.clone())?.ok_or_else(|| internal("guest unexpectedly quit"))
+    }
+
+    /// Asks what is known only now, and sets what the command line cannot say.
+    fn set_up(&self) -> Result<()> {
+        let qemu = self.monitor()?;
+        let ask =
+            |command: &str| qemu.execute(command, Dict::default()).map_err(|error| monitor(error, command));
+        if let Ok(capabilities) = qemu.execute("query-migrate-capabilities", Dict::default()) {
+            let named = |item: &Value| item.get("capability").and_then(Value::as_str) == Some("events");
+            if capabilities.as_list().is_some_and(|list| list.iter().any(named)) {
+                let wanted = vec![dict! { "capability" => "events", "state" => true }];
+                qemu.execute("migrate-set-capabilities", dict! { "capabilities" => wanted })
+                    .map_err(|error| monitor(error, "migrate-set-capabilities"))?;
+            }
+        }
+        let chardevs = ask("query-chardev")?;
+        let vcpus = threads(&ask("query-cpus-fast")?);
+        let balloon = self.with_live(|live| {
+            live.vcpus = vcpus;
+            let mut definition = Definition::clone(&live.definition);
+            crate::process::chardev::note_paths(&mut definition, &chardevs);
+            live.definition = Arc::new(definition);
+            crate::definition::balloon_target(&live.definition)
+        })?;
+        if let Some(kib) = balloon.filter(|_| self.options.restore.is_none()) {
+            qemu.execute("balloon", dict! { "value" => kib * 1024 })
+                .map_err(|error| monitor(error, "balloon"))?;
+        }
+        self.set_passwords(&qemu)
+    }
+
+    fn set_passwords(&self, qemu: &Monitor) -> Result<()> {
+        let passwords = self.with_live(|live| crate::definition::passwords(&live.definition))?;
+        for (protocol, password) in passwords {
+            let arguments = dict! { "protocol" => protocol, "password" => password };
+            qemu.execute("set_password", arguments).map_err(|error| monitor(error, "set_password"))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        let restored = self.options.restore.is_some();
+        self.with_live(|live| live.phase = Phase::Ready)?;
+        if self.options.paused {
+            let state = if restored { Paused::Migration } else { Paused::User };
+            self.guest.lock().state = State::from(state);
+            self.core.save_status(self.guest);
+            self.core.lifecycle(self.guest, lifecycle::STARTED, i32::from(restored) * 2);
+            self.core.lifecycle(self.guest, lifecycle::SUSPENDED, 0);
+            return Ok(());
+        }
+        let qemu = self.monitor()?;
+        qemu.execute("cont", Dict::default()).map_err(|error| monitor(error, "cont"))?;
+        let reason = if restored { Running::Restored } else { Running::Booted };
+        self.core.set_running(self.guest, self.id, reason);
+        self.core.lifecycle(self.guest, lifecycle::STARTED, i32::from(restored) * 2);
+        Ok(())
+    }
+
+    fn with_words(&self, error: Error, log: &GuestLog) -> Error {
+        let words = log.words();
+        let gone =
+            error.message.as_deref().is_some_and(|text| text.contains("End of file from qemu monitor"));
+        if gone && !words.is_empty() {
+            return internal(format!("qemu unexpectedly closed the monitor: {words}"));
+        }
+        error
+    }
+
+    /// Nothing of the attempt is left.
+    fn undo(&self) {
+        let adopted = self.guest.lock().id() == self.id;
+        if adopted {
+            self.core.end_process(self.guest, self.id);
+            self.core.clean_up(self.guest, self.id, Shutoff::Failed, None);
+        } else {
+            let _ = std::fs::remove_dir_all(&self.directory);
+            let _ = std::fs::remove_dir_all(&self.channels);
+            let _ = files::remove(&self.core.paths.pid_file(&self.name));
+            self.guest.lock().state = Shutoff::Failed.into();
+        }
+    }
+}
+
+/// The threads of the vCPUs.
+pub(super) fn threads(reply: &Value) -> Vec<(u32, i32)> {
+    let row = |item: &Value| {
+        let number = |key| item.get(key).and_then(Value::as_i64);
+        Some((number("cpu-index")?.try_into().ok()?, number("thread-id")?.try_into().ok()?))
+    };
+    reply.as_list().unwrap_or_default().iter().filter_map(row).collect()
+}
+
+fn launch_error(error: &confinement::Error) -> Error {
+    let code = Code::from_number(error.code.number()).unwrap_or(Code::InternalError);
+    let mut told = crate::error::error(code, error.message.clone());
+    // The text is whole already.
+    told.message = Some(error.message.clone());
+    told
+}

@@ -1,0 +1,410 @@
+//! Lives of real guests. Without a harness: this program is its own launcher, and that needs its `main`.
+
+use parking_lot::Mutex;
+use qemu_driver::{Config, Paths, QemuDriver};
+use rpc::protocol::domain::*;
+use rpc::protocol::stats::*;
+use rpc::{ClientContext, Domain, DomainEvent, EventSink, Hypervisor as _, Identity, Uuid};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+
+/// A root directory, and what ran below it.
+struct Scene {
+    root: PathBuf,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let root = std::env::temp_dir().join(format!("qd-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        for disk in ["disk", "disk2"] {
+            std::fs::write(root.join(disk), vec![0; 1 << 20]).unwrap();
+        }
+        Self { root }
+    }
+
+    fn paths(&self) -> Paths {
+        Paths::system(&self.root)
+    }
+
+    fn daemon(&self) -> Daemon {
+        Daemon::start(&self.root)
+    }
+
+    fn xml(&self, name: &str) -> String {
+        let disk = self.root.join(if name == "two" { "disk2" } else { "disk" });
+        format!(
+            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>2</vcpu>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features><devices>\
+             <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
+             <target dev='vda' bus='virtio'/></disk><serial type='pty'/>\
+             </devices></domain>",
+            disk.display()
+        )
+    }
+
+    /// The emulators that run below this root.
+    fn emulators(&self) -> Vec<i32> {
+        let mark = format!("{}/", self.root.display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&line);
+            if text.starts_with(QEMU) && text.contains(&mark) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for pid in self.emulators() {
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_raw(pid).unwrap(),
+                rustix::process::Signal::KILL,
+            );
+        }
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<(String, String)>>);
+
+impl EventSink for Events {
+    fn domain_event(&self, event: DomainEvent) {
+        let text = match &event {
+            DomainEvent::Lifecycle(it) => format!("{}/{}", it.event, it.detail),
+            other => format!("#{}", other.id()),
+        };
+        self.0.lock().push((event.domain().name.clone(), text));
+    }
+
+    fn monitor_event(&self, _: &Domain, event: &str, _: i64, _: u32, _: Option<&str>) {
+        assert!(event.chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{event}");
+    }
+}
+
+struct Daemon {
+    driver: QemuDriver,
+    client: ClientContext,
+    events: Arc<Events>,
+}
+
+impl Daemon {
+    fn start(root: &Path) -> Self {
+        let log = Box::new(|_, text: &str| println!("log: {text}"));
+        let driver = QemuDriver::new(Paths::system(root), Config::default(), Uuid::default(), log);
+        let events = Arc::new(Events::default());
+        driver.set_events(events.clone());
+        driver.start().unwrap();
+        let client = ClientContext::new(1, Identity::default(), false);
+        Self { driver, client, events }
+    }
+
+    fn define(&self, xml: &str) -> Domain {
+        self.driver.domain_define_xml(&self.client, DomainDefineXmlArgs { xml: xml.to_owned() }).unwrap().dom
+    }
+
+    fn create(&self, dom: &Domain) -> Result<(), rpc::Error> {
+        self.driver.domain_create(&self.client, DomainCreateArgs { dom: dom.clone() })
+    }
+
+    fn destroy(&self, dom: &Domain) -> Result<(), rpc::Error> {
+        self.driver.domain_destroy(&self.client, DomainDestroyArgs { dom: dom.clone() })
+    }
+
+    fn state(&self, dom: &Domain) -> (i32, i32) {
+        let args = DomainGetStateArgs { dom: dom.clone(), flags: 0 };
+        let ret = self.driver.domain_get_state(&self.client, args).unwrap();
+        (ret.state, ret.reason)
+    }
+
+    fn await_state(&self, dom: &Domain, wanted: (i32, i32)) {
+        let begin = Instant::now();
+        while self.state(dom) != wanted {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{:?}, not {wanted:?}", self.state(dom));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Domain> {
+        let args = DomainLookupByNameArgs { name: name.to_owned() };
+        Some(self.driver.domain_lookup_by_name(&self.client, args).ok()?.dom)
+    }
+
+    fn take_events(&self) -> Vec<String> {
+        // Those of an end come a moment after the state.
+        std::thread::sleep(Duration::from_millis(50));
+        std::mem::take(&mut *self.events.0.lock()).into_iter().map(|(_, text)| text).collect()
+    }
+
+    fn xml(&self, dom: &Domain, flags: u32) -> String {
+        let args = DomainGetXmlDescArgs { dom: dom.clone(), flags };
+        self.driver.domain_get_xml_desc(&self.client, args).unwrap().xml
+    }
+}
+
+fn define_list_and_undefine() {
+    let scene = Scene::new("define");
+    let daemon = scene.daemon();
+    let dom = daemon.define(&scene.xml("one"));
+    assert_eq!(dom.id, -1);
+    let path = scene.paths().definition("one");
+    assert!(std::fs::read_to_string(&path).unwrap().contains("virsh edit one"));
+    assert!(daemon.xml(&dom, 0).contains("<vcpu placement='static'>2</vcpu>"));
+    let set = |autostart| DomainSetAutostartArgs { dom: dom.clone(), autostart };
+    daemon.driver.domain_set_autostart(&daemon.client, set(1)).unwrap();
+    assert_eq!(std::fs::read_link(scene.paths().autostart_link("one")).unwrap(), path);
+    assert_eq!(daemon.take_events(), ["0/0"]);
+    daemon.define(&scene.xml("one").replace("<memory", &format!("<uuid>{}</uuid><memory", dom.uuid)));
+    assert_eq!(daemon.take_events(), ["0/1"]);
+    let refused =
+        daemon.driver.domain_define_xml(&daemon.client, DomainDefineXmlArgs { xml: scene.xml("one") });
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("operation failed: domain 'one' already exists with uuid {}", dom.uuid)
+    );
+    let xml = daemon.xml(&dom, 0);
+    drop(daemon);
+    // A second daemon reads what the first one wrote, and starts what is to be started.
+    std::fs::remove_file(scene.paths().autostarted()).unwrap();
+    let daemon = scene.daemon();
+    assert_eq!(daemon.xml(&dom, 2), xml);
+    daemon.await_state(&dom, (1, 1));
+    daemon.destroy(&dom).unwrap();
+    daemon.take_events();
+    let undefine = DomainUndefineArgs { dom: dom.clone() };
+    daemon.driver.domain_undefine(&daemon.client, undefine).unwrap();
+    assert_eq!(daemon.take_events(), ["1/0"]);
+    assert!(!path.exists() && std::fs::symlink_metadata(scene.paths().autostart_link("one")).is_err());
+    assert_eq!(daemon.find("one"), None);
+}
+
+fn a_life() {
+    let scene = Scene::new("life");
+    let daemon = scene.daemon();
+    let dom = daemon.define(&scene.xml("guest"));
+    daemon.take_events();
+    let begin = Instant::now();
+    daemon.create(&dom).unwrap();
+    println!("start: {:?}", begin.elapsed());
+    assert_eq!(daemon.state(&dom), (1, 1));
+    assert_eq!(daemon.take_events(), ["4/0", "2/0"]);
+    let running = daemon.find("guest").unwrap();
+    assert_eq!(running.id, 1);
+    assert_eq!(
+        daemon.create(&dom).unwrap_err().to_string(),
+        "Requested operation is not valid: domain is already running"
+    );
+    let status = std::fs::read_to_string(scene.paths().status("guest")).unwrap();
+    assert!(status.contains("<domstatus state='running' reason='booted' pid='"));
+    let pid = std::fs::read_to_string(scene.paths().pid_file("guest")).unwrap();
+    assert_eq!(scene.emulators(), [pid.parse::<i32>().unwrap()]);
+    let live = daemon.xml(&dom, 0);
+    assert!(live.contains("id='1'") && live.contains("/dev/pts/"), "{live}");
+    assert!(!daemon.xml(&dom, 2).contains("/dev/pts/"));
+    let info = daemon.driver.domain_get_info(&daemon.client, DomainGetInfoArgs { dom: dom.clone() }).unwrap();
+    assert_eq!((info.state, info.max_mem, info.nr_virt_cpu), (1, 32 << 10, 2));
+    assert!(info.cpu_time > 0);
+
+    daemon.driver.domain_suspend(&daemon.client, DomainSuspendArgs { dom: dom.clone() }).unwrap();
+    assert_eq!((daemon.state(&dom), daemon.take_events()), ((3, 1), vec!["3/0".to_owned()]));
+    daemon.driver.domain_resume(&daemon.client, DomainResumeArgs { dom: dom.clone() }).unwrap();
+    assert_eq!((daemon.state(&dom), daemon.take_events()), ((1, 5), vec!["4/0".to_owned()]));
+    daemon.driver.domain_reset(&daemon.client, DomainResetArgs { dom: dom.clone(), flags: 0 }).unwrap();
+    assert!(daemon.take_events().iter().all(|event| event == "#1"));
+
+    let begin = Instant::now();
+    daemon.destroy(&dom).unwrap();
+    let took = begin.elapsed();
+    println!("destroy: {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!((daemon.state(&dom), daemon.take_events()), ((5, 2), vec!["5/1".to_owned()]));
+    assert!(scene.emulators().is_empty());
+    assert!(!scene.paths().status("guest").exists() && !scene.paths().pid_file("guest").exists());
+    assert!(!scene.paths().guest(1, "guest").exists() && !scene.paths().channels(1, "guest").exists());
+    let log = std::fs::read_to_string(scene.paths().log_file("guest")).unwrap();
+    assert!(
+        log.contains("starting up libvirt version: 10.0.0")
+            && log.contains("shutting down, reason=destroyed")
+    );
+    assert_eq!(
+        daemon.destroy(&dom).unwrap_err().to_string(),
+        "Requested operation is not valid: domain is not running"
+    );
+}
+
+fn what_cannot_start_leaves_nothing() {
+    let scene = Scene::new("refused");
+    let daemon = scene.daemon();
+    let dom = daemon.define(&scene.xml("guest"));
+    std::fs::remove_file(scene.root.join("disk")).unwrap();
+    let error = daemon.create(&dom).unwrap_err().to_string();
+    assert!(
+        error.starts_with("Cannot access storage file '") && error.ends_with("No such file or directory"),
+        "{error}"
+    );
+    assert_eq!(daemon.state(&dom), (5, 6));
+    // A directory is there, but no disk: the emulator says so.
+    std::fs::create_dir(scene.root.join("disk")).unwrap();
+    let error = daemon.create(&dom).unwrap_err().to_string();
+    assert!(error.starts_with("internal error: process exited while connecting to monitor: "), "{error}");
+    assert!(error.contains("disk"), "{error}");
+    assert_eq!(daemon.state(&dom), (5, 6));
+    assert!(scene.emulators().is_empty());
+    assert!(!scene.paths().status("guest").exists());
+    assert_eq!(
+        std::fs::read_dir(scene.paths().lib)
+            .unwrap()
+            .flatten()
+            .filter(|it| it.file_name().to_string_lossy().starts_with("domain-"))
+            .count(),
+        0
+    );
+    // A transient domain that does not start was never there.
+    let xml_desc = scene.xml("other");
+    assert!(
+        daemon.driver.domain_create_xml(&daemon.client, DomainCreateXmlArgs { xml_desc, flags: 0 }).is_err()
+    );
+    assert_eq!(daemon.find("other"), None);
+}
+
+fn an_emulator_that_ends_is_noticed() {
+    let scene = Scene::new("ends");
+    let daemon = scene.daemon();
+    let args = DomainCreateXmlArgs { xml_desc: scene.xml("guest"), flags: 0 };
+    let dom = daemon.driver.domain_create_xml(&daemon.client, args).unwrap().dom;
+    daemon.take_events();
+    let pid = rustix::process::Pid::from_raw(scene.emulators()[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let begin = Instant::now();
+    while daemon.find("guest").is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(daemon.take_events(), ["5/5"]);
+    assert!(!scene.paths().status("guest").exists());
+    assert!(daemon.destroy(&dom).unwrap_err().to_string().starts_with("Domain not found: "));
+}
+
+fn a_guest_lives_through_a_restart_of_the_daemon() {
+    let scene = Scene::new("restart");
+    let daemon = scene.daemon();
+    let (one, two) = (daemon.define(&scene.xml("one")), daemon.define(&scene.xml("two")));
+    daemon.create(&one).unwrap();
+    daemon.create(&two).unwrap();
+    let xml = daemon.xml(&one, 0);
+    daemon.driver.stop();
+    drop(daemon);
+    let emulators = scene.emulators();
+    assert_eq!(emulators.len(), 2);
+    // One of them ends while nobody looks.
+    let status = std::fs::read_to_string(scene.paths().pid_file("two")).unwrap();
+    let pid = rustix::process::Pid::from_raw(status.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let daemon = scene.daemon();
+    assert_eq!(daemon.state(&two), (5, 3));
+    daemon.driver.domain_suspend(&daemon.client, DomainSuspendArgs { dom: one.clone() }).unwrap();
+    assert_eq!(daemon.state(&one), (3, 1));
+    assert_eq!(daemon.xml(&one, 0), xml);
+    assert_eq!(daemon.find("one").unwrap().id, 1);
+    daemon.destroy(&one).unwrap();
+    assert!(scene.emulators().is_empty());
+    daemon.create(&two).unwrap();
+    assert_eq!(daemon.find("two").unwrap().id, 3);
+    daemon.destroy(&two).unwrap();
+}
+
+/// Kills the daemon at ever later moments of a start, and looks what the next one makes of it.
+fn a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing() {
+    let scene = Scene::new("killed");
+    drop(scene.daemon().define(&scene.xml("guest")));
+    let (mut running, mut nothing) = (0, 0);
+    for delay in (0..280).step_by(7) {
+        let mut daemon = Command::new("/proc/self/exe")
+            .args(["daemon", &scene.root.to_string_lossy()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says when the start begins.
+        let mut byte = [0];
+        std::io::Read::read_exact(daemon.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let next = scene.daemon();
+        let dom = next.find("guest").unwrap();
+        // What changes a domain waits until it is taken up again.
+        let destroyed = next.destroy(&dom);
+        match next.state(&dom) {
+            (5, 2) => running += 1,
+            (5, 0 | 3 | 6) => nothing += 1,
+            other => panic!("after {delay} ms: {other:?}, {destroyed:?}"),
+        }
+        // A launcher whose daemon is gone ends by itself.
+        let begin = Instant::now();
+        while !scene.emulators().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "after {delay} ms");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!scene.paths().status("guest").exists(), "after {delay} ms");
+        assert!(!scene.paths().pid_file("guest").exists() || nothing > 0, "after {delay} ms");
+        next.driver.stop();
+    }
+    println!("killed: {running} guests lived on, {nothing} were gone");
+    assert!(running > 0 && nothing > 0);
+}
+
+fn child(root: &Path) {
+    let daemon = Daemon::start(root);
+    let dom = daemon.find("guest").unwrap();
+    std::io::Write::write_all(&mut std::io::stdout(), b"!").unwrap();
+    std::io::Write::flush(&mut std::io::stdout()).unwrap();
+    let _ = daemon.create(&dom);
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+fn main() {
+    confinement::launch::run_if_asked();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, root] = arguments.as_slice()
+        && word == "daemon"
+    {
+        return child(Path::new(root));
+    }
+    if !Path::new(QEMU).exists() {
+        println!("SKIPPED life: no {QEMU}");
+        return;
+    }
+    let wanted = arguments.iter().find(|word| !word.starts_with('-'));
+    let tests: &[(&str, fn())] = &[
+        ("define_list_and_undefine", define_list_and_undefine),
+        ("a_life", a_life),
+        ("what_cannot_start_leaves_nothing", what_cannot_start_leaves_nothing),
+        ("an_emulator_that_ends_is_noticed", an_emulator_that_ends_is_noticed),
+        ("a_guest_lives_through_a_restart_of_the_daemon", a_guest_lives_through_a_restart_of_the_daemon),
+        (
+            "a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing",
+            a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing,
+        ),
+    ];
+    let mut passed = 0;
+    for (name, test) in tests {
+        if wanted.is_none_or(|wanted| name.contains(wanted.as_str())) {
+            test();
+            println!("test {name} ... ok");
+            passed += 1;
+        }
+    }
+    println!("\ntest result: ok. {passed} passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+}
