@@ -47,7 +47,7 @@ mod tests {
         let two = ports.acquire(range).expect("port");
         assert_ne!(one, two);
         let listener =
-            (47_000..47_100).find_map(|port| Some((TcpListener::bind(("127.0.0.1", port)).ok()?, port)));
+            (47_010..47_020).find_map(|port| Some((TcpListener::bind(("127.0.0.1", port)).ok()?, port)));
         let (_listener, busy) = listener.expect("a free port");
         assert!((0..20).all(|_| ports.acquire(range).expect("port") != busy));
         ports.release(one);
