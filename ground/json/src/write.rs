@@ -40,6 +40,67 @@ impl fmt::Display for Value {
     }
 }
 
+impl Value {
+    /// The text without blanks, and with everything beyond ASCII as it is: how libvirt writes JSON.
+    #[must_use]
+    pub fn compact(&self) -> String {
+        let mut text = String::new();
+        self.write_compact(&mut text);
+        text
+    }
+
+    fn write_compact(&self, text: &mut String) {
+        match self {
+            Self::Str(value) => compact_string(text, value),
+            Self::List(items) => {
+                text.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        text.push(',');
+                    }
+                    item.write_compact(text);
+                }
+                text.push(']');
+            }
+            Self::Dict(dict) => {
+                text.push('{');
+                for (index, (key, value)) in dict.iter().enumerate() {
+                    if index > 0 {
+                        text.push(',');
+                    }
+                    compact_string(text, key);
+                    text.push(':');
+                    value.write_compact(text);
+                }
+                text.push('}');
+            }
+            other => {
+                let _ = write!(text, "{other}");
+            }
+        }
+    }
+}
+
+fn compact_string(text: &mut String, value: &str) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\u{8}' => text.push_str("\\b"),
+            '\u{c}' => text.push_str("\\f"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\0'..'\u{20}' | '\u{7f}' => {
+                let _ = write!(text, "\\u{:04X}", c as u32);
+            }
+            _ => text.push(c),
+        }
+    }
+    text.push('"');
+}
+
 fn string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for c in text.chars() {

@@ -24,7 +24,7 @@ pub use compare::Comparison;
 pub use cpu::{Check, Cpu, Feature, Kind, Match, Mode, Policy};
 pub use decode::{Offered, Usable};
 pub use host::read_leaves;
-pub use map::{Map, Model, Named, Signature, Vendor};
+pub use map::{Map, Model, Named, Signature, Vendor, qemu_name};
 
 /// Why an operation on processors failed; the text is libvirt's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

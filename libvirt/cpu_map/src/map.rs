@@ -326,3 +326,24 @@ impl Map {
         Ok(bits)
     }
 }
+
+/// libvirt's name of a feature and QEMU's, where they differ and both mean the same on its command line.
+const QEMU_NAMES: [(&str, &str); 11] = [
+    ("cmp_legacy", "cmp-legacy"),
+    ("ds_cpl", "ds-cpl"),
+    ("fxsr_opt", "fxsr-opt"),
+    ("kvm_pv_eoi", "kvm-pv-eoi"),
+    ("kvm_pv_unhalt", "kvm-pv-unhalt"),
+    ("lahf_lm", "lahf-lm"),
+    ("nodeid_msr", "nodeid-msr"),
+    ("pclmuldq", "pclmulqdq"),
+    ("perfctr_core", "perfctr-core"),
+    ("perfctr_nb", "perfctr-nb"),
+    ("tsc_adjust", "tsc-adjust"),
+];
+
+/// What QEMU's command line calls a feature.
+#[must_use]
+pub fn qemu_name(name: &str) -> &str {
+    QEMU_NAMES.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| theirs)
+}
