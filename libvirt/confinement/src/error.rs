@@ -26,12 +26,14 @@ pub enum Code {
     OperationUnsupported = 84,
     /// The access manager refuses.
     AccessDenied = 88,
+    /// A service on the bus answers with an error, or not at all.
+    DbusService = 89,
     /// Nobody is there who could ask the user who he is.
     AuthUnavailable = 94,
 }
 
 impl Code {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::InternalError,
         Self::InvalidArgument,
         Self::OperationFailed,
@@ -43,6 +45,7 @@ impl Code {
         Self::AuthUnavailable,
         Self::OperationUnsupported,
         Self::AccessDenied,
+        Self::DbusService,
     ];
 
     /// The number that goes to clients.
@@ -91,6 +94,11 @@ impl Error {
     pub(crate) fn system(text: impl AsRef<str>, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         Self { code: Code::SystemError, message: format!("{}: {}", text.as_ref(), reason(&error)) }
+    }
+
+    /// A call of a service failed: `error from service: TEXT`.
+    pub(crate) fn service(failure: &crate::dbus::Failure) -> Self {
+        Self { code: Code::DbusService, message: format!("error from service: {failure}") }
     }
 
     /// `internal error: TEXT`.

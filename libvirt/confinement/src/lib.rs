@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod dac;
+pub mod dbus;
 mod error;
 pub mod launch;
 pub mod namespace;
+pub mod polkit;
 mod remember;
+pub mod systemd;
 
 pub use error::{Code, Error, Result};
