@@ -144,3 +144,8 @@ fn debug_registers_and_single_steps() {
 fn limits_call_gates_system_calls_alignment_and_ports() {
     compare("limits", "qemu64");
 }
+
+#[test]
+fn virtual_8086_mode_and_its_extensions() {
+    compare("v86", "qemu64,+vme");
+}
