@@ -149,3 +149,15 @@ fn limits_call_gates_system_calls_alignment_and_ports() {
 fn virtual_8086_mode_and_its_extensions() {
     compare("v86", "qemu64,+vme");
 }
+
+#[test]
+fn interrupts_that_cannot_be_masked() {
+    compare("nmi", "qemu64");
+}
+
+#[test]
+fn x2apic_mode() {
+    // QEMU 7.2 does not emulate it.
+    let reference = blackbox::or_skip!(Emulator::newer_reference());
+    compare_with(&reference, "x2apic", "max");
+}
