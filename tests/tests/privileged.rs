@@ -8,10 +8,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blackbox::compare::difference;
 use blackbox::emulator::Emulator;
+use blackbox::monitor::Monitor;
 use blackbox::paths::{repository, scratch};
 
 /// Runs a tool of the GNU binutils; the error says what is missing or wrong.
@@ -108,6 +109,52 @@ fn compare_with(reference: &Emulator, name: &str, cpu: &str) {
 fn compare(name: &str, cpu: &str) {
     let reference = blackbox::or_skip!(Emulator::reference());
     compare_with(&reference, name, cpu);
+}
+
+/// What the payload writes when the monitor's NMI button is pressed each time that it is ready.
+fn press(emulator: &Emulator, image: &Path, folder: &Path) -> Result<String, String> {
+    const WITHIN: Duration = Duration::from_secs(30);
+    let (socket, console) = (folder.join("monitor"), folder.join("console"));
+    let _ = std::fs::remove_file(&socket);
+    let _ = std::fs::remove_file(&console);
+    let options = format!(
+        "-M pc -m 64 -cpu max -accel tcg -nodefaults -display none -no-reboot -kernel {} -debugcon file:{} \
+         -monitor unix:{},server=on,wait=off",
+        image.display(),
+        console.display(),
+        socket.display()
+    );
+    let mut running = emulator.start(&options.split(' ').collect::<Vec<_>>())?;
+    let mut monitor = Monitor::connect(&socket, WITHIN)?;
+    let text = || std::fs::read_to_string(&console).unwrap_or_default();
+    let end = Instant::now() + WITHIN;
+    for presses in 1..=4 {
+        while text().matches("ready").count() < presses {
+            if Instant::now() > end {
+                return Err(format!("press {presses}: {}", text()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if presses < 4 {
+            monitor.command("nmi", WITHIN)?;
+        } else {
+            // It ends by itself.
+            monitor.last_command("nmi", WITHIN)?;
+        }
+    }
+    running.wait(WITHIN)?;
+    Ok(text())
+}
+
+#[test]
+fn the_monitors_button_is_the_local_apics_pin() {
+    let ours = Emulator::ours().expect("the emulator");
+    let folder = scratch("privileged-button");
+    let image = blackbox::or_skip!(assemble("button", &folder));
+    let reference = blackbox::or_skip!(Emulator::reference());
+    let expected = press(&reference, &image, &folder).expect("the reference ends");
+    assert!(expected.ends_with("end\n"), "{expected}");
+    assert_eq!(expected, press(&ours, &image, &folder).expect("the payload ends"));
 }
 
 #[test]
