@@ -135,14 +135,14 @@ pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
             "menu" => boot.menu = Some(boot_switch("boot.menu", value)?),
             "strict" => boot.strict = boot_switch("boot.strict", value)?,
             "splash" => boot.splash = Some(value.to_owned()),
-            "splash-time" => match parse_number(key, value) {
-                Ok(ms) => boot.splash_time = Some(ms),
-                Err(_) => return refuse_late("Parameter 'boot.splash-time' expects integer"),
+            "splash-time" => match integer(value) {
+                Some(ms) => boot.splash_time = Some(ms),
+                None => return refuse_late("Parameter 'boot.splash-time' expects integer"),
             },
-            "reboot-timeout" => match value.parse() {
-                Err(_) => return refuse_late("Parameter 'boot.reboot-timeout' expects integer"),
-                Ok(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
-                Ok(_) => {
+            "reboot-timeout" => match integer(value) {
+                None => return refuse_late("Parameter 'boot.reboot-timeout' expects integer"),
+                Some(ms) if (-1..=0xffff).contains(&ms) => boot.reboot_timeout = Some(ms),
+                Some(_) => {
                     return refuse_late(
                         "reboot timeout is invalid,it should be a value between -1 and 65535",
                     );
@@ -152,6 +152,13 @@ pub(crate) fn boot(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
         }
     }
     Ok(())
+}
+
+/// A number with an optional sign.
+fn integer(text: &str) -> Option<i64> {
+    let (minus, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let number = i64::try_from(parse_number("", digits).ok()?).ok()?;
+    Some(if minus { -number } else { number })
 }
 
 fn boot_switch(key: &str, value: &str) -> Result<bool, Stop> {

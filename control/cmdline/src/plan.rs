@@ -231,7 +231,7 @@ pub struct Boot {
     /// Splash picture.
     pub splash: Option<String>,
     /// Splash time in milliseconds.
-    pub splash_time: Option<u64>,
+    pub splash_time: Option<i64>,
     /// Milliseconds before a failed boot starts over; -1: never.
     pub reboot_timeout: Option<i64>,
     /// Boot only what has a boot index.

@@ -11,6 +11,7 @@ use crate::image::Image;
 use crate::life::Life;
 use crate::machine::{Machine, Parts};
 use crate::objects;
+use crate::onboard;
 use crate::vcpus::{Gate, Vcpus};
 use accel::VcpuSetup;
 use chardev::Chardevs;
@@ -93,9 +94,6 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
 }
 
 fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
-    if plan.rtc.slew {
-        return Err(Failed::because("-rtc driftfix=slew is not supported by this build"));
-    }
     let clock = Clock::new(handle);
     let count = plan.smp.map_or(1, |smp| smp.cpus);
     let signals: Vec<_> = (0..count).map(|_| Arc::new(CpuSignals::new())).collect();
@@ -150,7 +148,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         nographic: plan.nographic,
     };
     let globals = globals::of(plan);
-    config.sleep = globals::sleep(&globals, machine.model)?;
+    config.sleep = onboard::sleep(&globals, machine.model)?;
+    config.lost_ticks = onboard::lost_ticks(&globals, plan.rtc.slew)?;
     config.rtc_clock = rtc_clock(plan, handle, &clock);
     let board = Pc::new(config).map_err(|error| error.to_string())?;
     let limit = board.options.max_ram_below_4g.0;
@@ -162,8 +161,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     firmware::add_items(plan, &board.fw_cfg)?;
 
     let tree = DeviceTree::default();
-    tree.add_root_bus(board.pci.clone());
-    tree.add_root_bus(board.isa.clone());
+    onboard::list(&tree, &board, &globals, plan.rtc.slew)?;
     devices::reserve_default_slots(plan, &board.pci);
     let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
     let maker = devices::Maker { tree: &tree, context, globals: &globals };
@@ -171,7 +169,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         maker.make(&console)?;
     }
     maker.make_all(plan)?;
-    globals::check_unused(&globals, board.model)?;
+    onboard::check_unused(&globals)?;
     firmware::add_boot_options(plan, &board, &boot_order)?;
     board.publish_tables();
 

@@ -17,7 +17,7 @@ const DATA_DIRS: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
 fn find(plan: &Plan, name: &str) -> Option<PathBuf> {
     let own = PathBuf::from(name);
     let places = plan.data_dirs.iter().cloned().chain(DATA_DIRS.map(PathBuf::from));
-    std::iter::once(own).chain(places.map(|dir| dir.join(name))).find(|path| path.is_file())
+    std::iter::once(own).chain(places.map(|dir| dir.join(name))).find(|path| path.exists())
 }
 
 /// Puts firmware at the reset vector, unless a kernel is started directly; returns its name and size.
@@ -68,9 +68,6 @@ pub(crate) fn add_items(plan: &Plan, fw_cfg: &FwCfg) -> Result<(), Failed> {
 /// The order cannot be kept, or something asks for what is not built.
 pub(crate) fn add_boot_options(plan: &Plan, board: &Pc, devices: &BootOrder) -> Result<(), Failed> {
     let boot = &plan.boot;
-    if boot.splash.is_some() {
-        return Err(Failed::because("-boot splash= is not supported by this build"));
-    }
     for order in [&boot.order, &boot.once].into_iter().flatten() {
         places(order).map_err(Failed::because)?;
     }
@@ -82,10 +79,11 @@ pub(crate) fn add_boot_options(plan: &Plan, board: &Pc, devices: &BootOrder) -> 
     }
     if let Some(time) = boot.splash_time {
         let Ok(time) = u16::try_from(time) else {
-            return Err(Failed::because("splash time is invalid,it should be a value between 0 and 65535"));
+            return Err(Failed::because("splash-time is invalid,it should be a value between 0 and 65535"));
         };
         files.push(("etc/boot-menu-wait", time.to_le_bytes().to_vec()));
     }
+    files.extend(boot.splash.as_deref().and_then(|name| splash(plan, name)));
     board.fw_cfg.add_u16(fwcfg::key::BOOT_MENU, boot.menu.unwrap_or(false).into());
     for (name, data) in files {
         board
@@ -94,6 +92,40 @@ pub(crate) fn add_boot_options(plan: &Plan, board: &Pc, devices: &BootOrder) -> 
             .map_err(|_| Failed::because(format!("cannot add fw_cfg file {name}")))?;
     }
     Ok(())
+}
+
+/// The picture that firmware shows: its name there, and its bytes. One that cannot be used is left out, and the user
+/// told.
+fn splash(plan: &Plan, name: &str) -> Option<(&'static str, Vec<u8>)> {
+    let Some(path) = find(plan, name) else {
+        report::error_report!("failed to find file '{name}'");
+        return None;
+    };
+    let shown = path.display();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let reason = reason(&error);
+            let what = if path.is_dir() { "Error reading" } else { "Failed to open" };
+            report::error_report!("failed to read splash file '{shown}': {what} file “{shown}”: {reason}");
+            return None;
+        }
+    };
+    let kind = picture(&bytes);
+    if kind.is_none() {
+        report::error_report!("splash file '{shown}' format not recognized; must be JPEG or 24 bit BMP");
+    }
+    Some((kind?, bytes))
+}
+
+/// What firmware calls a picture of this kind.
+fn picture(bytes: &[u8]) -> Option<&'static str> {
+    // Bytes 28 and 29 of a BMP are its bits a pixel.
+    match bytes {
+        [0xff, 0xd8, ..] if bytes.len() >= 30 => Some("bootsplash.jpg"),
+        [b'B', b'M', ..] if bytes.get(28..30) == Some(&[24, 0]) => Some("bootsplash.bmp"),
+        _ => None,
+    }
 }
 
 /// The places that drive letters have in the CMOS RAM: firmware's numbers of the kinds of drives.
@@ -133,4 +165,24 @@ pub(crate) fn debug_consoles(plan: &Plan) -> Vec<Item> {
         json: false,
     };
     plan.debugcons.iter().map(console).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_known_by_their_first_bytes() {
+        let with = |start: &[u8], depth: u8| {
+            let mut bytes = start.to_vec();
+            bytes.resize(40, 0);
+            bytes[28] = depth;
+            bytes
+        };
+        assert_eq!(picture(&with(&[0xff, 0xd8], 7)), Some("bootsplash.jpg"));
+        assert_eq!(picture(&with(b"BM", 24)), Some("bootsplash.bmp"));
+        for bytes in [with(b"BM", 32), with(b"PNG", 24), with(b"BM", 24)[..29].to_vec(), vec![0xff, 0xd8]] {
+            assert_eq!(picture(&bytes), None);
+        }
+    }
 }

@@ -23,6 +23,7 @@ mod known_types;
 mod life;
 mod machine;
 mod objects;
+mod onboard;
 mod vcpus;
 mod wake;
 

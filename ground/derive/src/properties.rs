@@ -10,6 +10,7 @@ struct Attributes {
     help: String,
     default: Option<Expr>,
     flatten: bool,
+    part: bool,
 }
 
 impl Attributes {
@@ -21,6 +22,7 @@ impl Attributes {
             help: String::new(),
             default: None,
             flatten: false,
+            part: false,
         };
         for attribute in &field.attrs {
             if attribute.path().is_ident("doc")
@@ -36,12 +38,14 @@ impl Attributes {
                 attribute.parse_nested_meta(|meta| {
                     if meta.path.is_ident("flatten") {
                         this.flatten = true;
+                    } else if meta.path.is_ident("part") {
+                        this.part = true;
                     } else if meta.path.is_ident("default") {
                         this.default = Some(meta.value()?.parse()?);
                     } else if meta.path.is_ident("name") {
                         this.name = meta.value()?.parse::<LitStr>()?.value();
                     } else {
-                        return Err(meta.error("expected `default`, `name` or `flatten`"));
+                        return Err(meta.error("expected `default`, `name`, `part` or `flatten`"));
                     }
                     Ok(())
                 })?;
@@ -67,11 +71,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     for field in &fields.named {
         let attributes = Attributes::of(field)?;
         let ident = &field.ident;
-        let Attributes { name, help, .. } = &attributes;
+        let Attributes { name, help, part, .. } = &attributes;
         visits.push(if attributes.flatten {
             quote! { ::qdev::Properties::visit(&mut self.#ident, visitor); }
         } else {
-            quote! { visitor(&::qdev::PropertyInfo { name: #name, help: #help }, &mut self.#ident); }
+            quote! { visitor(&::qdev::PropertyInfo { name: #name, help: #help, part: #part }, &mut self.#ident); }
         });
         defaults.push(match &attributes.default {
             Some(value) => quote! { #ident: ::core::convert::Into::into(#value) },

@@ -123,11 +123,11 @@ pub static PVPANIC_SPEC: DeviceSpec = DeviceSpec {
 /// Properties of the PCI form.
 #[derive(Properties)]
 struct PvPanicPciProperties {
+    #[prop(default = EVENTS)]
+    events: u8,
     /// Properties of all PCI devices.
     #[prop(flatten)]
     pci: PciProperties,
-    #[prop(default = EVENTS)]
-    events: u8,
 }
 
 struct PvPanicPci(Arc<PciFunction>);

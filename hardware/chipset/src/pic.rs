@@ -69,6 +69,9 @@ impl Chip {
             }
         } else if level {
             if self.last & bit == 0 {
+                if self.irr & bit == 0 && self.imr & bit == 0 {
+                    irq::delivery::taken();
+                }
                 self.irr |= bit;
             }
             self.last |= bit;

@@ -53,7 +53,25 @@ struct State {
     periodic: Option<u64>,
     second: Option<u64>,
     irq_on: bool,
+    lost: LostTicks,
+    /// Periodic interrupts that are owed.
+    owed: u32,
+    /// How many of them were made up for right after an acknowledgement since the last regular one.
+    on_acknowledge: u8,
 }
+
+/// What becomes of periodic interrupts that the guest was too slow to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LostTicks {
+    /// They are lost.
+    #[default]
+    Discard,
+    /// They follow as soon as the guest can take them.
+    Slew,
+}
+
+/// Most interrupts that follow acknowledgements directly, one a regular interrupt: the guest has other work too.
+const MAX_ON_ACKNOWLEDGE: u8 = 20;
 
 impl State {
     fn running(&self) -> bool {
@@ -173,6 +191,8 @@ pub struct Rtc {
     clock: Clock,
     irq: IrqLine,
     timer: Timer,
+    /// Makes up for what is owed.
+    slew: Timer,
     state: Mutex<State>,
     /// Held while the line is driven, so that levels arrive in the order they were computed.
     wire: Mutex<bool>,
@@ -194,16 +214,24 @@ impl Rtc {
             periodic: None,
             second: None,
             irq_on: true,
+            lost: LostTicks::Discard,
+            owed: 0,
+            on_acknowledge: 0,
         };
         state.store_time(seconds);
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let me = weak.clone();
+            let (me, slewed) = (weak.clone(), weak.clone());
             Self {
                 clock: clock.clone(),
                 irq,
                 timer: clock.timer(move || {
                     if let Some(rtc) = me.upgrade() {
                         rtc.timer_fired();
+                    }
+                }),
+                slew: clock.timer(move || {
+                    if let Some(rtc) = slewed.upgrade() {
+                        rtc.make_up();
                     }
                 }),
                 state: Mutex::new(state),
@@ -232,7 +260,10 @@ impl Rtc {
             state.ram[REG_B] &= !(B_PIE | B_AIE | B_UIE | 8);
             state.ram[REG_C] = 0;
             state.irq_on = true;
+            state.owed = 0;
+            state.on_acknowledge = 0;
             self.schedule(&mut state);
+            self.slew.disarm();
         }
         self.update();
     }
@@ -258,15 +289,62 @@ impl Rtc {
         self.state.lock().seconds(self.clock.now())
     }
 
-    fn update(&self) {
+    /// Says what becomes of lost periodic interrupts.
+    pub fn set_lost_ticks(&self, policy: LostTicks) {
+        self.state.lock().lost = policy;
+    }
+
+    /// What becomes of lost periodic interrupts.
+    pub fn lost_ticks(&self) -> LostTicks {
+        self.state.lock().lost
+    }
+
+    /// Drives the line; whether a controller takes an interrupt by that.
+    fn update(&self) -> bool {
         let mut wire = self.wire.lock();
         let level = {
             let state = self.state.lock();
             state.irq_on && state.ram[REG_C] & C_IRQF != 0
         };
-        if *wire != level {
-            *wire = level;
-            self.irq.set(level);
+        if *wire == level {
+            return false;
+        }
+        *wire = level;
+        irq::delivery::arrives(|| self.irq.set(level))
+    }
+
+    /// Sets the timer that makes up for what is owed: an interval is divided into two to eight.
+    fn schedule_slew(&self, state: &State) {
+        match state.period() {
+            Some(period) if state.owed != 0 => {
+                self.slew.arm(self.clock.now() + period / u64::from(state.owed.min(7) + 1));
+            }
+            _ => self.slew.disarm(),
+        }
+    }
+
+    /// One interrupt of those that are owed.
+    fn make_up(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.owed == 0 {
+                return;
+            }
+            state.ram[REG_C] |= C_IRQF | C_PF;
+        }
+        let arrived = self.update();
+        let mut state = self.state.lock();
+        state.owed = state.owed.saturating_sub(arrived.into());
+        self.schedule_slew(&state);
+    }
+
+    /// A periodic interrupt has been tried: `missed` others should have come meanwhile.
+    fn settle(&self, arrived: bool, missed: u64) {
+        let mut state = self.state.lock();
+        let lost = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(u32::from(!arrived));
+        if lost != 0 {
+            state.owed = state.owed.saturating_add(lost);
+            self.schedule_slew(&state);
         }
     }
 
@@ -289,20 +367,29 @@ impl Rtc {
     }
 
     fn timer_fired(&self) {
+        let mut missed = None;
         {
             let mut state = self.state.lock();
             let now = self.clock.now();
-            if state.periodic.is_some_and(|at| at <= now) {
+            if let Some(at) = state.periodic.filter(|at| *at <= now) {
                 state.flag(C_PF);
+                if state.lost == LostTicks::Slew {
+                    state.on_acknowledge %= MAX_ON_ACKNOWLEDGE;
+                    missed = state.period().map(|period| (now - at) / period);
+                }
             }
             state.catch_up(now);
             self.schedule(&mut state);
         }
-        self.update();
+        let arrived = self.update();
+        if let Some(missed) = missed {
+            self.settle(arrived, missed);
+        }
     }
 
     fn read(&self) -> u8 {
         let now = self.clock.now();
+        let mut acknowledged = false;
         let value = {
             let mut state = self.state.lock();
             let index = usize::from(state.index);
@@ -321,19 +408,41 @@ impl Rtc {
                 }
                 REG_C => {
                     state.catch_up(now);
+                    acknowledged = true;
                     std::mem::take(&mut state.ram[REG_C])
                 }
                 _ => state.ram[index],
             }
         };
         self.update();
+        if acknowledged {
+            self.acknowledged();
+        }
         value
+    }
+
+    /// The guest has taken an interrupt: the next of those that are owed may follow.
+    fn acknowledged(&self) {
+        {
+            let mut state = self.state.lock();
+            let periodic = state.ram[REG_B] & B_PIE != 0;
+            if state.owed == 0 || !periodic || state.on_acknowledge >= MAX_ON_ACKNOWLEDGE {
+                return;
+            }
+            state.on_acknowledge += 1;
+            state.ram[REG_C] |= C_IRQF | C_PF;
+        }
+        if self.update() {
+            let mut state = self.state.lock();
+            state.owed = state.owed.saturating_sub(1);
+        }
     }
 
     fn write(&self, value: u8) {
         let now = self.clock.now();
         {
             let mut state = self.state.lock();
+            let before = state.period().filter(|_| state.ram[REG_B] & B_PIE != 0);
             let index = usize::from(state.index);
             match index {
                 0 | 2 | 4 | 6..=9 | CENTURY => {
@@ -354,8 +463,20 @@ impl Rtc {
                 _ => state.ram[index] = value,
             }
             self.schedule(&mut state);
+            self.rescale(&mut state, before);
         }
         self.update();
+    }
+
+    /// What is owed, in interrupts of the new period: the time that they stand for stays.
+    fn rescale(&self, state: &mut State, before: Option<u64>) {
+        let after = state.period().filter(|_| state.ram[REG_B] & B_PIE != 0);
+        if state.owed == 0 || before == after {
+            return;
+        }
+        let owed = before.zip(after).map_or(0, |(old, new)| u64::from(state.owed) * old / new);
+        state.owed = u32::try_from(owed).unwrap_or(u32::MAX);
+        self.schedule_slew(state);
     }
 
     fn write_control(&self, state: &mut State, index: usize, value: u8, now: u64) {

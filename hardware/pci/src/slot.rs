@@ -3,7 +3,7 @@
 use crate::address::Devfn;
 use crate::bus::PciBus;
 use crate::function::{FunctionBuilder, PciFunction};
-use qdev::{Context, DeviceError, Input, Properties, PropertyField};
+use qdev::{Context, DeviceError, Input, Only, Properties, PropertyField};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -89,14 +89,31 @@ impl PropertyField for Address {
     }
 }
 
-/// The properties of every PCI device.
+/// The properties of every PCI device. Expansion ROMs, failover, ACPI indices and PCI Express's fine points are not
+/// built.
 #[derive(Properties)]
 pub struct PciProperties {
     /// Slot and optional function number, example: 06.0 or 06
     pub addr: Address,
+    #[prop(default = Only::new(String::new()))]
+    romfile: Only<String>,
+    #[prop(default = Only::new(u32::MAX))]
+    romsize: Only<u32>,
+    #[prop(default = Only::new(1u32))]
+    rombar: Only<u32>,
     /// on/off
     #[prop(default = false)]
     pub multifunction: bool,
+    /// on/off
+    #[prop(default = Only::new(true))]
+    x_pcie_lnksta_dllla: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(true))]
+    x_pcie_extcap_init: Only<bool>,
+    #[prop(default = Only::new(String::new()), name = "failover_pair_id")]
+    failover_pair_id: Only<String>,
+    #[prop(default = Only::new(0u32))]
+    acpi_index: Only<u32>,
 }
 
 /// What the properties say of the device's place.

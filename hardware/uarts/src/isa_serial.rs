@@ -22,10 +22,11 @@ pub struct IsaSerialProperties {
     #[prop(default = u32::MAX)]
     irq: u32,
     /// ID of a chardev to use as a backend
+    #[prop(part)]
     chardev: String,
-    #[prop(default = 115_200u32)]
+    #[prop(part, default = 115_200u32)]
     baudbase: u32,
-    #[prop(default = Only::new(false))]
+    #[prop(part, default = Only::new(false))]
     wakeup: Only<bool>,
 }
 
@@ -39,10 +40,6 @@ struct IsaSerial {
 impl Device for IsaSerial {
     fn reset(&self) {
         self.serial.reset();
-    }
-
-    fn describe(&self) -> Vec<String> {
-        vec![format!("isa irq {}", self.irq)]
     }
 
     fn property(&self, name: &str) -> Option<String> {

@@ -77,66 +77,72 @@ impl ErrorPolicy {
 /// Properties of the disk.
 #[derive(Properties)]
 struct BlkProperties {
+    /// Node name or ID of a block device to use as a backend
+    #[prop(part)]
+    drive: String,
+    /// A power of two between 512 B and 2 MiB
+    #[prop(part, name = "logical_block_size", default = 0u64)]
+    logical_block_size: Size,
+    /// A power of two between 512 B and 2 MiB
+    #[prop(part, name = "physical_block_size", default = 0u64)]
+    physical_block_size: Size,
+    #[prop(part, name = "min_io_size", default = 0u64)]
+    min_io_size: Size,
+    #[prop(part, name = "opt_io_size", default = 0u64)]
+    opt_io_size: Size,
+    #[prop(part, name = "discard_granularity", default = u64::from(u32::MAX))]
+    discard_granularity: Size,
+    /// on/off/auto
+    #[prop(part)]
+    write_cache: OnOffAuto,
+    #[prop(part, default = false)]
+    share_rw: bool,
+    /// Error handling policy, report/ignore/enospc/stop/auto
+    #[prop(part)]
+    rerror: ErrorPolicy,
+    /// Error handling policy, report/ignore/enospc/stop/auto
+    #[prop(part)]
+    werror: ErrorPolicy,
+    #[prop(part, default = 0u32)]
+    cyls: u32,
+    #[prop(part, default = 0u32)]
+    heads: u32,
+    #[prop(part, default = 0u32)]
+    secs: u32,
+    #[prop(part)]
+    serial: String,
+    /// on/off
+    #[prop(part, default = true)]
+    config_wce: bool,
+    /// on/off
+    #[prop(part, default = Only::new(true))]
+    request_merging: Only<bool>,
+    #[prop(part, default = u16::MAX)]
+    num_queues: u16,
+    #[prop(part, default = 256u16)]
+    queue_size: u16,
+    #[prop(part, default = true)]
+    seg_max_adjust: bool,
+    /// on/off
+    #[prop(part, default = true)]
+    discard: bool,
+    #[prop(part, default = true)]
+    report_discard_granularity: bool,
+    /// on/off
+    #[prop(part, default = true)]
+    write_zeroes: bool,
+    #[prop(part, default = MAX_RANGE)]
+    max_discard_sectors: u32,
+    #[prop(part, default = MAX_RANGE)]
+    max_write_zeroes_sectors: u32,
+    /// on/off
+    #[prop(part, default = false)]
+    scsi: bool,
+    #[prop(part)]
+    bootindex: Option<i32>,
     /// Properties of all virtio devices.
     #[prop(flatten)]
     virtio: VirtioProperties,
-    /// Node name or ID of a block device to use as a backend
-    drive: String,
-    /// A power of two between 512 B and 2 MiB
-    #[prop(name = "logical_block_size", default = 0u64)]
-    logical_block_size: Size,
-    /// A power of two between 512 B and 2 MiB
-    #[prop(name = "physical_block_size", default = 0u64)]
-    physical_block_size: Size,
-    #[prop(name = "min_io_size", default = 0u64)]
-    min_io_size: Size,
-    #[prop(name = "opt_io_size", default = 0u64)]
-    opt_io_size: Size,
-    #[prop(name = "discard_granularity", default = u64::from(u32::MAX))]
-    discard_granularity: Size,
-    /// on/off/auto
-    write_cache: OnOffAuto,
-    #[prop(default = false)]
-    share_rw: bool,
-    /// Error handling policy, report/ignore/enospc/stop/auto
-    rerror: ErrorPolicy,
-    /// Error handling policy, report/ignore/enospc/stop/auto
-    werror: ErrorPolicy,
-    #[prop(default = 0u32)]
-    cyls: u32,
-    #[prop(default = 0u32)]
-    heads: u32,
-    #[prop(default = 0u32)]
-    secs: u32,
-    serial: String,
-    /// on/off
-    #[prop(default = true)]
-    config_wce: bool,
-    /// on/off
-    #[prop(default = Only::new(true))]
-    request_merging: Only<bool>,
-    #[prop(default = u16::MAX)]
-    num_queues: u16,
-    #[prop(default = 256u16)]
-    queue_size: u16,
-    #[prop(default = true)]
-    seg_max_adjust: bool,
-    /// on/off
-    #[prop(default = true)]
-    discard: bool,
-    #[prop(default = true)]
-    report_discard_granularity: bool,
-    /// on/off
-    #[prop(default = true)]
-    write_zeroes: bool,
-    #[prop(default = MAX_RANGE)]
-    max_discard_sectors: u32,
-    #[prop(default = MAX_RANGE)]
-    max_write_zeroes_sectors: u32,
-    /// on/off
-    #[prop(default = false)]
-    scsi: bool,
-    bootindex: Option<i32>,
 }
 
 /// Cylinders, heads and sectors.

@@ -84,17 +84,18 @@ impl RngSource {
 /// Properties of the entropy device.
 #[derive(Properties)]
 struct RngProperties {
+    /// Where the bytes come from (none: rng-builtin)
+    #[prop(part)]
+    rng: String,
+    /// Most bytes in a period
+    #[prop(part, default = i64::MAX as u64)]
+    max_bytes: u64,
+    /// Period in milliseconds
+    #[prop(part, default = 65536u32)]
+    period: u32,
     /// Properties of all virtio devices.
     #[prop(flatten)]
     virtio: VirtioProperties,
-    /// Where the bytes come from (none: rng-builtin)
-    rng: String,
-    /// Most bytes in a period
-    #[prop(default = i64::MAX as u64)]
-    max_bytes: u64,
-    /// Period in milliseconds
-    #[prop(default = 65536u32)]
-    period: u32,
 }
 
 /// What is left of the present period.

@@ -397,16 +397,16 @@ impl VirtioDevice for Serial {
 /// Properties of the device.
 #[derive(Properties)]
 struct SerialProperties {
+    #[prop(part, name = "max_ports", default = 31u32)]
+    max_ports: u32,
+    /// on/off
+    #[prop(part, default = true)]
+    emergency_write: bool,
+    #[prop(part, default = Only::new(0u32))]
+    class: Only<u32>,
     /// Properties of all virtio devices.
     #[prop(flatten)]
     virtio: VirtioProperties,
-    #[prop(name = "max_ports", default = 31u32)]
-    max_ports: u32,
-    /// on/off
-    #[prop(default = true)]
-    emergency_write: bool,
-    #[prop(default = Only::new(0u32))]
-    class: Only<u32>,
 }
 
 /// Vectors unless the user says otherwise: one for configuration, one for all queues.

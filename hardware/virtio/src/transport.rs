@@ -5,8 +5,8 @@ use crate::queue::Queue;
 use crate::worker::Worker;
 use guestmem::{IoHandler, IoRules, Region};
 use parking_lot::Mutex;
-use pci::{Address, BarKind, FunctionBuilder, Ids, MsixLayout, PciFunction, PciHooks, PciSlot};
-use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Properties, PropertyField, PropertyInfo};
+use pci::{BarKind, FunctionBuilder, Ids, MsixLayout, PciFunction, PciHooks, PciProperties, PciSlot};
+use qdev::{Bus, Device, DeviceError, OnOffAuto, Only, Part, Properties, PropertyField, PropertyInfo};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -86,59 +86,51 @@ impl Properties for Mode {
 /// The properties of every virtio device on PCI.
 #[derive(Properties)]
 pub struct VirtioProperties {
-    /// Slot and optional function number, example: 06.0 or 06
-    pub addr: Address,
-    /// on/off
-    #[prop(default = false)]
-    pub multifunction: bool,
     /// Which interfaces there are.
     #[prop(flatten)]
     pub mode: Mode,
-    #[prop(default = u32::MAX)]
-    #[expect(missing_docs, reason = "the doc comment would be the help text, and QEMU has none")]
-    pub vectors: u32,
-    /// on/off
-    #[prop(default = true, name = "indirect_desc")]
-    pub indirect_desc: bool,
-    /// on/off
-    #[prop(default = true, name = "event_idx")]
-    pub event_idx: bool,
-    /// on/off
-    #[prop(default = true, name = "notify_on_empty")]
-    pub notify_on_empty: bool,
-    /// on/off
-    #[prop(default = true, name = "any_layout")]
-    pub any_layout: bool,
-    /// on/off
-    #[prop(default = Only::new(false))]
-    packed: Only<bool>,
-    /// on/off
-    #[prop(default = Only::new(false), name = "iommu_platform")]
-    iommu_platform: Only<bool>,
-    /// on/off
-    #[prop(default = Only::new(false), name = "queue_reset")]
-    queue_reset: Only<bool>,
-    /// on/off
-    #[prop(default = Only::new(false))]
-    aer: Only<bool>,
-    /// on/off
-    #[prop(default = Only::new(false))]
-    ats: Only<bool>,
     /// on/off
     #[prop(default = Only::new(true))]
     ioeventfd: Only<bool>,
+    #[prop(default = u32::MAX)]
+    #[expect(missing_docs, reason = "the doc comment would be the help text, and QEMU has none")]
+    pub vectors: u32,
     /// on/off
     #[prop(default = Only::new(false))]
     modern_pio_notify: Only<bool>,
     /// on/off
     #[prop(default = Only::new(false))]
     page_per_vq: Only<bool>,
-    #[prop(default = Only::new(0u32))]
-    acpi_index: Only<u32>,
-    #[prop(default = Only::new(1u32))]
-    rombar: Only<u32>,
-    #[prop(default = Only::new(String::new()))]
-    romfile: Only<String>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    ats: Only<bool>,
+    /// on/off
+    #[prop(default = Only::new(false))]
+    aer: Only<bool>,
+    /// on/off
+    #[prop(part, default = true, name = "indirect_desc")]
+    pub indirect_desc: bool,
+    /// on/off
+    #[prop(part, default = true, name = "event_idx")]
+    pub event_idx: bool,
+    /// on/off
+    #[prop(part, default = true, name = "notify_on_empty")]
+    pub notify_on_empty: bool,
+    /// on/off
+    #[prop(part, default = true, name = "any_layout")]
+    pub any_layout: bool,
+    /// on/off
+    #[prop(part, default = Only::new(false), name = "iommu_platform")]
+    iommu_platform: Only<bool>,
+    /// on/off
+    #[prop(part, default = Only::new(false))]
+    packed: Only<bool>,
+    /// on/off
+    #[prop(part, default = Only::new(false), name = "queue_reset")]
+    queue_reset: Only<bool>,
+    /// Properties of all PCI devices.
+    #[prop(flatten)]
+    pub pci: PciProperties,
 }
 
 struct State {
@@ -180,7 +172,7 @@ pub struct VirtioPci {
 }
 
 /// Registers of one part; the transport is reached weakly, since its function holds the regions.
-struct Part(Arc<OnceLock<Weak<VirtioPci>>>, u64);
+struct Registers(Arc<OnceLock<Weak<VirtioPci>>>, u64);
 /// BAR 0.
 struct Legacy(Arc<OnceLock<Weak<VirtioPci>>>);
 
@@ -665,14 +657,14 @@ fn modern_region(name: &str, link: &Arc<OnceLock<Weak<VirtioPci>>>) -> Region {
     let parts = [("common", COMMON), ("isr", ISR), ("device", DEVICE), ("notify", NOTIFY)];
     for (part, at) in parts {
         // Common configuration's registers are used whole; a 64-bit one may be written in halves.
-        let handler = Arc::new(Part(link.clone(), at));
+        let handler = Arc::new(Registers(link.clone(), at));
         let rules = if at == COMMON { IoRules { impl_max: 4, ..IoRules::ANY } } else { IoRules::ANY };
         bar.add(&Region::io(&format!("virtio-pci-{part}-{name}"), PART, handler, rules), at);
     }
     bar
 }
 
-impl IoHandler for Part {
+impl IoHandler for Registers {
     fn read(&self, offset: u64, size: u8) -> u64 {
         self.0.get().and_then(Weak::upgrade).map_or(0, |t| t.part_read(self.1, offset, size))
     }
@@ -719,20 +711,20 @@ impl Device for VirtioPci {
     }
 
     fn describe(&self) -> Vec<String> {
-        let mut lines = self.function.qtree_lines();
-        let mode = match (self.legacy, self.modern) {
-            (true, true) => "transitional",
-            (true, false) => "legacy",
-            _ => "modern",
-        };
-        lines.push(format!("virtio: {mode}, {} queues", self.queues.len()));
-        lines
+        self.function.qtree_lines()
+    }
+
+    fn part(&self) -> Option<Part> {
+        let name = self.function.name();
+        let base = name.split_once("-pci").map_or(name, |(base, _)| base);
+        Some(Part { bus: "virtio-bus", bus_type: "virtio-pci-bus", device: format!("{base}-device") })
     }
 
     fn property(&self, name: &str) -> Option<String> {
         match name {
             "addr" => Some(self.function.devfn().to_string()),
             "vectors" => Some(u32::from(self.vectors).text()),
+            "disable-legacy" => Some(if self.legacy { OnOffAuto::Off } else { OnOffAuto::On }.text()),
             _ => None,
         }
     }

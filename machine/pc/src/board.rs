@@ -221,6 +221,7 @@ impl Pc {
             add(pit.ports());
         }
         let rtc = Rtc::new(&config.rtc_clock, gsi.line(8), config.rtc);
+        rtc.set_lost_ticks(config.lost_ticks);
         rtc.set_layout(&CmosLayout {
             below_4g: memory.layout.below_4g,
             above_4g: memory.layout.above_4g,
@@ -405,6 +406,11 @@ impl Pc {
     /// The real-time clock with its CMOS RAM.
     pub fn rtc(&self) -> &Arc<Rtc> {
         &self.rtc
+    }
+
+    /// Whether the board has a serial port of its own at `port`.
+    pub fn has_serial(&self, port: u16) -> bool {
+        self.serial_ports.contains(&port)
     }
 
     /// The 8237 pair, for ISA devices.

@@ -3,6 +3,7 @@
 use crate::{Identity, MachineOptions};
 use chardev::CharFrontend;
 use chipset::acpi_pm::PmConfig;
+use chipset::rtc::LostTicks;
 use clock::Clock;
 use guestmem::RamBlock;
 use irq::CpuSignals;
@@ -70,6 +71,8 @@ pub struct PcConfig {
     pub serials: Vec<Option<CharFrontend>>,
     /// What the real-time clock shows at first, in seconds since 1970-01-01.
     pub rtc: i64,
+    /// What becomes of the real-time clock's interrupts that the guest is too slow to take.
+    pub lost_ticks: LostTicks,
     /// The time that the real-time clock follows.
     pub rtc_clock: Clock,
     /// What the ACPI block offers (`disable_s3`, `disable_s4`, `s4_val`).
@@ -97,6 +100,7 @@ impl PcConfig {
             amd: false,
             serials: Vec::new(),
             rtc: 0,
+            lost_ticks: LostTicks::default(),
             rtc_clock: clock.clone(),
             sleep: PmConfig::default(),
             identity: Identity {

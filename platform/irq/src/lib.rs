@@ -4,6 +4,7 @@
 //! [`IrqSink`]. Lines are level signals; a line shared by several devices is one input of a [`SharedLine`] each.
 #![forbid(unsafe_code)]
 
+pub mod delivery;
 mod signals;
 pub use signals::{CpuSignals, Event};
 

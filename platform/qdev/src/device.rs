@@ -86,6 +86,16 @@ pub trait Device: Any + Send + Sync {
         Vec::new()
     }
 
+    /// Its GPIO lines, as `info qtree` shows them above the properties.
+    fn gpios(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The device that it contains, whose properties are marked as such ([`crate::PropertyInfo::part`]).
+    fn part(&self) -> Option<Part> {
+        None
+    }
+
     /// What property `name` came to, where the device decided it (its place on the bus, ...), as `info qtree` shows it.
     fn property(&self, _name: &str) -> Option<String> {
         None
@@ -98,6 +108,17 @@ pub trait Device: Any + Send + Sync {
     fn buses(&self) -> Vec<Arc<dyn Bus>> {
         Vec::new()
     }
+}
+
+/// A device inside another, as `info qtree` shows it: on a bus of its own that nothing else is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Name of the bus.
+    pub bus: &'static str,
+    /// The bus's type.
+    pub bus_type: &'static str,
+    /// The device's type.
+    pub device: String,
 }
 
 /// A bus that devices are plugged into.

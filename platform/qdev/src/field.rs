@@ -91,7 +91,7 @@ macro_rules! integer_field {
                 Ok(())
             }
             fn text(&self) -> String {
-                if *self > 9 as $type { format!("{self} ({self:#x})") } else { self.to_string() }
+                format!("{self} ({:#x})", i128::from(*self) as u64)
             }
             fn default_text(&self) -> Option<String> {
                 Some(self.to_string())
@@ -208,11 +208,27 @@ impl PropertyField for Size {
         Ok(())
     }
     fn text(&self) -> String {
-        self.0.text()
+        format!("{} ({})", self.0, with_unit(self.0))
     }
     fn default_text(&self) -> Option<String> {
         self.0.default_text()
     }
+}
+
+/// A number of bytes with three digits and a unit: `2 GiB`, `1.5 KiB`.
+fn with_unit(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    // From 1000 of a unit on the next one is taken, so that three digits suffice.
+    let unit = (0..6).find(|unit| bytes >> (10 * unit) < 1000).unwrap_or(6);
+    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
+    let decimals = match value {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {}B", UNITS[unit])
 }
 
 /// A property with a fixed list of values; implement this and [`PropertyField`] follows.
@@ -274,6 +290,21 @@ mod tests {
         for text in ["", "x", "1x", "0x", "--1", "09"] {
             assert_eq!(parse_int(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_are_shown_as_in_the_device_tree() {
+        assert_eq!(
+            (5u32.text(), (-1i64).text()),
+            ("5 (0x5)".to_owned(), "-1 (0xffffffffffffffff)".to_owned())
+        );
+        for (bytes, text) in
+            [(0, "0 (0 B)"), (512, "512 (512 B)"), (1000, "1000 (0.98 KiB)"), (1536, "1536 (1.5 KiB)")]
+        {
+            assert_eq!(Size(bytes).text(), text);
+        }
+        assert_eq!(with_unit(2 << 30), "2 GiB");
+        assert_eq!(with_unit(u64::MAX), "16 EiB");
     }
 
     #[test]

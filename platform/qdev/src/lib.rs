@@ -36,7 +36,7 @@ mod tree;
 pub use boot::BootOrder;
 pub use context::{Context, Links, SystemControl, SystemRequest};
 pub use derive::Properties;
-pub use device::{Bus, Category, Device, DeviceSpec, Realize};
+pub use device::{Bus, Category, Device, DeviceSpec, Part, Realize};
 pub use field::{Enumeration, Input, OnOffAuto, PropertyField, Size};
 pub use global::{Global, Globals};
 pub use help::{device_help, property_help};
@@ -64,6 +64,8 @@ pub struct PropertyInfo {
     pub name: &'static str,
     /// One line for `-device X,help`.
     pub help: &'static str,
+    /// It is a property of the device that this one contains ([`Part`]).
+    pub part: bool,
 }
 
 /// A struct whose fields are the properties of a device type; see the derive macro of the same name.

@@ -1,6 +1,6 @@
 //! The devices of a machine: who sits where, reset, lookup by id, `info qtree`.
 
-use crate::{Bus, Device, DeviceSpec, Properties};
+use crate::{Bus, Device, DeviceSpec, Properties, PropertyInfo};
 use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,7 +14,9 @@ pub struct Node {
     /// Name of the bus that it sits on.
     pub bus: String,
     /// Properties as text, in the order of declaration, as they were once it was made.
-    pub properties: Vec<(&'static str, String)>,
+    pub properties: Vec<(&'static PropertyInfo, String)>,
+    /// The board made it.
+    pub onboard: bool,
     /// The device.
     pub device: Arc<dyn Device>,
 }
@@ -27,10 +29,32 @@ pub struct DeviceTree {
 }
 
 /// The properties of a device about to be made, as text for [`Node::properties`].
-fn snapshot(properties: &mut dyn Properties) -> Vec<(&'static str, String)> {
+fn snapshot(properties: &mut dyn Properties) -> Vec<(&'static PropertyInfo, String)> {
     let mut list = Vec::new();
-    properties.visit(&mut |info, field| list.push((info.name, field.text())));
+    properties.visit(&mut |info, field| list.push((info, field.text())));
     list
+}
+
+/// Puts what the device decided in the place of what it was given.
+fn decide(list: &mut [(&'static PropertyInfo, String)], device: &dyn Device) {
+    for (info, text) in list {
+        if let Some(decided) = device.property(info.name) {
+            *text = decided;
+        }
+    }
+}
+
+impl Node {
+    /// The value of a property as text.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(info, _)| info.name == name).map(|(_, text)| text.as_str())
+    }
+
+    fn describe_properties(&self, out: &mut String, pad: &str, part: bool) {
+        for (info, value) in self.properties.iter().filter(|(info, _)| info.part == part) {
+            let _ = writeln!(out, "{pad}{} = {value}", info.name);
+        }
+    }
 }
 
 impl DeviceTree {
@@ -67,16 +91,13 @@ impl DeviceTree {
         let mut list = snapshot(properties.as_mut());
         let id = context.id.clone();
         let device = bus.plug(spec, properties, context)?;
-        for (name, text) in &mut list {
-            if let Some(decided) = device.property(name) {
-                *text = decided;
-            }
-        }
+        decide(&mut list, device.as_ref());
         self.nodes.lock().push(Arc::new(Node {
             spec,
             id,
             bus: bus.name(),
             properties: list,
+            onboard: false,
             device: device.clone(),
         }));
         Ok(device)
@@ -90,8 +111,10 @@ impl DeviceTree {
         mut properties: Box<dyn Properties>,
         device: Arc<dyn Device>,
     ) {
-        let properties = snapshot(properties.as_mut());
-        self.nodes.lock().push(Arc::new(Node { spec, id: None, bus: bus.to_owned(), properties, device }));
+        let mut properties = snapshot(properties.as_mut());
+        decide(&mut properties, device.as_ref());
+        let bus = bus.to_owned();
+        self.nodes.lock().push(Arc::new(Node { spec, id: None, bus, properties, onboard: true, device }));
     }
 
     /// All devices, in the order in which they were made.
@@ -138,11 +161,22 @@ impl DeviceTree {
         for node in self.nodes().iter().rev().filter(|n| n.bus == bus.name()) {
             let _ =
                 writeln!(out, "{pad}  dev: {}, id \"{}\"", node.spec.name, node.id.as_deref().unwrap_or(""));
-            for (name, value) in &node.properties {
-                let _ = writeln!(out, "{pad}    {name} = {value}");
+            let inner = format!("{pad}    ");
+            for line in node.device.gpios() {
+                let _ = writeln!(out, "{inner}{line}");
             }
+            node.describe_properties(out, &inner, false);
             for line in node.device.describe() {
-                let _ = writeln!(out, "{pad}    {line}");
+                let _ = writeln!(out, "{inner}{line}");
+            }
+            if let Some(part) = node.device.part() {
+                let _ = writeln!(out, "{inner}bus: {}\n{inner}  type {}", part.bus, part.bus_type);
+                let _ = writeln!(out, "{inner}  dev: {}, id \"\"", part.device);
+                node.describe_properties(out, &format!("{inner}    "), true);
+                for child in node.device.buses() {
+                    self.describe_bus(out, child.as_ref(), depth + 8);
+                }
+                continue;
             }
             for child in node.device.buses() {
                 self.describe_bus(out, child.as_ref(), depth + 4);

@@ -46,7 +46,7 @@ fn attached(out: &mut String, user: Option<&str>) {
 fn users(tree: &DeviceTree) -> Vec<(String, String)> {
     let mut anonymous = 0;
     let mut users = Vec::new();
-    for node in tree.nodes() {
+    for node in tree.nodes().iter().filter(|node| !node.onboard) {
         let place = match &node.id {
             Some(id) => format!("/machine/peripheral/{id}"),
             None => {
@@ -54,7 +54,7 @@ fn users(tree: &DeviceTree) -> Vec<(String, String)> {
                 format!("/machine/peripheral-anon/device[{}]", anonymous - 1)
             }
         };
-        if let Some(drive) = drive_of(&node) {
+        if let Some(drive) = drive_of(node) {
             users.push((drive, format!("{place}/virtio-backend")));
         }
     }
@@ -62,7 +62,6 @@ fn users(tree: &DeviceTree) -> Vec<(String, String)> {
 }
 
 fn drive_of(node: &Arc<Node>) -> Option<String> {
-    let (_, value) = node.properties.iter().find(|(name, _)| *name == "drive")?;
-    let name = value.trim_matches('"');
+    let name = node.property("drive")?.trim_matches('"');
     (!name.is_empty()).then(|| name.to_owned())
 }

@@ -152,6 +152,9 @@ impl State {
             self.error(ERROR_RECEIVE_VECTOR);
             return;
         }
+        if !self.irr.has(vector) {
+            irq::delivery::taken();
+        }
         self.irr.set(vector);
         if level { self.tmr.set(vector) } else { self.tmr.clear(vector) }
     }

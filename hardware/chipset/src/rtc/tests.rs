@@ -96,6 +96,78 @@ fn update_alarm_and_periodic_interrupts() {
     assert!(!wire.level());
 }
 
+/// A PIC with the clock's interrupt, as a guest drives it.
+fn ticking(policy: LostTicks) -> (Clock, Arc<Rtc>, AddressSpace) {
+    let clock = Clock::manual();
+    let pic = crate::pic::Pic::new(IrqLine::unconnected());
+    let rtc = Rtc::new(&clock, IrqLine::new(pic.clone(), 8), LEAP);
+    rtc.set_lost_ticks(policy);
+    let mut ports = pic.ports();
+    ports.extend(rtc.ports());
+    let io = port_space(ports);
+    // Both controllers with automatic end of interrupt, all inputs but the clock's masked.
+    for (port, vectors, cascade, mask) in [(0x20, 0x20, 4, 0xfb), (0xa0, 0x28, 2, 0xfe)] {
+        io.write_int(port, 1, 0x11);
+        for word in [vectors, cascade, 3, mask] {
+            io.write_int(port + 1, 1, word);
+        }
+    }
+    // 1024 interrupts a second.
+    put(&io, 0xb, 0x42);
+    (clock, rtc, io)
+}
+
+/// Takes the interrupt, if there is one: how many register C tells.
+fn take(io: &AddressSpace) -> u32 {
+    // Poll mode: the read acknowledges.
+    io.write_int(0xa0, 1, 0x0c);
+    let request = io.read_int(0xa0, 1) & 0x80 != 0;
+    if request { u32::from(get(io, 0xc) & 0x40 != 0) } else { 0 }
+}
+
+#[test]
+fn lost_ticks_follow_with_slew_alone() {
+    for (policy, wanted) in [(LostTicks::Discard, 1..40), (LostTicks::Slew, 1020..1030)] {
+        let (clock, rtc, io) = ticking(policy);
+        // A second in which the guest takes nothing, and one in which it is quick.
+        clock.advance(NANOS);
+        let mut taken = 0;
+        for _ in 0..100 {
+            taken += take(&io);
+        }
+        let at_once = taken;
+        // Interrupts off, but for those that are owed: the clock's own stop would forget them.
+        let before = clock.now();
+        while clock.now() < before + NANOS {
+            clock.advance(NANOS / 16_384);
+            taken += take(&io);
+        }
+        let regular = 1024;
+        assert!(wanted.contains(&(taken - regular)), "{policy:?}: {}", taken - regular);
+        assert!(at_once <= 1 + u32::from(MAX_ON_ACKNOWLEDGE), "{at_once}");
+        assert_eq!(rtc.state.lock().owed, 0);
+    }
+}
+
+#[test]
+fn what_is_owed_keeps_its_time_and_ends_with_the_interrupts() {
+    let (clock, rtc, io) = ticking(LostTicks::Slew);
+    clock.advance(NANOS / 2);
+    let owed = rtc.state.lock().owed;
+    assert!((505..=512).contains(&owed), "{owed}");
+    // 256 a second: four of the old make one.
+    put(&io, 0xa, 0x28);
+    assert_eq!(rtc.state.lock().owed, owed / 4);
+    put(&io, 0xb, 2);
+    assert_eq!(rtc.state.lock().owed, 0);
+    put(&io, 0xb, 0x42);
+    clock.advance(NANOS);
+    rtc.reset();
+    clock.advance(NANOS);
+    assert_eq!(take(&io), 0);
+    assert_eq!(rtc.state.lock().owed, 0);
+}
+
 #[test]
 fn the_layout_tells_memory_boot_order_and_processors() {
     let (_clock, rtc, _wire, io) = rtc();

@@ -1,0 +1,141 @@
+//! What the monitor and fw_cfg show, beside the reference emulator.
+
+#![forbid(unsafe_code)]
+
+use blackbox::emulator::{Emulator, Running};
+use blackbox::monitor::Monitor;
+use blackbox::payload::Payload;
+use std::path::Path;
+use std::time::Duration;
+
+const LATER: Duration = Duration::from_secs(60);
+
+/// The reference and ours; nothing, and a note, without the reference.
+fn both() -> Option<[Emulator; 2]> {
+    let ours = Emulator::ours().expect("the emulator");
+    match Emulator::reference() {
+        Ok(reference) => Some([reference, ours]),
+        Err(reason) => {
+            blackbox::note_skip(format_args!("{reason}"));
+            None
+        }
+    }
+}
+
+/// The answer of a machine that has not been started.
+fn ask(emulator: &Emulator, folder: &Path, machine: &str, command: &str) -> String {
+    let socket = folder.join("monitor");
+    let _ = std::fs::remove_file(&socket);
+    let line = format!(
+        "-S -accel tcg -nodefaults -display none -monitor unix:{},server=on,wait=off {machine}",
+        socket.display()
+    );
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let _running: Running = emulator.start(&words).expect("start");
+    let mut monitor = Monitor::connect(&socket, LATER).expect("monitor");
+    monitor.command(command, LATER).expect(command)
+}
+
+/// Devices that are not built, with all that belongs to them.
+const MISSING: [&str; 5] = ["smbus-eeprom", "vmmouse", "vmport", "isa-fdc", "kvmvapic"];
+
+/// The lines of `info qtree` without those of devices that are not built.
+fn without_missing(text: &str) -> Vec<String> {
+    let mut skipped = None;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start().len();
+        if skipped.is_some_and(|at| depth > at) {
+            continue;
+        }
+        let name = line.trim_start().strip_prefix("dev: ").and_then(|rest| rest.split(',').next());
+        skipped = name.filter(|name| MISSING.contains(name)).map(|_| depth);
+        if skipped.is_none() {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_device_tree_is_the_references() {
+    let Some(emulators) = both() else { return };
+    let folder = blackbox::paths::scratch(&blackbox::current_test());
+    for machine in [
+        "-M pc -serial null -serial null",
+        "-M q35 -serial null -device ib700 -device i6300esb,id=dog",
+        "-M q35,hpet=off,sata=off,smbus=off -rtc driftfix=slew",
+        "-M pc,i8042=off,pit=off -global PIIX4_PM.disable_s3=1 -global mc146818rtc.lost_tick_policy=slew",
+    ] {
+        let [reference, ours] = emulators
+            .each_ref()
+            .map(|emulator| without_missing(&ask(emulator, &folder, machine, "info qtree")));
+        assert!(reference.len() > 100);
+        for (line, (reference, ours)) in reference.iter().zip(&ours).enumerate() {
+            assert_eq!(reference, ours, "{machine}: line {line}, the reference's and ours");
+        }
+        assert_eq!(reference.len(), ours.len(), "{machine}");
+    }
+}
+
+/// Bytes of fw_cfg's item `key` as a guest reads them.
+fn item(emulator: &Emulator, folder: &Path, line: &str, key: u16, length: u32) -> Vec<u8> {
+    let output = folder.join("output");
+    let _ = std::fs::remove_file(&output);
+    // mov $length, %ecx; mov $0x511, %dx; 1: in (%dx), %al; out %al, $0xe9; loop 1b
+    let program = Payload::new()
+        .out16(0x510, key)
+        .raw(&[0xb9])
+        .raw(&length.to_le_bytes())
+        .raw(&[0x66, 0xba, 0x11, 0x05, 0xec, 0xe6, 0xe9, 0xe2, 0xfb])
+        .out8(0xf4, 1)
+        .stop();
+    let line = format!(
+        "-accel tcg -nodefaults -display none -device isa-debug-exit,iobase=0xf4,iosize=1 -debugcon file:{} -kernel {} \
+         {line}",
+        output.display(),
+        program.write(folder).display()
+    );
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let found = emulator.run(&words, LATER).expect("it ends");
+    assert_eq!(found.status.code(), Some(3), "{}", String::from_utf8_lossy(&found.stderr));
+    std::fs::read(output).expect("what the guest wrote")
+}
+
+/// A file of fw_cfg.
+fn file(emulator: &Emulator, folder: &Path, line: &str, name: &str) -> Option<Vec<u8>> {
+    let directory = item(emulator, folder, line, 0x19, 4 + 64 * 64);
+    let mut entries = directory[4..].chunks(64);
+    let entry = entries.find(|entry| entry[8..].starts_with(format!("{name}\0").as_bytes()))?;
+    let size = u32::from_be_bytes(entry[..4].try_into().expect("four bytes"));
+    let key = u16::from_be_bytes(entry[4..6].try_into().expect("two bytes"));
+    Some(item(emulator, folder, line, key, size))
+}
+
+#[test]
+fn firmware_is_told_what_boot_options_say() {
+    let Some(emulators) = both() else { return };
+    let folder = blackbox::paths::scratch(&blackbox::current_test());
+    let picture = |name: &str, start: &[u8], depth: u8| {
+        let mut bytes = start.to_vec();
+        bytes.resize(100, 7);
+        bytes[28..30].copy_from_slice(&[depth, 0]);
+        std::fs::write(folder.join(name), bytes).expect("write");
+    };
+    picture("a.jpg", &[0xff, 0xd8], 0);
+    picture("a.bmp", b"BM", 24);
+    picture("bad.bmp", b"BM", 8);
+    let at = folder.display();
+    for (line, name) in [
+        (format!("-boot splash={at}/a.jpg,splash-time=1234"), "bootsplash.jpg"),
+        (format!("-boot splash={at}/a.jpg,splash-time=1234"), "etc/boot-menu-wait"),
+        (format!("-boot splash=a.bmp -L {at}"), "bootsplash.bmp"),
+        (format!("-boot splash={at}/bad.bmp"), "bootsplash.bmp"),
+        ("-boot reboot-timeout=4660".to_owned(), "etc/boot-fail-wait"),
+        ("-boot menu=on".to_owned(), "etc/boot-fail-wait"),
+    ] {
+        let [reference, ours] = emulators.each_ref().map(|emulator| file(emulator, &folder, &line, name));
+        assert_eq!(reference, ours, "{line}: {name}, the reference's and ours");
+        assert_eq!(ours.is_some(), !line.contains("bad"), "{line}");
+    }
+}
