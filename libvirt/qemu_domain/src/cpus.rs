@@ -24,7 +24,7 @@ pub fn complete(domain: &mut Domain, caps: &QemuCaps) -> Result<()> {
     let tcg = domain.kind == DomainType::Qemu;
     if let Some(cpu) = &mut domain.cpu {
         if cpu.mode == Some(CpuMode::HostPassthrough) && cpu.migratable.is_none() {
-            cpu.migratable = Some(if caps.has("cpu-migratable") { OnOff::On } else { OnOff::Off });
+            cpu.migratable = Some(if caps.has("cpu.migratable") { OnOff::On } else { OnOff::Off });
         }
         if has_model(cpu) || cpu.mode.is_some_and(|mode| mode != CpuMode::Custom) {
             cpu.check.get_or_insert(match cpu.mode {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod capabilities;
 pub mod config;
 pub mod core;
 pub mod definition;

@@ -1,10 +1,11 @@
 //! What host and hypervisor can do.
 
+use crate::capabilities;
 use crate::driver::QemuDriver;
-use crate::error::{Result, internal, unsupported};
+use crate::error::{Result, check_flags, error, internal, unsupported};
 use qemu_caps::VirtType;
-use rpc::ClientContext;
 use rpc::protocol::capabilities::*;
+use rpc::{ClientContext, Code};
 
 impl Capabilities for QemuDriver {
     fn connect_get_type(&self, _: &ClientContext) -> Result<ConnectGetTypeRet> {
@@ -17,6 +18,80 @@ impl Capabilities for QemuDriver {
         let emulator =
             emulator.ok_or_else(|| internal(format!("Cannot find suitable emulator for {arch}")))?;
         Ok(ConnectGetVersionRet { hv_ver: self.core.capabilities(&emulator)?.version })
+    }
+
+    fn connect_get_capabilities(&self, _: &ClientContext) -> Result<ConnectGetCapabilitiesRet> {
+        Ok(ConnectGetCapabilitiesRet { capabilities: self.core.capabilities_xml()? })
+    }
+
+    fn connect_get_domain_capabilities(
+        &self,
+        _: &ClientContext,
+        args: ConnectGetDomainCapabilitiesArgs,
+    ) -> Result<ConnectGetDomainCapabilitiesRet> {
+        const DISABLE_DEPRECATED: u32 = 1;
+        check_flags(args.flags, DISABLE_DEPRECATED, "qemuConnectGetDomainCapabilities")?;
+        let wanted_virt = match args.virttype.as_deref() {
+            None => None,
+            Some("kvm") => Some(VirtType::Kvm),
+            Some("qemu") => Some(VirtType::Qemu),
+            Some(other) => {
+                return Err(error(Code::InvalidArg, format!("unknown virttype: {other}")));
+            }
+        };
+        let host = std::env::consts::ARCH;
+        let arch = args.arch.as_deref().unwrap_or(host);
+        let emulator = match &args.emulatorbin {
+            Some(path) => path.into(),
+            None => self.core.emulator(arch).ok_or_else(|| {
+                error(Code::InvalidArg, format!("unable to find any emulator to serve '{arch}' architecture"))
+            })?,
+        };
+        let caps = self.core.capabilities(&emulator)?;
+        if args.arch.is_some() && caps.arch != arch {
+            let detail = format!(
+                "architecture from emulator '{}' doesn't match given architecture '{arch}'",
+                caps.arch
+            );
+            return Err(error(Code::InvalidArg, detail));
+        }
+        let virt = wanted_virt.unwrap_or_else(|| caps.default_virt());
+        if caps.accelerator(virt).is_none() {
+            let detail = format!("KVM is not supported by '{}' on this host", emulator.display());
+            return Err(error(Code::InvalidArg, detail));
+        }
+        let machine = match &args.machine {
+            Some(name) => caps.machine(virt, name).ok_or_else(|| {
+                let detail =
+                    format!("the machine '{name}' is not supported by emulator '{}'", emulator.display());
+                error(Code::InvalidArg, detail)
+            })?,
+            None => {
+                caps.default_machine(virt).ok_or_else(|| internal("the emulator has no machine types"))?
+            }
+        };
+        let wanted = capabilities::Wanted { caps: &caps, machine, virt, arch: &caps.arch };
+        Ok(ConnectGetDomainCapabilitiesRet { capabilities: capabilities::domain(&wanted) })
+    }
+
+    fn connect_get_cpu_model_names(
+        &self,
+        _: &ClientContext,
+        args: ConnectGetCpuModelNamesArgs,
+    ) -> Result<ConnectGetCpuModelNamesRet> {
+        check_flags(args.flags, 0, "qemuConnectGetCPUModelNames")?;
+        let models: Vec<String> = match args.arch.as_str() {
+            "x86_64" | "i686" => {
+                cpu_map::Map::get().models().iter().map(|model| model.name.to_owned()).collect()
+            }
+            "ppc64" | "ppc64le" | "aarch64" | "s390x" | "armv7l" | "riscv64" => Vec::new(),
+            other => return Err(error(Code::InvalidArg, format!("cannot find architecture {other}"))),
+        };
+        let ret = models.len() as i32;
+        Ok(ConnectGetCpuModelNamesRet {
+            models: if args.need_results == 0 { Vec::new() } else { models },
+            ret,
+        })
     }
 
     fn connect_get_uri(&self, _: &ClientContext) -> Result<ConnectGetUriRet> {

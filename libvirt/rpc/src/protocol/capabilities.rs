@@ -13,7 +13,7 @@ derive::protocol! {
     call 4 connect_get_version() -> (hv_ver: u64): virConnectGetVersion, high, acl["connect:getattr"];
     call 5 connect_get_max_vcpus(kind: str?) -> (max_vcpus: i32):
         virConnectGetMaxVcpus, high, acl["connect:read"];
-    missing 7 connect_get_capabilities() -> (capabilities: str):
+    call 7 connect_get_capabilities() -> (capabilities: str):
         virConnectGetCapabilities, acl["connect:read"];
     call 110 connect_get_uri() -> (uri: str): virConnectGetURI, high, acl["connect:getattr"];
     call 122 node_get_security_model() -> (model: chars<SECURITY_MODEL_MAX>, doi: chars<SECURITY_DOI_MAX>):
@@ -28,10 +28,10 @@ derive::protocol! {
         virConnectCompareCPU, high, acl["connect:read"];
     missing 162 connect_baseline_cpu(xml_cp_us: [str; CPU_BASELINE_MAX], flags: u32) -> (cpu: str):
         virConnectBaselineCPU, acl["connect:read"];
-    missing 312 connect_get_cpu_model_names(arch: str, need_results: i32, flags: u32)
+    call 312 connect_get_cpu_model_names(arch: str, need_results: i32, flags: u32)
         -> (models: [str; CONNECT_CPU_MODELS_MAX], ret: i32):
         virConnectGetCPUModelNames, acl["connect:read"];
-    missing 342 connect_get_domain_capabilities(
+    call 342 connect_get_domain_capabilities(
         emulatorbin: str?, arch: str?, machine: str?, virttype: str?, flags: u32
     )
         -> (capabilities: str):

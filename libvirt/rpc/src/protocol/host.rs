@@ -21,37 +21,37 @@ derive::protocol! {
         value: u64,
     }
 
-    missing 6 node_get_info()
+    call 6 node_get_info()
         -> (
             model: fixed_chars<32>, memory: u64, cpus: i32, mhz: i32, nodes: i32, sockets: i32, cores: i32,
             threads: i32,
         ):
         virNodeGetInfo, high, acl["connect:read"];
-    missing 59 connect_get_hostname() -> (hostname: str): virConnectGetHostname, high, acl["connect:getattr"];
-    missing 101 node_get_cells_free_memory(start_cell: i32, maxcells: i32) -> (cells: [u64; NODE_MAX_CELLS]):
+    call 59 connect_get_hostname() -> (hostname: str): virConnectGetHostname, high, acl["connect:getattr"];
+    call 101 node_get_cells_free_memory(start_cell: i32, maxcells: i32) -> (cells: [u64; NODE_MAX_CELLS]):
         virNodeGetCellsFreeMemory, high, acl["connect:read"];
-    missing 102 node_get_free_memory() -> (free_mem: u64): virNodeGetFreeMemory, high, acl["connect:read"];
-    missing 157 connect_get_lib_version() -> (lib_ver: u64):
+    call 102 node_get_free_memory() -> (free_mem: u64): virNodeGetFreeMemory, high, acl["connect:read"];
+    call 157 connect_get_lib_version() -> (lib_ver: u64):
         virConnectGetLibVersion, high, acl["connect:getattr"];
-    missing 203 connect_get_sysinfo(flags: u32) -> (sysinfo: str):
+    call 203 connect_get_sysinfo(flags: u32) -> (sysinfo: str):
         virConnectGetSysinfo, high, acl["connect:read"];
-    missing 227 node_get_cpu_stats(cpu_num: i32, nparams: i32, flags: u32)
+    call 227 node_get_cpu_stats(cpu_num: i32, nparams: i32, flags: u32)
         -> (params: [NodeGetCpuStats; NODE_CPU_STATS_MAX], nparams: i32):
         virNodeGetCPUStats, high, acl["connect:read"];
-    missing 228 node_get_memory_stats(nparams: i32, cell_num: i32, flags: u32)
+    call 228 node_get_memory_stats(nparams: i32, cell_num: i32, flags: u32)
         -> (params: [NodeGetMemoryStats; NODE_MEMORY_STATS_MAX], nparams: i32):
         virNodeGetMemoryStats, high, acl["connect:read"];
     missing 250 node_suspend_for_duration(target: u32, duration: u64, flags: u32):
         virNodeSuspendForDuration, write, acl["connect:pm_control"];
-    missing 288 node_set_memory_parameters(params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], flags: u32):
+    call 288 node_set_memory_parameters(params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], flags: u32):
         virNodeSetMemoryParameters, write, acl["connect:write"];
-    missing 289 node_get_memory_parameters(nparams: i32, flags: u32)
+    call 289 node_get_memory_parameters(nparams: i32, flags: u32)
         -> (params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], nparams: i32):
         virNodeGetMemoryParameters, acl["connect:read"];
-    missing 293 node_get_cpu_map(need_map: i32, need_online: i32, flags: u32)
+    call 293 node_get_cpu_map(need_map: i32, need_online: i32, flags: u32)
         -> (cpumap: bytes<CPUMAP_MAX>, online: u32, ret: i32):
         virNodeGetCPUMap, acl["connect:read"];
-    missing 340 node_get_free_pages(
+    call 340 node_get_free_pages(
         pages: [u32; NODE_MAX_CELLS], start_cell: i32, cell_count: u32, flags: u32
     )
         -> (counts: [u64; NODE_MAX_CELLS]):

@@ -1,0 +1,320 @@
+//! The calls about the host.
+
+use crate::node::page_size;
+use crate::parse::{meminfo, text};
+use crate::{Cell, HostCpu, Topology, memory};
+use rpc::protocol::host::*;
+use rpc::{ClientContext, Code, Error, Origin, TypedValue};
+use std::path::PathBuf;
+
+/// What calls return.
+type Result<T> = std::result::Result<T, Error>;
+
+/// libvirt's version that is reported: `major * 1,000,000 + minor * 1,000 + micro`.
+const VERSION: u64 = 10_000_000;
+
+/// Serves the calls about the host.
+pub struct NodeHost {
+    root: PathBuf,
+}
+
+impl Default for NodeHost {
+    fn default() -> Self {
+        Self::at("/")
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::new(Origin::None, Code::InvalidArg, detail)
+}
+
+fn flags(flags: u32, known: u32, function: &str) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => Err(invalid(format!("unsupported flags (0x{unknown:x}) in function {function}"))),
+    }
+}
+
+impl NodeHost {
+    /// The host whose `/proc` and `/sys` are below `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn cell(&self, id: i32) -> Result<Cell> {
+        let cells = Cell::read_all(&self.root);
+        let last = cells.last().map_or(0, |cell| cell.id);
+        let found = cells.into_iter().find(|cell| i32::try_from(cell.id) == Ok(id));
+        found.ok_or_else(|| {
+            invalid(format!("cellNum in virHostMemGetStats must be less than or equal to {last}"))
+        })
+    }
+}
+
+impl Host for NodeHost {
+    fn connect_get_hostname(&self, _: &ClientContext) -> Result<ConnectGetHostnameRet> {
+        Ok(ConnectGetHostnameRet {
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        })
+    }
+
+    fn connect_get_lib_version(&self, _: &ClientContext) -> Result<ConnectGetLibVersionRet> {
+        Ok(ConnectGetLibVersionRet { lib_ver: VERSION })
+    }
+
+    fn node_get_info(&self, _: &ClientContext) -> Result<NodeGetInfoRet> {
+        let (topology, cells) = (Topology::read(&self.root), Cell::read_all(&self.root));
+        let mut model = [0; 32];
+        let arch = std::env::consts::ARCH.as_bytes();
+        model[..arch.len().min(31)].copy_from_slice(&arch[..arch.len().min(31)]);
+        let (mut nodes, mut sockets) = (cells.len(), topology.sockets() / cells.len().max(1));
+        let (mut cores, mut threads) = (topology.cores() * topology.dies(), topology.threads());
+        // Where the product is not the number of processors, clients are told so by a single group.
+        if sockets == 0 || nodes * sockets * cores * threads != topology.online.len() {
+            (nodes, sockets, cores, threads) = (1, 1, topology.online.len(), 1);
+        }
+        Ok(NodeGetInfoRet {
+            model,
+            memory: cells.iter().map(|cell| cell.memory).sum(),
+            cpus: topology.online.len() as i32,
+            mhz: HostCpu::read(&self.root).mhz as i32,
+            nodes: nodes as i32,
+            sockets: sockets as i32,
+            cores: cores as i32,
+            threads: threads as i32,
+        })
+    }
+
+    fn node_get_cells_free_memory(
+        &self,
+        _: &ClientContext,
+        args: NodeGetCellsFreeMemoryArgs,
+    ) -> Result<NodeGetCellsFreeMemoryRet> {
+        let cells = Cell::read_all(&self.root);
+        let last = cells.last().map_or(0, |cell| cell.id);
+        let start = usize::try_from(args.start_cell).unwrap_or(usize::MAX);
+        if start > last {
+            let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
+            return Err(Error::internal(Origin::None, detail));
+        }
+        let wanted = cells.iter().filter(|cell| cell.id >= start);
+        let most = usize::try_from(args.maxcells).unwrap_or(0);
+        Ok(NodeGetCellsFreeMemoryRet { cells: wanted.take(most).map(|cell| cell.free * 1024).collect() })
+    }
+
+    fn node_get_free_memory(&self, _: &ClientContext) -> Result<NodeGetFreeMemoryRet> {
+        let free = meminfo(&text(&self.root.join("proc/meminfo")), "MemFree");
+        Ok(NodeGetFreeMemoryRet { free_mem: free.unwrap_or(0) * 1024 })
+    }
+
+    fn connect_get_sysinfo(
+        &self,
+        _: &ClientContext,
+        args: ConnectGetSysinfoArgs,
+    ) -> Result<ConnectGetSysinfoRet> {
+        flags(args.flags, 0, "qemuConnectGetSysinfo")?;
+        sysinfo(&self.root).map(|sysinfo| ConnectGetSysinfoRet { sysinfo }).ok_or_else(|| {
+            Error::new(Origin::Qemu, Code::ConfigUnsupported, "Host SMBIOS information is not available")
+        })
+    }
+
+    fn node_get_cpu_stats(&self, _: &ClientContext, args: NodeGetCpuStatsArgs) -> Result<NodeGetCpuStatsRet> {
+        const FIELDS: [&str; 4] = ["kernel", "user", "idle", "iowait"];
+        flags(args.flags, 0, "virHostCPUGetStats")?;
+        let name = match args.cpu_num {
+            -1 => "cpu".to_owned(),
+            number => format!("cpu{number}"),
+        };
+        let stat = text(&self.root.join("proc/stat"));
+        let row = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '));
+        let row = row.ok_or_else(|| {
+            let last = Topology::read(&self.root).online.last().map_or(0, |cpu| cpu.id);
+            invalid(format!("Invalid cpuNum in virHostCPUGetStatsLinux: {} of {last}", args.cpu_num))
+        })?;
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+        let times: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let time = |at: usize| times.get(at).copied().unwrap_or(0).saturating_mul(tick);
+        let values = [time(2) + time(5) + time(6), time(0) + time(1), time(3), time(4)];
+        let all = FIELDS
+            .iter()
+            .zip(values)
+            .map(|(field, value)| NodeGetCpuStats { field: (*field).to_owned(), value });
+        let nparams = FIELDS.len() as i32;
+        let params = if args.nparams == 0 { Vec::new() } else { all.collect() };
+        Ok(NodeGetCpuStatsRet { params, nparams })
+    }
+
+    fn node_get_memory_stats(
+        &self,
+        _: &ClientContext,
+        args: NodeGetMemoryStatsArgs,
+    ) -> Result<NodeGetMemoryStatsRet> {
+        flags(args.flags, 0, "virHostMemGetStats")?;
+        let field = |field: &str, value: u64| NodeGetMemoryStats { field: field.to_owned(), value };
+        let all = if args.cell_num == -1 {
+            let memory = text(&self.root.join("proc/meminfo"));
+            [("total", "MemTotal"), ("free", "MemFree"), ("buffers", "Buffers"), ("cached", "Cached")]
+                .map(|(name, key)| field(name, meminfo(&memory, key).unwrap_or(0)))
+                .to_vec()
+        } else {
+            let cell = self.cell(args.cell_num)?;
+            vec![field("total", cell.memory), field("free", cell.free)]
+        };
+        let nparams = all.len() as i32;
+        Ok(NodeGetMemoryStatsRet { params: if args.nparams == 0 { Vec::new() } else { all }, nparams })
+    }
+
+    fn node_get_memory_parameters(
+        &self,
+        _: &ClientContext,
+        args: NodeGetMemoryParametersArgs,
+    ) -> Result<NodeGetMemoryParametersRet> {
+        // That the client understands texts makes no difference here.
+        flags(args.flags, 4, "virHostMemGetParameters")?;
+        let all = memory::parameters(&self.root);
+        let nparams = all.len() as i32;
+        Ok(NodeGetMemoryParametersRet { params: if args.nparams == 0 { Vec::new() } else { all }, nparams })
+    }
+
+    fn node_set_memory_parameters(&self, _: &ClientContext, args: NodeSetMemoryParametersArgs) -> Result<()> {
+        flags(args.flags, 0, "virHostMemSetParameters")?;
+        let mut writes = Vec::new();
+        for param in &args.params {
+            let path = memory::setting(&self.root, &param.field);
+            let path = path.ok_or_else(|| invalid(format!("parameter '{}' not supported", param.field)))?;
+            let TypedValue::Uint(value) = param.value else {
+                let detail = format!("invalid type for parameter '{}', expected 'uint'", param.field);
+                return Err(invalid(detail));
+            };
+            writes.push((path, value, &param.field));
+        }
+        for (path, value, field) in writes {
+            std::fs::write(&path, value.to_string())
+                .map_err(|error| Error::system(Origin::None, &error, &format!("failed to set {field}")))?;
+        }
+        Ok(())
+    }
+
+    fn node_get_cpu_map(&self, _: &ClientContext, args: NodeGetCpuMapArgs) -> Result<NodeGetCpuMapRet> {
+        flags(args.flags, 0, "virHostCPUGetMap")?;
+        let topology = Topology::read(&self.root);
+        let count = topology.present.last().map_or(0, |last| last + 1);
+        let mut cpumap = vec![0; count.div_ceil(8)];
+        for cpu in &topology.online {
+            if let Some(byte) = cpumap.get_mut(cpu.id / 8) {
+                *byte |= 1 << (cpu.id % 8);
+            }
+        }
+        Ok(NodeGetCpuMapRet {
+            cpumap: if args.need_map == 0 { Vec::new() } else { cpumap },
+            online: if args.need_online == 0 { 0 } else { topology.online.len() as u32 },
+            ret: count as i32,
+        })
+    }
+
+    fn node_get_free_pages(
+        &self,
+        _: &ClientContext,
+        args: NodeGetFreePagesArgs,
+    ) -> Result<NodeGetFreePagesRet> {
+        flags(args.flags, 0, "virHostMemGetFreePages")?;
+        let cells = Cell::read_all(&self.root);
+        let last = cells.last().map_or(0, |cell| cell.id);
+        let start =
+            if args.start_cell == -1 { 0 } else { usize::try_from(args.start_cell).unwrap_or(usize::MAX) };
+        if start > last {
+            let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
+            return Err(Error::internal(Origin::None, detail));
+        }
+        let mut counts = Vec::new();
+        for cell in cells.iter().filter(|cell| cell.id >= start).take(args.cell_count as usize) {
+            for size in &args.pages {
+                let size = u64::from(*size);
+                let free = if size == page_size() {
+                    let large: u64 = cell.huge_pages.iter().map(|pages| pages.size * pages.free).sum();
+                    Some(cell.free.saturating_sub(large) / size)
+                } else {
+                    cell.huge_pages.iter().find(|pages| pages.size == size).map(|pages| pages.free)
+                };
+                counts.push(free.ok_or_else(|| {
+                    let detail = format!("page size {size} is not available on node {}", cell.id);
+                    Error::new(Origin::None, Code::OperationFailed, detail)
+                })?);
+            }
+        }
+        Ok(NodeGetFreePagesRet { counts })
+    }
+}
+
+/// The system information of the host's firmware, in the form of domain XML; none without firmware tables.
+fn sysinfo(root: &std::path::Path) -> Option<String> {
+    const GROUPS: &[(&str, &[(&str, &str)])] = &[
+        (
+            "bios",
+            &[
+                ("vendor", "bios_vendor"),
+                ("version", "bios_version"),
+                ("date", "bios_date"),
+                ("release", "bios_release"),
+            ],
+        ),
+        (
+            "system",
+            &[
+                ("manufacturer", "sys_vendor"),
+                ("product", "product_name"),
+                ("version", "product_version"),
+                ("serial", "product_serial"),
+                ("uuid", "product_uuid"),
+                ("sku", "product_sku"),
+                ("family", "product_family"),
+            ],
+        ),
+        (
+            "baseBoard",
+            &[
+                ("manufacturer", "board_vendor"),
+                ("product", "board_name"),
+                ("version", "board_version"),
+                ("serial", "board_serial"),
+                ("asset", "board_asset_tag"),
+            ],
+        ),
+    ];
+    let directory = root.join("sys/class/dmi/id");
+    if !directory.exists() {
+        return None;
+    }
+    let mut writer = xml::Writer::default();
+    writer.with(
+        "sysinfo",
+        |writer| writer.attribute("type", "smbios"),
+        |writer| {
+            for (group, entries) in GROUPS {
+                let found: Vec<_> = entries
+                    .iter()
+                    .map(|(name, file)| (*name, text(&directory.join(file))))
+                    .filter(|(_, value)| !value.trim().is_empty())
+                    .collect();
+                if found.is_empty() {
+                    continue;
+                }
+                writer.with(
+                    group,
+                    |_| (),
+                    |writer| {
+                        for (name, value) in &found {
+                            let name = *name;
+                            writer.with(
+                                "entry",
+                                |writer| writer.attribute("name", name),
+                                |writer| writer.text(value.trim()),
+                            );
+                        }
+                    },
+                );
+            }
+        },
+    );
+    Some(writer.finish())
+}

@@ -1,0 +1,407 @@
+//! The XML of what host and emulators can do.
+
+use crate::core::Core;
+use crate::error::Result;
+use cpu_map::{Cpu, Kind, Map, Mode, Offered, Policy, Usable};
+use host::capabilities::SecurityModel;
+use qemu_caps::{Accelerator, MachineType, PropertyValue, QemuCaps, VirtType};
+use std::path::Path;
+use xml::Writer;
+
+/// The targets whose emulators are looked for, with the bits of a word.
+const TARGETS: &[(&str, u32)] = &[("i686", 32), ("x86_64", 64)];
+
+impl Core {
+    /// The capabilities of the host and of all emulators.
+    ///
+    /// # Errors
+    /// An emulator cannot be asked.
+    pub fn capabilities_xml(&self) -> Result<String> {
+        let mut writer = Writer::default();
+        writer.line("<capabilities>\n");
+        let mut inner = Writer::indented(2);
+        let owner = self
+            .config
+            .owner
+            .unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        let label = format!("+{}:+{}", owner.0, owner.1);
+        let model = |name: &str, base_labels| SecurityModel {
+            name: name.to_owned(),
+            doi: "0".to_owned(),
+            base_labels,
+        };
+        let mut models = vec![model("none", Vec::new())];
+        if self.paths.privileged {
+            models.push(model("dac", ["kvm", "qemu"].map(|kind| (kind.to_owned(), label.clone())).to_vec()));
+        }
+        let uuid = self.host_uuid.to_string();
+        host::capabilities::write(&mut inner, Path::new("/"), &uuid, &models);
+        inner.line("");
+        for (arch, bits) in TARGETS {
+            let Some(emulator) = self.emulator(arch) else { continue };
+            // An emulator that does not work is as none: the others do.
+            if let Ok(caps) = self.capabilities(&emulator) {
+                guest(&mut inner, &caps, arch, *bits);
+                inner.line("");
+            }
+        }
+        writer.line(inner.finish().trim_end_matches('\n'));
+        writer.line("\n</capabilities>");
+        Ok(writer.finish())
+    }
+}
+
+fn guest(writer: &mut Writer, caps: &QemuCaps, arch: &str, bits: u32) {
+    let machines = |writer: &mut Writer, list: &[MachineType]| {
+        for machine in list {
+            let one = |writer: &mut Writer, name: &str, canonical: Option<&str>| {
+                let attributes = |writer: &mut Writer| {
+                    if let Some(canonical) = canonical {
+                        writer.attribute("canonical", canonical);
+                    }
+                    writer.attribute("maxCpus", &machine.max_cpus.to_string());
+                    if machine.deprecated {
+                        writer.attribute("deprecated", "yes");
+                    }
+                };
+                writer.with("machine", attributes, |writer| writer.text(name));
+            };
+            one(writer, &machine.name, None);
+            if let Some(alias) = &machine.alias {
+                one(writer, alias, Some(&machine.name));
+            }
+        }
+    };
+    let accelerator = caps.kvm.as_ref().or(caps.tcg.as_ref());
+    writer.with(
+        "guest",
+        |_| (),
+        |writer| {
+            writer.text_element("os_type", "hvm");
+            writer.with(
+                "arch",
+                |writer| writer.attribute("name", arch),
+                |writer| {
+                    writer.text_element("wordsize", &bits.to_string());
+                    writer.text_element("emulator", &caps.binary.to_string_lossy());
+                    machines(writer, accelerator.map(|it| it.machines.as_slice()).unwrap_or_default());
+                    for virt in [VirtType::Qemu, VirtType::Kvm] {
+                        if caps.accelerator(virt).is_some() {
+                            attributes(writer, "domain", &[("type", virt.name())]);
+                        }
+                    }
+                },
+            );
+            writer.with(
+                "features",
+                |_| (),
+                |writer| {
+                    if arch == "i686" {
+                        writer.empty("pae");
+                        writer.empty("nonpae");
+                    }
+                    attributes(writer, "acpi", &[("default", "on"), ("toggle", "yes")]);
+                    attributes(writer, "apic", &[("default", "on"), ("toggle", "no")]);
+                    writer.empty("cpuselection");
+                    writer.empty("deviceboot");
+                    attributes(writer, "disksnapshot", &[("default", "on"), ("toggle", "no")]);
+                },
+            );
+        },
+    );
+}
+
+fn attributes(writer: &mut Writer, name: &str, list: &[(&str, &str)]) {
+    let write = |writer: &mut Writer| list.iter().for_each(|(key, value)| writer.attribute(key, value));
+    writer.with(name, write, |_| ());
+}
+
+/// Whose capabilities for domains are asked for.
+pub struct Wanted<'a> {
+    /// The emulator's.
+    pub caps: &'a QemuCaps,
+    /// The machine.
+    pub machine: &'a MachineType,
+    /// How guests are executed.
+    pub virt: VirtType,
+    /// The architecture.
+    pub arch: &'a str,
+}
+
+fn supported(writer: &mut Writer, name: &str, is: bool, content: impl FnOnce(&mut Writer)) {
+    let word = if is { "yes" } else { "no" };
+    writer.with(
+        name,
+        |writer| writer.attribute("supported", word),
+        |writer| {
+            if is {
+                content(writer);
+            }
+        },
+    );
+}
+
+/// The values that are to be had.
+fn choice(writer: &mut Writer, name: &str, values: &[(&str, bool)]) {
+    writer.with(
+        "enum",
+        |writer| writer.attribute("name", name),
+        |writer| {
+            for (value, _) in values.iter().filter(|(_, is)| *is) {
+                writer.text_element("value", value);
+            }
+        },
+    );
+}
+
+/// The capabilities for domains of one kind.
+pub fn domain(wanted: &Wanted<'_>) -> String {
+    let has = |flag: &str| wanted.caps.has(flag);
+    let x86 = matches!(wanted.arch, "x86_64" | "i686");
+    let q35 = wanted.machine.name.starts_with("pc-q35-");
+    let mut writer = Writer::default();
+    writer.with(
+        "domainCapabilities",
+        |_| (),
+        |writer| {
+            writer.text_element("path", &wanted.caps.binary.to_string_lossy());
+            writer.text_element("domain", wanted.virt.name());
+            writer.text_element("machine", &wanted.machine.name);
+            writer.text_element("arch", wanted.arch);
+            attributes(writer, "vcpu", &[("max", &wanted.machine.max_cpus.to_string())]);
+            attributes(writer, "iothreads", &[("supported", if has("iothread") { "yes" } else { "no" })]);
+            supported(writer, "os", true, |writer| {
+                choice(writer, "firmware", &[]);
+                supported(writer, "loader", true, |writer| {
+                    choice(writer, "type", &[("rom", true), ("pflash", true)]);
+                    choice(writer, "readonly", &[("yes", true), ("no", true)]);
+                    choice(writer, "secure", &[("no", true)]);
+                });
+            });
+            writer.with("cpu", |_| (), |writer| cpus(writer, wanted));
+            supported(writer, "memoryBacking", true, |writer| {
+                let memfd = has("memory-backend-memfd");
+                choice(writer, "sourceType", &[("file", true), ("anonymous", true), ("memfd", memfd)]);
+            });
+            writer.with("devices", |_| (), |writer| devices(writer, &has, x86, q35));
+            features(writer, wanted, &has);
+        },
+    );
+    writer.finish()
+}
+
+fn devices(writer: &mut Writer, has: &dyn Fn(&str) -> bool, x86: bool, q35: bool) {
+    let transitional = has("virtio-pci-non-transitional");
+    let models =
+        [("virtio", true), ("virtio-transitional", transitional), ("virtio-non-transitional", transitional)];
+    supported(writer, "disk", true, |writer| {
+        choice(writer, "diskDevice", &[("disk", true), ("cdrom", true), ("floppy", true), ("lun", true)]);
+        let buses = [
+            ("ide", x86 && !q35),
+            ("fdc", x86),
+            ("scsi", true),
+            ("virtio", true),
+            ("usb", has("usb-storage")),
+            ("sata", has("ich9-ahci")),
+        ];
+        choice(writer, "bus", &buses);
+        choice(writer, "model", &models);
+    });
+    supported(writer, "graphics", true, |writer| {
+        let kinds = [
+            ("sdl", has("sdl")),
+            ("vnc", has("vnc")),
+            ("spice", has("spice")),
+            ("egl-headless", has("egl-headless")),
+            ("dbus", has("display-dbus")),
+        ];
+        choice(writer, "type", &kinds);
+    });
+    supported(writer, "video", true, |writer| {
+        let kinds = [
+            ("vga", has("VGA")),
+            ("cirrus", has("cirrus-vga")),
+            ("vmvga", has("vmware-svga")),
+            ("qxl", has("qxl")),
+            ("virtio", has("virtio-gpu")),
+            ("none", true),
+            ("bochs", has("bochs-display")),
+            ("ramfb", has("ramfb")),
+        ];
+        choice(writer, "modelType", &kinds);
+    });
+    supported(writer, "hostdev", true, |writer| {
+        choice(writer, "mode", &[("subsystem", true)]);
+        let policies = ["default", "mandatory", "requisite", "optional"].map(|policy| (policy, true));
+        choice(writer, "startupPolicy", &policies);
+        choice(writer, "subsysType", &[("usb", true), ("pci", true), ("scsi", true)]);
+        choice(writer, "capsType", &[]);
+        choice(writer, "pciBackend", &[]);
+    });
+    supported(writer, "rng", has("virtio-rng"), |writer| {
+        choice(writer, "model", &models);
+        let back = [("random", has("rng-random")), ("egd", has("rng-egd")), ("builtin", has("rng-builtin"))];
+        choice(writer, "backendModel", &back);
+    });
+    supported(writer, "filesystem", true, |writer| {
+        choice(writer, "driverType", &[("path", true), ("handle", true), ("virtiofs", has("vhost-user-fs"))]);
+    });
+    supported(writer, "tpm", has("tpm-passthrough") || has("tpm-emulator"), |writer| {
+        choice(writer, "model", &[("tpm-tis", has("tpm-tis")), ("tpm-crb", has("tpm-crb"))]);
+        // The emulated one needs a program that is looked for at start.
+        choice(
+            writer,
+            "backendModel",
+            &[("passthrough", has("tpm-passthrough")), ("emulator", has("tpm-emulator") && has_swtpm())],
+        );
+    });
+    supported(writer, "redirdev", has("usb-redir") && has("spice"), |writer| {
+        choice(writer, "bus", &[("usb", true)]);
+    });
+    supported(writer, "channel", true, |writer| {
+        let kinds = [("pty", true), ("unix", true), ("spicevmc", has("spice"))];
+        choice(writer, "type", &kinds);
+    });
+}
+
+/// Whether the programs that emulate a security module are installed.
+fn has_swtpm() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed =
+        |name: &str| std::env::split_paths(&path).any(|it| crate::core::is_executable(&it.join(name)));
+    ["swtpm", "swtpm_setup", "swtpm_ioctl"].into_iter().all(installed)
+}
+
+fn features(writer: &mut Writer, wanted: &Wanted<'_>, has: &dyn Fn(&str) -> bool) {
+    let yes_no = |is: bool| if is { "yes" } else { "no" };
+    writer.with(
+        "features",
+        |_| (),
+        |writer| {
+            let list = [
+                ("gic", false),
+                ("vmcoreinfo", has("vmcoreinfo")),
+                ("genid", has("vmgenid")),
+                ("backingStoreInput", true),
+                ("backup", has("incremental-backup")),
+                ("sev", false),
+                ("sgx", false),
+            ];
+            for (name, is) in list {
+                attributes(writer, name, &[("supported", yes_no(is))]);
+            }
+            if let Some(words) = &wanted.caps.hyperv {
+                supported(writer, "hyperv", true, |writer| {
+                    let words: Vec<_> = words.iter().map(|word| (word.as_str(), true)).collect();
+                    choice(writer, "features", &words);
+                });
+            }
+        },
+    );
+}
+
+/// The models that the emulator offers and that have a name here.
+fn offered(accelerator: &Accelerator) -> Vec<Offered> {
+    let map = Map::get();
+    let known = |name: &&str| map.model(name).is_some();
+    accelerator
+        .cpus
+        .iter()
+        .filter(|cpu| known(&cpu.name.as_str()))
+        .map(|cpu| Offered {
+            name: cpu.name.clone(),
+            usable: match cpu.usable {
+                qemu_caps::Usable::Yes => Usable::Yes,
+                qemu_caps::Usable::No => Usable::No,
+                qemu_caps::Usable::Unknown => Usable::Unknown,
+            },
+            blockers: cpu
+                .blockers
+                .iter()
+                .map(|name| map.feature_of_qemu(name).map_or_else(|| name.clone(), |it| it.name.to_owned()))
+                .collect(),
+            deprecated: cpu.deprecated,
+        })
+        .collect()
+}
+
+/// The host's processor as a guest with that accelerator sees it, by names; everything, or only what can migrate.
+pub fn host_model(accelerator: &Accelerator, everything: bool) -> Option<Cpu> {
+    let host = accelerator.host.as_ref()?;
+    let map = Map::get();
+    let number = |name: &str| {
+        let found = host.properties.iter().find(|property| property.name == name)?;
+        match &found.value {
+            PropertyValue::Number(value) => u32::try_from(*value).ok(),
+            _ => None,
+        }
+    };
+    let vendor =
+        host.properties.iter().find_map(|property| match (&property.value, property.name.as_str()) {
+            (PropertyValue::Text(text), "vendor") => Some(text.as_str()),
+            _ => None,
+        });
+    let on = host.properties.iter().filter(|property| {
+        property.value == PropertyValue::Bool(true)
+            && (everything || !host.migratability || property.migratable == Some(true))
+    });
+    let features: Vec<&str> = on.map(|property| property.name.as_str()).collect();
+    let bits = map.bits_of_qemu(features, vendor, (number("family")?, number("model")?, number("stepping")?));
+    let wanted = Cpu { kind: Kind::Guest, mode: Mode::Custom, fallback: false, ..Cpu::default() };
+    map.decode(&wanted, &bits, Some(&offered(accelerator)), &[]).ok()
+}
+
+fn cpus(writer: &mut Writer, wanted: &Wanted<'_>) {
+    let Some(accelerator) = wanted.caps.accelerator(wanted.virt) else { return };
+    let mode = |writer: &mut Writer, name: &str, is: bool, content: &dyn Fn(&mut Writer)| {
+        let word = if is { "yes" } else { "no" };
+        let attributes = |writer: &mut Writer| {
+            writer.attribute("name", name);
+            writer.attribute("supported", word);
+        };
+        writer.with("mode", attributes, |writer| {
+            if is {
+                content(writer);
+            }
+        });
+    };
+    let migratable = [("on", wanted.caps.has("cpu.migratable")), ("off", true)];
+    let kvm = wanted.virt == VirtType::Kvm;
+    mode(writer, "host-passthrough", kvm, &|writer| choice(writer, "hostPassthroughMigratable", &migratable));
+    let maximum = wanted.caps.has("cpu-max");
+    mode(writer, "maximum", maximum, &|writer| choice(writer, "maximumMigratable", &migratable));
+    let model = host_model(accelerator, true);
+    mode(writer, "host-model", model.is_some(), &|writer| {
+        let Some(cpu) = &model else { return };
+        writer.with(
+            "model",
+            |writer| writer.attribute("fallback", "forbid"),
+            |writer| writer.text(cpu.model.as_deref().unwrap_or_default()),
+        );
+        if let Some(vendor) = &cpu.vendor {
+            writer.text_element("vendor", vendor);
+        }
+        for feature in &cpu.features {
+            let policy = if feature.policy == Some(Policy::Disable) { "disable" } else { "require" };
+            attributes(writer, "feature", &[("policy", policy), ("name", &feature.name)]);
+        }
+    });
+    mode(writer, "custom", true, &|writer| {
+        for cpu in offered(accelerator) {
+            let usable = match cpu.usable {
+                Usable::Yes => "yes",
+                Usable::No => "no",
+                Usable::Unknown => "unknown",
+            };
+            let vendor = Map::get().model(&cpu.name).and_then(|model| model.vendor);
+            let attributes = |writer: &mut Writer| {
+                writer.attribute("usable", usable);
+                if cpu.deprecated {
+                    writer.attribute("deprecated", "yes");
+                }
+                writer.attribute("vendor", vendor.map_or("unknown", |vendor| vendor.name));
+            };
+            writer.with("model", attributes, |writer| writer.text(&cpu.name));
+        }
+    });
+}
