@@ -42,9 +42,7 @@ impl Builder<'_> {
             Some(Address::Drive(_) | Address::Ccid(_) | Address::VirtioMmio(_) | Address::Unassigned(_)) => {
                 Ok(props)
             }
-            Some(Address::SpaprVio(_)) => {
-                Err(Error::unsupported("address type 'spapr-vio' is not supported"))
-            }
+            Some(Address::SpaprVio(address)) => Ok(props.positive("reg", address.reg.map_or(0, |reg| reg.0))),
         }
     }
 

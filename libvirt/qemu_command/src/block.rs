@@ -104,7 +104,10 @@ pub(crate) fn chain(disk: &Disk) -> Vec<Link<'_>> {
         |cache: Option<&domain_xml::source::MetadataCache>| cache.and_then(|c| c.max_size).map_or(0, |s| s.0);
     links.push(Link {
         kind: disk.kind,
-        format: driver.and_then(|d| d.format).unwrap_or(DiskFormat::Raw),
+        format: driver.and_then(|d| d.format).unwrap_or(match disk.kind {
+            SourceType::Dir => DiskFormat::Fat,
+            _ => DiskFormat::Raw,
+        }),
         source,
         index: source.index.unwrap_or(0),
         read_only: disk.read_only || disk.device == DiskDevice::Cdrom,
@@ -165,6 +168,34 @@ fn one_host<'a>(source: &'a Source, what: &str) -> Result<&'a Host> {
     }
 }
 
+/// The properties of a unit that is reached by iSCSI.
+pub(crate) fn iscsi(
+    props: Props,
+    source: &Source,
+    user: Option<String>,
+    secret: Option<String>,
+) -> Result<Props> {
+    let name = source.name.as_deref().unwrap_or("");
+    let host = source.host.first().ok_or_else(|| Error::internal("iscsi needs a host"))?;
+    let (target, unit) = name.split_once('/').unwrap_or((name, "0"));
+    let unit: u32 =
+        unit.parse().map_err(|_| Error::internal(format!("cannot parse target for lunStr '{target}'")))?;
+    let server = host.name.as_deref().unwrap_or("");
+    let server = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
+    let initiator = source.initiator.as_ref().and_then(|i| i.iqn.as_ref()).map(|iqn| iqn.name.clone());
+    Ok(props
+        .put("portal", format!("{server}:{}", host.port.unwrap_or(ISCSI_PORT)))
+        .put("target", target)
+        .put("lun", unit)
+        .put("transport", "tcp")
+        .some("user", user)
+        .some("password-secret", secret)
+        .some("initiator-name", initiator))
+}
+
+/// The port of iSCSI servers.
+const ISCSI_PORT: u16 = 3260;
+
 impl Builder<'_> {
     /// Adds the nodes of a disk's chain, the lowest first.
     pub(crate) fn chain_nodes(&mut self, links: &[Link<'_>]) -> Result<()> {
@@ -176,7 +207,9 @@ impl Builder<'_> {
                 let named: Vec<_> =
                     descriptors.into_iter().enumerate().map(|(n, fd)| (fd, format!("{node}{n}"))).collect();
                 let count = named.len();
-                sets.insert(link.index, (self.descriptor_set(&named), count, writable));
+                let set = self.disk_sets.get(&link.index).copied().unwrap_or(self.sets);
+                self.sets = self.sets.max(set + 1);
+                sets.insert(link.index, (self.numbered_set(set, &named), count, writable));
             }
         }
         for link in links.iter().rev() {
@@ -186,7 +219,7 @@ impl Builder<'_> {
             self.option("-blockdev", storage.argument());
             let slice = storage_slice(link.source);
             if let Some(slice) = slice
-                && link.format != DiskFormat::Raw
+                && slice_apart(link)
             {
                 self.option("-blockdev", slice_node(link, slice).argument());
             }
@@ -238,7 +271,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn secret_object(&mut self, name: &str, secret: &Secret) -> Result<()> {
+    pub(crate) fn secret_object(&mut self, name: &str, secret: &Secret) -> Result<()> {
         let reference = match (&secret.uuid, &secret.usage) {
             (Some(uuid), _) => format!("uuid:{uuid}"),
             (None, usage) => {
@@ -370,26 +403,7 @@ impl Builder<'_> {
                     .positive("timeout", source.timeout.as_ref().map_or(0, |t| t.seconds))
                     .positive("readahead", source.readahead.as_ref().map_or(0, |r| r.size))
             }
-            Protocol::Iscsi => {
-                let host = source.host.first().ok_or_else(|| Error::internal("iscsi needs a host"))?;
-                let (target, unit) = name.split_once('/').unwrap_or((&name, "0"));
-                let unit: u32 = unit
-                    .parse()
-                    .map_err(|_| Error::internal(format!("cannot parse target for lunStr '{target}'")))?;
-                let server = host.name.as_deref().unwrap_or("");
-                let server = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
-                props
-                    .put("portal", format!("{server}:{}", host.port.unwrap_or(0)))
-                    .put("target", target)
-                    .put("lun", unit)
-                    .put("transport", "tcp")
-                    .some("user", user)
-                    .some("password-secret", secret)
-                    .some(
-                        "initiator-name",
-                        source.initiator.as_ref().and_then(|i| i.iqn.as_ref()).map(|iqn| iqn.name.clone()),
-                    )
-            }
+            Protocol::Iscsi => iscsi(props, source, user, secret)?,
             Protocol::Nbd => {
                 let host = one_host(source, "nbd protocol")?;
                 props
@@ -452,6 +466,14 @@ impl Builder<'_> {
 /// The part of a file that is the disk.
 pub(crate) fn storage_slice(source: &Source) -> Option<&Slice> {
     source.slices.iter().flat_map(|s| &s.slice).find(|s| s.kind == "storage")
+}
+
+/// Whether a slice needs a node of its own: only the plain format can show a part of a file.
+fn slice_apart(link: &Link<'_>) -> bool {
+    let luks = link
+        .encryption
+        .is_some_and(|e| e.engine != Some(EncryptionEngine::Librbd) && e.format == EncryptionFormat::Luks);
+    link.format != DiskFormat::Raw || luks
 }
 
 fn with_cache(props: Props, cache: Option<Cache>) -> Props {
@@ -531,7 +553,7 @@ fn format_node(link: &Link<'_>, slice: Option<&Slice>) -> Result<Props> {
         | DiskFormat::Vmdk) => props.put("driver", format.as_str()),
         other => return Err(Error::internal(format!("mishandled storage format '{other}'"))),
     };
-    if slice.is_some() && link.format != DiskFormat::Raw {
+    if slice.is_some() && slice_apart(link) {
         storage = format!("libvirt-{}-slice-sto", link.index);
     }
     props = props.put("file", storage);

@@ -26,6 +26,10 @@ pub(crate) struct Builder<'a> {
     pub(crate) command: Command,
     /// Sets of descriptors so far.
     pub(crate) sets: u32,
+    /// The sets of descriptors that disks use, by the numbers of their sources.
+    pub(crate) disk_sets: std::collections::HashMap<u32, u32>,
+    /// The number of the next source that has none of its own.
+    pub(crate) next_source: u32,
     /// Where the guest boots from by kind of device, as long as no device of the kind has been there.
     pub(crate) boot: crate::prepare::BootOrder,
 }
@@ -48,6 +52,8 @@ pub fn build(
         host,
         command: Command::default(),
         sets: 0,
+        disk_sets: std::collections::HashMap::new(),
+        next_source: 1,
         boot: crate::prepare::BootOrder::of(domain),
     };
     builder.all(incoming)?;
@@ -308,8 +314,12 @@ impl<'a> Builder<'a> {
 
     /// Adds a set with descriptors; its name.
     pub(crate) fn descriptor_set(&mut self, descriptors: &[(String, String)]) -> String {
-        let set = self.sets;
         self.sets += 1;
+        self.numbered_set(self.sets - 1, descriptors)
+    }
+
+    /// Adds a set whose number was taken before; its name.
+    pub(crate) fn numbered_set(&mut self, set: u32, descriptors: &[(String, String)]) -> String {
         for (fd, opaque) in descriptors {
             self.option("-add-fd", format!("set={set},fd={fd},opaque={opaque}"));
         }

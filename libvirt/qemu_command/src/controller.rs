@@ -222,6 +222,7 @@ impl Builder<'_> {
             "vmpvscsi" => "pvscsi",
             "am53c974" => "am53c974",
             "dc390" => "dc-390",
+            "ibmvscsi" => "spapr-vscsi",
             other => return Err(Error::unsupported(format!("Unsupported controller model: {other}"))),
         };
         Ok(Props::device(device).put("id", id))

@@ -12,6 +12,13 @@ use domain_xml::words::{OnOff, YesNo};
 impl Builder<'_> {
     pub(crate) fn disks(&mut self) -> Result<()> {
         let disks = &self.devices().disk;
+        for link in disks.iter().rev().flat_map(chain) {
+            self.next_source = self.next_source.max(link.index + 1);
+            if link.source.fdgroup.is_some() {
+                self.disk_sets.insert(link.index, self.sets);
+                self.sets += 1;
+            }
+        }
         let boot: Vec<u32> = disks.iter().map(|disk| self.boot.of_disk(disk)).collect();
         self.floppy_controller(&boot)?;
         for (disk, boot) in disks.iter().zip(boot) {
@@ -62,8 +69,10 @@ impl Builder<'_> {
     fn disk(&mut self, disk: &Disk, boot: u32) -> Result<()> {
         let alias = disk.info.name();
         if disk.bus() == Some(DiskBus::Sd) {
-            return Err(Error::unsupported("disk bus 'sd' is not supported"));
+            return self.memory_card(disk);
         }
+        let translated = self.of_volume(disk)?;
+        let disk = translated.as_ref().unwrap_or(disk);
         let links = chain(disk);
         let driver = disk.driver.as_ref();
         let mut drive = None;
@@ -89,6 +98,60 @@ impl Builder<'_> {
         }
         let props = self.disk_props(disk, drive, chardev, boot)?;
         self.device(props)
+    }
+
+    /// A disk that is a volume of a storage pool, with the volume in its place.
+    fn of_volume(&mut self, disk: &Disk) -> Result<Option<Disk>> {
+        let Some(source) = disk.source.as_ref().filter(|_| disk.kind == SourceType::Volume) else {
+            return Ok(None);
+        };
+        let (Some(pool), Some(name)) = (&source.pool, &source.volume) else { return Ok(None) };
+        let volume = self.host.volume(pool, name, source.mode)?;
+        let mut disk = disk.clone();
+        disk.kind = volume.kind;
+        disk.auth = volume.auth;
+        disk.source = Some(domain_xml::source::Source {
+            index: source.index,
+            encryption: source.encryption.clone(),
+            slices: source.slices.clone(),
+            ..volume.source
+        });
+        Ok(Some(disk))
+    }
+
+    /// Memory cards have no device that could be named.
+    fn memory_card(&mut self, disk: &Disk) -> Result<()> {
+        let source = disk.source.as_ref();
+        let path = match disk.kind {
+            SourceType::File => source.and_then(|s| s.file.as_deref()),
+            SourceType::Block => source.and_then(|s| s.dev.as_deref()),
+            other => {
+                return Err(Error::unsupported(format!("disk type '{other}' is not supported for bus 'sd'")));
+            }
+        };
+        let index = qemu_domain::disks::name_index(disk.dev()).unwrap_or(0);
+        let mut text = path.map_or_else(String::new, |p| format!("file={},", crate::props::escape(p)));
+        let driver = disk.driver.as_ref();
+        let format = driver.and_then(|d| d.format).unwrap_or(domain_xml::source::DiskFormat::Raw);
+        text += &format!("format={format},if=sd,index={index}");
+        if disk.read_only {
+            text += ",readonly=on";
+        }
+        if path.is_some() {
+            let manner = block::Manner::of(disk);
+            let words = [
+                ("cache", manner.cache.map(|v| v.as_str())),
+                ("copy-on-read", driver.and_then(|d| d.copy_on_read).map(OnOff::as_str)),
+                ("discard", manner.discard.map(|v| v.as_str())),
+                ("detect-zeroes", manner.detect_zeroes.map(|v| v.as_str())),
+                ("aio", manner.io.map(|v| v.as_str())),
+            ];
+            for (name, value) in words {
+                text += &value.map_or_else(String::new, |value| format!(",{name}={value}"));
+            }
+        }
+        self.option("-drive", text);
+        Ok(())
     }
 
     fn vhost_user_disk(&mut self, disk: &Disk, name: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use domain_xml::address::HasInfo as _;
 use domain_xml::disk::DiskBus;
 use domain_xml::hostdev::{HostOther, HostPci, Hostdev, HostdevAddress, HostdevMode, HostdevType};
 use domain_xml::interface::{Interface, InterfaceType};
+use domain_xml::source::Source;
 use domain_xml::words::OnOff;
 
 /// The parts of a PCI address of the host.
@@ -133,10 +134,24 @@ impl Builder<'_> {
     fn scsi(&mut self, device: &Hostdev, boot: u32) -> Result<()> {
         let alias = device.info.name();
         let source = device.source.as_ref();
-        let node = format!("libvirt-{alias}-backend");
+        let node = format!("libvirt-{}-backend", self.next_source);
+        self.next_source += 1;
         let read_only = device.read_only;
-        let storage = if source.and_then(|s| s.protocol.as_deref()) == Some("iscsi") {
-            return Err(Error::unsupported("iSCSI host devices are not supported"));
+        let storage = if let Some(source) = source.filter(|s| s.protocol.as_deref() == Some("iscsi")) {
+            let secret = source.auth.as_ref().and_then(|auth| auth.secret.as_ref());
+            let name = format!("{node}-secret0");
+            if let Some(secret) = secret {
+                self.secret_object(&name, secret)?;
+            }
+            let unit = Source {
+                name: source.name.clone(),
+                host: source.host.clone(),
+                initiator: source.initiator.clone(),
+                ..Source::default()
+            };
+            let user = source.auth.as_ref().map(|auth| auth.username.clone());
+            let props = Props::default().put("driver", "iscsi");
+            crate::block::iscsi(props, &unit, user, secret.map(|_| name))?
         } else {
             let adapter = source.and_then(|s| s.adapter.as_ref()).map_or("", |a| a.name.as_str());
             let at = other(device).ok_or_else(|| Error::xml("SCSI host devices must have an address"))?;

@@ -33,5 +33,5 @@ mod virtio;
 
 pub use command::{Command, build};
 pub use props::Props;
-pub use settings::{Host, HugePageMount, Sealed, Settings, Tap, Tls};
+pub use settings::{Host, HugePageMount, Sealed, Settings, Tap, Tls, Volume};
 pub use xml::{Error, Result};

@@ -8,6 +8,7 @@ use domain_xml::clock::TimerName;
 use domain_xml::features::IoApicDriver;
 use domain_xml::memory::MemoryModel;
 use domain_xml::os::{Loader, LoaderType};
+use domain_xml::source::{Protocol, Source, SourceType};
 use domain_xml::words::{OnOff, YesNo, on};
 
 /// `yes` and `no` as the emulator's options say it.
@@ -26,7 +27,7 @@ impl Builder<'_> {
         }
         if let Some(nvram) = &os.nvram {
             let props = match (&nvram.source, &nvram.path) {
-                (Some(source), _) => self.storage_props(nvram.kind.unwrap_or_default(), source, None)?,
+                (Some(source), _) => self.flash_source(nvram.kind.unwrap_or_default(), source)?,
                 (None, Some(path)) => crate::block::file_props(path),
                 (None, None) => return Ok(()),
             };
@@ -36,6 +37,19 @@ impl Builder<'_> {
             self.flag("-enable-fips");
         }
         Ok(())
+    }
+
+    /// The storage of variables that are not in a file.
+    fn flash_source(&mut self, kind: SourceType, source: &Source) -> Result<Props> {
+        let Some(auth) = source.auth.as_ref().filter(|_| source.protocol == Some(Protocol::Iscsi)) else {
+            return self.storage_props(kind, source, None);
+        };
+        let name = "libvirt-pflash1-storage-auth-secret0";
+        if let Some(secret) = &auth.secret {
+            self.secret_object(name, secret)?;
+        }
+        let props = Props::default().put("driver", "iscsi");
+        crate::block::iscsi(props, source, Some(auth.username.clone()), Some(name.to_owned()))
     }
 
     fn flash(&mut self, number: u32, storage: &Props, read_only: bool) {

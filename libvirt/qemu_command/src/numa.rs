@@ -80,6 +80,10 @@ impl Builder<'_> {
             needed |= backend.needed;
             backends.push(backend.props);
         }
+        let backing = self.domain.memory_backing.as_ref().and_then(|b| b.allocation.as_ref());
+        if !needed && backing.is_some_and(|a| a.mode == Some(domain_xml::memory::Allocate::Immediate)) {
+            self.flag("-mem-prealloc");
+        }
         let first = cells.iter().position(|cell| cell.cpus.is_some());
         let first = first.ok_or_else(|| Error::unsupported("At least one NUMA node has to have CPUs"))?;
         for (index, (cell, backend)) in cells.iter().zip(backends).enumerate() {

@@ -3,10 +3,11 @@
 use crate::block::is_empty;
 use crate::{Host, Result, Settings};
 use domain_xml::Domain;
-use domain_xml::disk::{Disk, DiskDevice};
-use domain_xml::graphics::{GraphicsType, Listen, ListenType};
+use domain_xml::chardev::{CharEnd, CharMode, CharType};
+use domain_xml::disk::{Cache, Disk, DiskBus, DiskDevice};
+use domain_xml::graphics::{Gl, Graphics, GraphicsType, Listen, ListenType};
 use domain_xml::interface::Interface;
-use domain_xml::os::BootDevice;
+use domain_xml::os::{BootDevice, LoaderType};
 use domain_xml::source::{BackingStore, SourceType};
 use domain_xml::words::YesNo;
 
@@ -24,6 +25,90 @@ pub struct Displays {
     pub spice_socket: bool,
 }
 
+/// Settles everything that is settled when a guest starts.
+///
+/// # Errors
+/// There is no free port, or no card that can draw.
+pub fn all(domain: &mut Domain, defaults: &Displays, settings: &Settings, host: &mut dyn Host) -> Result<()> {
+    memory(domain);
+    for disk in &mut domain.devices.disk {
+        share(disk);
+    }
+    channels(domain, settings);
+    variables(domain, settings);
+    number_sources(domain, 1);
+    displays(domain, defaults, settings, host)
+}
+
+/// Rounds memory up to what the emulator can give: whole MiB, modules of two MiB.
+pub fn memory(domain: &mut Domain) {
+    /// In KiB.
+    const STEP: u64 = 1024;
+    let up = |kib: u64, step: u64| kib.div_ceil(step).saturating_mul(step);
+    let modules =
+        |domain: &Domain| domain.devices.memory.iter().map(domain_xml::memory::Memory::size).sum::<u64>();
+    let mut start = domain.memory_kib().saturating_sub(modules(domain));
+    if let Some(numa) = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut()).filter(|n| !n.cell.is_empty()) {
+        start = 0;
+        for cell in &mut numa.cell {
+            cell.memory = up(domain_xml::cpu::cell_size(cell).0, STEP);
+            cell.unit = Some("KiB".to_owned());
+            start += cell.memory;
+        }
+    }
+    for module in &mut domain.devices.memory {
+        if let Some(size) = module.target.as_mut().and_then(|target| target.size.as_mut()) {
+            size.0 = up(size.0, 2 * STEP);
+        }
+    }
+    if let Some(max) = &mut domain.max_memory {
+        max.size.0 = up(max.size.0, STEP);
+    }
+    domain.memory.size.0 = up(start, STEP) + modules(domain);
+}
+
+/// Disks that several guests write are not cached.
+fn share(disk: &mut Disk) {
+    if !disk.shareable || disk.read_only {
+        return;
+    }
+    let driver = disk.driver.get_or_insert_default();
+    if driver.cache.is_none_or(|cache| cache == Cache::Default) {
+        driver.cache = Some(Cache::None);
+    }
+}
+
+/// Gives channels without a socket one in the guest's folder.
+fn channels(domain: &mut Domain, settings: &Settings) {
+    for channel in &mut domain.devices.channel {
+        let named = channel.target.as_ref().and_then(|t| t.name.as_ref());
+        if channel.source.kind() != CharType::Unix || channel.source.path().is_some() {
+            continue;
+        }
+        if let Some(name) = named {
+            let path = format!("{}/{name}", settings.channel_folder);
+            channel.source.ends =
+                vec![CharEnd { mode: Some(CharMode::Bind), path: Some(path), ..CharEnd::default() }];
+        }
+    }
+}
+
+/// Gives firmware that needs variables a place for them.
+fn variables(domain: &mut Domain, settings: &Settings) {
+    let name = domain.name().to_owned();
+    let flash = domain
+        .os
+        .loader
+        .as_ref()
+        .is_some_and(|l| l.kind == Some(LoaderType::Pflash) && l.stateless != Some(YesNo::Yes));
+    if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| flash)
+        && nvram.path.as_ref().is_none_or(String::is_empty)
+        && nvram.source.is_none()
+    {
+        nvram.path = Some(format!("{}/{name}_VARS.fd", settings.nvram_folder));
+    }
+}
+
 /// Numbers the sources of all disks that have none yet: the last disk's first, each chain from the top down.
 /// `next` is the first free number; the new first free number is returned.
 pub fn number_sources(domain: &mut Domain, mut next: u32) -> u32 {
@@ -36,8 +121,12 @@ pub fn number_sources(domain: &mut Domain, mut next: u32) -> u32 {
 
 /// Numbers the sources of one disk.
 pub fn number_disk(disk: &mut Disk, mut next: u32) -> u32 {
-    if disk.kind == SourceType::VhostUser || is_empty(disk.kind, disk.source.as_ref()) {
+    if disk.kind == SourceType::VhostUser || disk.bus() == Some(DiskBus::Sd) {
         return next;
+    }
+    // Drives without a disk have a number too.
+    if is_empty(disk.kind, disk.source.as_ref()) {
+        return next + 1;
     }
     let mut take = |index: &mut Option<u32>| {
         if index.is_none() {
@@ -58,10 +147,21 @@ pub fn number_disk(disk: &mut Disk, mut next: u32) -> u32 {
     next
 }
 
-/// Gives displays their addresses and ports.
+/// Whether a display draws with a card of the host that it does not name.
+fn needs_render_node(graphics: &Graphics) -> bool {
+    let gl = graphics.gl.as_ref();
+    let asked = match graphics.kind {
+        GraphicsType::EglHeadless => true,
+        GraphicsType::Spice | GraphicsType::Dbus => gl.is_some_and(|gl| gl.enable == Some(YesNo::Yes)),
+        _ => false,
+    };
+    asked && gl.is_none_or(|gl| gl.rendernode.is_none())
+}
+
+/// Gives displays their cards, addresses and ports.
 ///
 /// # Errors
-/// There is no free port.
+/// There is no free port, or no card.
 pub fn displays(
     domain: &mut Domain,
     defaults: &Displays,
@@ -69,6 +169,10 @@ pub fn displays(
     host: &mut dyn Host,
 ) -> Result<()> {
     for graphics in &mut domain.devices.graphics {
+        if needs_render_node(graphics) {
+            let node = host.render_node()?;
+            graphics.gl.get_or_insert_with(Gl::default).rendernode = Some(node);
+        }
         let (address, socket) = match graphics.kind {
             GraphicsType::Vnc => (&defaults.vnc, defaults.vnc_socket),
             GraphicsType::Spice => (&defaults.spice, defaults.spice_socket),
@@ -120,7 +224,7 @@ pub fn displays(
                     graphics.port = Some(host.port("spice")?.into());
                 }
                 if settings.spice_tls.enabled && wanted(graphics.tls_port) {
-                    graphics.tls_port = Some(host.port("spice")?.into());
+                    graphics.tls_port = Some(host.port("spice-tls")?.into());
                 }
             }
         }

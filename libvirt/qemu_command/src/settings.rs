@@ -2,6 +2,7 @@
 
 use crate::Result;
 use domain_xml::interface::Interface;
+use domain_xml::source::{Auth, PoolMode, Source, SourceType};
 
 /// Where certificates are and what they are good for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub guest_folder: String,
     /// Folder of the guest's channels; the daemon's `channel/target/domain-ID-NAME`.
     pub channel_folder: String,
+    /// Folder of firmware's variables.
+    pub nvram_folder: String,
     /// Folder of the sockets of passt.
     pub passt_folder: String,
     /// Folder for memory in files (`memory_backing_dir`), with the guest's own part.
@@ -87,6 +90,17 @@ pub struct Tap {
     pub vhost: Vec<String>,
 }
 
+/// A volume of a storage pool, as a source of its own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Volume {
+    /// What it is.
+    pub kind: SourceType,
+    /// Where it is.
+    pub source: Source,
+    /// Who the pool's server is told that we are.
+    pub auth: Option<Auth>,
+}
+
 /// A secret, sealed with the guest's master key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sealed {
@@ -119,12 +133,16 @@ pub trait Host {
     fn secret(&mut self, reference: &str) -> Result<Sealed>;
     /// Seals a text of ours for the guest.
     fn seal(&mut self, text: &str) -> Result<Sealed>;
-    /// A port for a display; the first that is free of the range for `kind`: `vnc`, `websocket`, `spice`.
+    /// A port for a display; the first that is free of the range for `kind`: `vnc`, `websocket`, `spice`, `spice-tls`.
     fn port(&mut self, kind: &str) -> Result<u16>;
     /// The number of the SCSI generic device (`/dev/sgN`) at an address of the host.
     fn scsi_generic(&mut self, adapter: &str, bus: u32, target: u32, unit: u64) -> Result<String>;
     /// Whether the path is a drive for disks that can be changed.
     fn is_cdrom(&mut self, path: &str) -> bool;
+    /// Where a volume of a storage pool is.
+    fn volume(&mut self, pool: &str, volume: &str, mode: Option<PoolMode>) -> Result<Volume>;
+    /// The node of a graphics card that can draw.
+    fn render_node(&mut self) -> Result<String>;
     /// The time in seconds since 1970, and what local time is ahead of it.
     fn now(&mut self) -> (i64, i64);
     /// The control file that cancels commands of the security module at `path`.

@@ -17,11 +17,14 @@ pub fn strip(domain: &mut Domain, settings: &Settings) {
         disk.mirror = None;
         if let Some(source) = &mut disk.source {
             source.tls_from_config = None;
+            source.index = None;
         }
         let mut link: Option<&mut Box<BackingStore>> = disk.backing_store.as_mut();
         while let Some(store) = link {
+            store.index = None;
             if let Some(source) = &mut store.source {
                 source.tls_from_config = None;
+                source.index = None;
             }
             link = store.backing_store.as_mut();
         }

@@ -9,7 +9,7 @@ mod controllers;
 mod cpus;
 mod defaults;
 mod devices;
-mod disks;
+pub mod disks;
 pub mod each;
 mod graphics;
 mod inactive;
