@@ -3,6 +3,7 @@
 //! One module per facility; each is usable alone. The few calls that the safe wrappers do not offer live here, each
 //! with its reason.
 
+pub mod bpf;
 pub mod detach;
 pub mod inherit;
 pub mod pidlock;

@@ -96,6 +96,19 @@ impl Error {
         Self { code: Code::SystemError, message: format!("{}: {}", text.as_ref(), reason(&error)) }
     }
 
+    /// `invalid argument: TEXT`.
+    pub(crate) fn argument(text: impl AsRef<str>) -> Self {
+        Self { code: Code::InvalidArgument, message: format!("invalid argument: {}", text.as_ref()) }
+    }
+
+    /// `unsupported configuration: TEXT`.
+    pub(crate) fn unsupported(text: impl AsRef<str>) -> Self {
+        Self {
+            code: Code::ConfigUnsupported,
+            message: format!("unsupported configuration: {}", text.as_ref()),
+        }
+    }
+
     /// A call of a service failed: `error from service: TEXT`.
     pub(crate) fn service(failure: &crate::dbus::Failure) -> Self {
         Self { code: Code::DbusService, message: format!("error from service: {failure}") }

@@ -5,6 +5,7 @@
 //! and that fresh process with one thread becomes QEMU.
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod dac;
 pub mod dbus;
 mod error;

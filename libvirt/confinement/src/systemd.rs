@@ -81,7 +81,7 @@ pub struct Machine<'a> {
 }
 
 /// systemd's services on the system's bus.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Systemd {
     address: Option<String>,
 }
@@ -143,21 +143,17 @@ impl Systemd {
         }
         made.map_err(|failure| Error::service(&failure))?;
         if let Some(most) = machine.max_threads {
-            let arguments = [
-                (&*scope_name(machine.name)).into(),
-                Value::Bool(true),
-                properties(vec![property("TasksMax", Value::U64(most))]),
-            ];
-            bus.call(
-                "org.freedesktop.systemd1",
-                "/org/freedesktop/systemd1",
-                "org.freedesktop.systemd1.Manager",
-                "SetUnitProperties",
-                &arguments,
-            )
-            .map_err(|failure| Error::service(&failure))?;
+            set_property(&mut bus, &scope_name(machine.name), "TasksMax", Value::U64(most))?;
         }
         Ok(true)
+    }
+
+    /// Sets a property of a unit, until the host is restarted.
+    ///
+    /// # Errors
+    /// `internal error: Unable to get system bus connection: ...`, `error from service: ...`.
+    pub fn set_unit_property(&self, unit: &str, name: &str, value: Value) -> Result<()> {
+        set_property(&mut bus(self.address.as_deref())?, unit, name, value)
     }
 
     /// Ends what is left of a guest's scope. A machine that is unknown, and a host without machined, are no errors.
@@ -200,6 +196,20 @@ impl Systemd {
         let answer = bus.call(LOGIND, "/org/freedesktop/login1", manager, "Inhibit", &arguments).ok()?;
         answer.descriptors.into_iter().next()
     }
+}
+
+fn set_property(bus: &mut Bus, unit: &str, name: &str, value: Value) -> Result<()> {
+    let property = Value::Struct(vec![name.into(), Value::variant(value)]);
+    let arguments = [unit.into(), Value::Bool(true), Value::Array("(sv)".into(), vec![property])];
+    bus.call(
+        "org.freedesktop.systemd1",
+        "/org/freedesktop/systemd1",
+        "org.freedesktop.systemd1.Manager",
+        "SetUnitProperties",
+        &arguments,
+    )
+    .map(drop)
+    .map_err(|failure| Error::service(&failure))
 }
 
 /// Lets a shutdown of the host wait while guests run.
