@@ -7,6 +7,9 @@ use crate::procedure::Procedure;
 use crate::xdr::{self, Xdr};
 use std::os::fd::OwnedFd;
 
+/// What a method that opens a stream is given.
+pub use crate::server::StreamHandle as Stream;
+
 /// A call that is being served.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -15,6 +18,7 @@ pub struct Call<'a> {
     header: Header,
     payload: &'a [u8],
     descriptors: Vec<OwnedFd>,
+    stream: Option<Stream>,
     reply: Option<Reply>,
 }
 
@@ -36,7 +40,7 @@ impl<'a> Call<'a> {
         payload: &'a [u8],
         descriptors: Vec<OwnedFd>,
     ) -> Self {
-        Self { client, procedure, header, payload, descriptors, reply: None }
+        Self { client, procedure, header, payload, descriptors, stream: None, reply: None }
     }
 
     /// The procedure's number.
@@ -133,6 +137,19 @@ impl<'a> Call<'a> {
     /// The descriptors that came with the call.
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
+    }
+
+    /// The call may open `stream`.
+    pub fn offer_stream(&mut self, stream: Stream) {
+        self.stream = Some(stream);
+    }
+
+    /// The stream that the call opens.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open_stream(&mut self) -> Result<Stream, Error> {
+        self.stream.take().ok_or_else(|| Error::internal(Origin::Streams, "the call has no stream"))
     }
 
     /// Answers the call.

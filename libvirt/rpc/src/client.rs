@@ -13,8 +13,6 @@ pub struct Identity {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
-    /// When its process was started (clock ticks since boot), so that the number's next owner is not taken for it.
-    pub start_time: u64,
 }
 
 /// A connection, as its calls' methods see it.
@@ -81,9 +79,9 @@ impl ClientContext {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Marks it as gone.
-    pub fn set_closed(&self) {
-        self.closed.store(true, Ordering::Release);
+    /// Marks it as gone; whether it was before.
+    pub fn set_closed(&self) -> bool {
+        self.closed.swap(true, Ordering::AcqRel)
     }
 
     /// What the driver keeps of this connection; made by `make` when it is asked for first. `None`: what is kept is of

@@ -10,8 +10,11 @@ pub mod driver;
 pub mod error;
 pub mod event;
 pub mod message;
+mod polkit;
 pub mod procedure;
 pub mod protocol;
+pub mod relay;
+pub mod server;
 pub mod xdr;
 
 pub use client::{ClientContext, Identity};

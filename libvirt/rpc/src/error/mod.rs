@@ -88,6 +88,19 @@ impl Error {
         Self::new(origin, Code::NoSupport, api)
     }
 
+    /// Refuses flags other than `allowed`, in the words of the original, which name its function.
+    ///
+    /// # Errors
+    /// There are others.
+    pub fn check_flags(origin: Origin, flags: u32, allowed: u32, function: &str) -> Result<(), Self> {
+        let others = flags & !allowed;
+        if others == 0 {
+            return Ok(());
+        }
+        let text = format!("unsupported flags (0x{others:x}) in function {function}");
+        Err(Self::new(origin, Code::InvalidArg, text))
+    }
+
     /// Its code, if it is one that is known here.
     pub fn known_code(&self) -> Option<Code> {
         Code::from_number(self.code)

@@ -98,6 +98,21 @@ pub enum TypedValue {
     Text(String),
 }
 
+impl TypedValue {
+    /// The name of its type, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "int",
+            Self::Uint(_) => "uint",
+            Self::Llong(_) => "llong",
+            Self::Ullong(_) => "ullong",
+            Self::Double(_) => "double",
+            Self::Boolean(_) => "boolean",
+            Self::Text(_) => "string",
+        }
+    }
+}
+
 impl Xdr for TypedValue {
     fn encode(&self, encoder: &mut Encoder) {
         match self {

@@ -1,0 +1,324 @@
+//! Calls about networks, storage and the like go to the daemons that know of them.
+//!
+//! For each client and daemon there is one connection, made when it is first needed. Messages pass as they are but for
+//! their serial numbers, which are the client's own again in the answers. A thread reads, another writes; what the
+//! client has sent and the daemon not taken yet counts as requests in progress, so that it is bounded.
+
+use crate::error::{Code, Error, Origin};
+use crate::message::{self, Header, Kind, STATUS_CONTINUE, STATUS_OK};
+use crate::procedure::{Request, Secondary, Streaming};
+use crate::protocol::session::{AuthListArgs, AuthListRet, ConnectOpenArgs};
+use crate::protocol::types::WireError;
+use crate::protocol::{self, REMOTE_PROGRAM, VERSION};
+use crate::server::input::{Incoming, Input};
+use crate::xdr;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+/// Where the other daemons are.
+#[derive(Debug, Clone)]
+pub struct Sockets {
+    /// The folder of their sockets.
+    pub folder: PathBuf,
+    /// `system` or `session`.
+    pub path: &'static str,
+}
+
+impl Secondary {
+    /// The name in URIs, and in that of the daemon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Interface => "interface",
+            Self::Storage => "storage",
+            Self::Nodedev => "nodedev",
+            Self::Secret => "secret",
+            Self::Nwfilter => "nwfilter",
+        }
+    }
+}
+
+/// What the client is sent.
+#[derive(Debug)]
+pub(crate) enum Relayed {
+    /// The answer to a call.
+    Answer(Vec<u8>),
+    /// An event, or data of a stream.
+    Other(Vec<u8>),
+    /// What the client had sent has been taken.
+    Taken,
+}
+
+/// Called on the relay's threads.
+pub(crate) type Deliver = Arc<dyn Fn(Relayed) + Send + Sync>;
+
+/// A call on its way.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    serial: u32,
+    streams: bool,
+}
+
+#[derive(Default)]
+struct Calls {
+    next: u32,
+    /// By our serial number.
+    pending: HashMap<u32, Pending>,
+    /// Open streams: ours by the client's serial number and procedure, and back.
+    streams: HashMap<(u32, u32), u32>,
+    gone: bool,
+}
+
+struct Shared {
+    calls: Mutex<Calls>,
+    socket: UnixStream,
+    deliver: Deliver,
+}
+
+struct Relay {
+    shared: Arc<Shared>,
+    outgoing: Sender<(Vec<u8>, bool)>,
+}
+
+/// A client's connections to other daemons.
+#[derive(Default)]
+pub(crate) struct Relays {
+    open: Mutex<HashMap<Secondary, Relay>>,
+}
+
+impl Relays {
+    /// Passes a call on; its answer is delivered.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached.
+    pub(crate) fn call(
+        &self,
+        sockets: &Sockets,
+        secondary: Secondary,
+        read_only: bool,
+        deliver: impl FnOnce() -> Deliver,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), Error> {
+        let mut open = self.open.lock();
+        if open.get(&secondary).is_some_and(|relay| relay.shared.calls.lock().gone) {
+            open.remove(&secondary);
+        }
+        let relay = match open.entry(secondary) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Relay::connect(sockets, secondary, read_only, deliver())?)
+            }
+        };
+        relay.call(header, payload)
+    }
+
+    /// Passes data of a stream on; `false`: there is no such stream.
+    pub(crate) fn stream_message(&self, header: &Header, payload: &[u8]) -> bool {
+        self.open.lock().values().any(|relay| relay.stream_message(header, payload))
+    }
+
+    /// The client has gone.
+    pub(crate) fn close(&self) {
+        for (_, relay) in self.open.lock().drain() {
+            let _ = relay.shared.socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn lost(path: &Path, error: &std::io::Error) -> Error {
+    Error::system(Origin::Rpc, error, &format!("Failed to connect socket to '{}'", path.display()))
+}
+
+impl Relay {
+    fn connect(
+        sockets: &Sockets,
+        secondary: Secondary,
+        read_only: bool,
+        deliver: Deliver,
+    ) -> Result<Self, Error> {
+        let suffix = if read_only && sockets.path == "system" { "-ro" } else { "" };
+        let path = sockets.folder.join(format!("virt{}d-sock{suffix}", secondary.name()));
+        let mut socket = UnixStream::connect(&path).map_err(|error| lost(&path, &error))?;
+        let AuthListRet { types } = exchange(&mut socket, 0, &AuthListArgs {})?;
+        if types != [0] {
+            let text = format!("the {} daemon does not believe us", secondary.name());
+            return Err(Error::new(Origin::Rpc, Code::AuthFailed, text));
+        }
+        let uri = format!("{}:///{}", secondary.name(), sockets.path);
+        let open = ConnectOpenArgs { name: Some(uri), flags: read_only.into() };
+        exchange(&mut socket, 1, &open)?;
+        let failed = |error: std::io::Error| Error::system(Origin::Rpc, &error, "cannot use the socket");
+        let reader = socket.try_clone().map_err(failed)?;
+        let mut writer = socket.try_clone().map_err(failed)?;
+        let calls = Mutex::new(Calls { next: 2, ..Calls::default() });
+        let shared = Arc::new(Shared { calls, socket, deliver });
+        let (outgoing, queue) = channel::<(Vec<u8>, bool)>();
+        let (for_reader, for_writer) = (shared.clone(), shared.clone());
+        let name = |what: &str| format!("{}-{what}", secondary.name());
+        let thread = |what: &str| std::thread::Builder::new().name(name(what)).stack_size(256 << 10);
+        thread("read").spawn(move || for_reader.read(reader)).map_err(failed)?;
+        thread("write")
+            .spawn(move || {
+                for (bytes, stream) in queue {
+                    if writer.write_all(&bytes).is_err() {
+                        let _ = for_writer.socket.shutdown(Shutdown::Both);
+                    }
+                    if stream {
+                        (for_writer.deliver)(Relayed::Taken);
+                    }
+                }
+            })
+            .map_err(failed)?;
+        Ok(Self { shared, outgoing })
+    }
+
+    fn call(&self, header: &Header, payload: &[u8]) -> Result<(), Error> {
+        let streams = protocol::procedure(header.program, header.procedure)
+            .is_some_and(|row| row.stream != Streaming::None);
+        let serial = {
+            let mut calls = self.shared.calls.lock();
+            let serial = calls.next;
+            calls.next = calls.next.wrapping_add(1).max(2);
+            calls.pending.insert(serial, Pending { serial: header.serial, streams });
+            serial
+        };
+        let bytes = message::encode_raw(&Header { serial, ..*header }, payload)
+            .map_err(|_| Error::rpc("Unable to encode message payload"))?;
+        self.outgoing.send((bytes, false)).map_err(|_| Error::rpc("the daemon has gone"))
+    }
+
+    fn stream_message(&self, header: &Header, payload: &[u8]) -> bool {
+        let mut calls = self.shared.calls.lock();
+        let key = (header.procedure, header.serial);
+        let Some(&serial) = calls.streams.get(&key) else { return false };
+        if header.status != STATUS_CONTINUE {
+            // The answer to this ends the stream.
+            calls.pending.insert(serial, Pending { serial: header.serial, streams: false });
+        }
+        drop(calls);
+        let Ok(bytes) = message::encode_raw(&Header { serial, ..*header }, payload) else { return false };
+        self.outgoing.send((bytes, true)).is_ok()
+    }
+}
+
+impl Shared {
+    /// The reading thread.
+    fn read(&self, mut socket: UnixStream) {
+        let mut input = Input::<()>::default();
+        let mut buffer = [0; 64 << 10];
+        'connection: loop {
+            match socket.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    if input.push(&buffer[..count], []).is_err() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                _ => break,
+            }
+            loop {
+                match input.next() {
+                    Ok(Some(message)) => self.take(&message),
+                    Ok(None) => break,
+                    Err(_) => break 'connection,
+                }
+            }
+        }
+        self.lose();
+    }
+
+    fn take(&self, message: &Incoming<()>) {
+        let header = &message.header;
+        let relayed = match Kind::from_number(header.kind) {
+            Some(Kind::Reply) => {
+                let mut calls = self.calls.lock();
+                let Some(pending) = calls.pending.remove(&header.serial) else { return };
+                if pending.streams && header.status == STATUS_OK {
+                    calls.streams.insert((header.procedure, pending.serial), header.serial);
+                }
+                Some((pending.serial, true))
+            }
+            Some(Kind::Stream | Kind::StreamHole) => {
+                let mut calls = self.calls.lock();
+                let found =
+                    calls.streams.iter().find(|(_, ours)| **ours == header.serial).map(|(key, _)| *key);
+                let Some(key) = found else { return };
+                if header.status != STATUS_CONTINUE {
+                    calls.streams.remove(&key);
+                    calls.pending.remove(&header.serial);
+                }
+                Some((key.1, false))
+            }
+            Some(Kind::Message) => None,
+            _ => return,
+        };
+        let (serial, answer) = relayed.unwrap_or((header.serial, false));
+        if let Ok(bytes) = message::encode_raw(&Header { serial, ..*header }, &message.payload) {
+            (self.deliver)(if answer { Relayed::Answer(bytes) } else { Relayed::Other(bytes) });
+        }
+    }
+
+    /// The daemon has gone: whoever waits for it is told.
+    fn lose(&self) {
+        let pending: Vec<_> = {
+            let mut calls = self.calls.lock();
+            calls.gone = true;
+            calls.streams.clear();
+            calls.pending.drain().collect()
+        };
+        let error = Error::rpc("Cannot read data: end of file from the daemon").to_wire();
+        for (_, Pending { serial, .. }) in pending {
+            let header = Header {
+                program: REMOTE_PROGRAM,
+                version: VERSION,
+                procedure: 0,
+                kind: Kind::Reply as u32,
+                serial,
+                status: message::STATUS_ERROR,
+            };
+            if let Ok(bytes) = message::encode(&header, None, &error) {
+                (self.deliver)(Relayed::Answer(bytes));
+            }
+        }
+    }
+}
+
+/// One call and its answer, while nothing else is going on.
+fn exchange<R: Request>(socket: &mut UnixStream, serial: u32, request: &R) -> Result<R::Ret, Error> {
+    let header = Header {
+        program: REMOTE_PROGRAM,
+        version: VERSION,
+        procedure: R::NUMBER,
+        kind: Kind::Call as u32,
+        serial,
+        status: STATUS_OK,
+    };
+    let failed = |error: std::io::Error| Error::system(Origin::Rpc, &error, "Cannot reach the daemon");
+    let bytes = message::encode(&header, None, request)
+        .map_err(|_| Error::rpc("Unable to encode message payload"))?;
+    socket.write_all(&bytes).map_err(failed)?;
+    let mut input = Input::<()>::default();
+    let mut byte = [0; 1];
+    loop {
+        // One byte at a time: what follows the answer is the reading thread's.
+        socket.read_exact(&mut byte).map_err(failed)?;
+        let malformed = |_| Error::rpc("the daemon's answer is no message");
+        input.push(&byte, []).map_err(malformed)?;
+        let Some(message) = input.next().map_err(malformed)? else { continue };
+        if message.header.serial != serial || message.header.kind != Kind::Reply as u32 {
+            continue;
+        }
+        let undecodable = |_| Error::rpc("Unable to decode message payload");
+        if message.header.status != STATUS_OK {
+            return Err(xdr::from_bytes::<WireError>(&message.payload).map_err(undecodable)?.into());
+        }
+        return xdr::from_bytes(&message.payload).map_err(undecodable);
+    }
+}

@@ -1,0 +1,281 @@
+//! A client's connection: what has been received and what is still to be sent.
+
+use super::events::Registrations;
+use super::input::{Incoming, Input};
+use super::socket;
+use super::stream::Streams;
+use crate::client::ClientContext;
+use crate::relay::Relays;
+use parking_lot::Mutex;
+use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How clients of a socket show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// They need not.
+    None,
+    /// Root is believed, others are asked for by polkit.
+    Polkit,
+}
+
+/// What waits to be sent.
+struct Packet {
+    bytes: Vec<u8>,
+    sent: usize,
+    descriptors: VecDeque<OwnedFd>,
+    /// Called when it has gone.
+    after: After,
+}
+
+/// What happens once a packet has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// One request less is in progress.
+    RequestDone,
+    /// The connection ends.
+    Close,
+    /// The stream with this key may send again.
+    StreamReady(u64),
+}
+
+#[derive(Default)]
+struct Output {
+    packets: VecDeque<Packet>,
+    /// Bytes of all of them.
+    queued: usize,
+    /// Writing was asked to be told of.
+    armed: bool,
+}
+
+/// Why a connection does not take more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// Events are not queued for a client that leaves more than this unread: it is sent away.
+const BACKLOG: usize = 16 << 20;
+
+/// One client.
+pub struct Connection {
+    pub(super) context: ClientContext,
+    socket: OwnedFd,
+    epoll: Arc<OwnedFd>,
+    pub(super) auth: Auth,
+    pub(super) authenticated: AtomicBool,
+    /// Seconds since 1970.
+    pub(super) since: i64,
+    input: Mutex<Input<OwnedFd>>,
+    output: Mutex<Output>,
+    /// Calls that have not been answered completely.
+    pub(super) requests: AtomicU32,
+    /// Reading has stopped because there are too many.
+    stalled: AtomicBool,
+    pub(super) keepalive: Keepalive,
+    /// Held while the connection is opened.
+    pub(super) opening: Mutex<()>,
+    pub(super) registrations: Mutex<Registrations>,
+    pub(super) streams: Mutex<Streams>,
+    pub(super) relays: Relays,
+}
+
+/// Whether the client is alive.
+pub(super) struct Keepalive {
+    pub(super) started: AtomicBool,
+    /// Pings without an answer.
+    pub(super) unanswered: AtomicU8,
+    pub(super) heard: Mutex<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(context: ClientContext, socket: OwnedFd, epoll: Arc<OwnedFd>, auth: Auth) -> Self {
+        Self {
+            context,
+            socket,
+            epoll,
+            auth,
+            authenticated: AtomicBool::new(auth == Auth::None),
+            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed()),
+            input: Mutex::default(),
+            output: Mutex::default(),
+            requests: AtomicU32::new(0),
+            stalled: AtomicBool::new(false),
+            keepalive: Keepalive {
+                started: AtomicBool::new(false),
+                unanswered: AtomicU8::new(0),
+                heard: Mutex::new(Instant::now()),
+            },
+            opening: Mutex::default(),
+            registrations: Mutex::default(),
+            streams: Mutex::default(),
+            relays: Relays::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.context.id()
+    }
+
+    fn data(&self) -> epoll::EventData {
+        epoll::EventData::new_u64(self.id())
+    }
+
+    /// Begins to watch the socket.
+    pub(super) fn watch(&self) -> rustix::io::Result<()> {
+        epoll::add(&self.epoll, &self.socket, self.data(), Self::interest(false))
+    }
+
+    /// Edge-triggered: a call costs no change of the interest.
+    fn interest(write: bool) -> epoll::EventFlags {
+        let mut flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        flags.set(epoll::EventFlags::OUT, write);
+        flags
+    }
+
+    /// Receives what is there and hands out messages, `limit` requests at most in progress. What `take` answers says
+    /// whether the message is a request.
+    ///
+    /// # Errors
+    /// The client has gone, or does not keep to the protocol.
+    pub(super) fn receive(
+        &self,
+        limit: u32,
+        mut take: impl FnMut(Incoming<OwnedFd>) -> bool,
+    ) -> Result<(), Gone> {
+        let mut input = self.input.lock();
+        let mut buffer = [0; 8 << 10];
+        let mut drained = false;
+        loop {
+            loop {
+                if self.requests.load(Ordering::SeqCst) >= limit {
+                    // Whoever finishes a request looks at this after counting it.
+                    self.stalled.store(true, Ordering::SeqCst);
+                    if self.requests.load(Ordering::SeqCst) >= limit {
+                        return Ok(());
+                    }
+                    self.stalled.store(false, Ordering::SeqCst);
+                }
+                let Some(message) = input.next().map_err(|_| Gone)? else { break };
+                self.requests.fetch_add(1, Ordering::SeqCst);
+                if !take(message) {
+                    self.requests.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+            if drained {
+                return Ok(());
+            }
+            match socket::receive(self.socket.as_fd(), &mut buffer) {
+                Ok(received) if received.bytes == 0 || received.excess => return Err(Gone),
+                Ok(received) => {
+                    // A receive ends at a descriptor too.
+                    drained = received.bytes < buffer.len() && received.descriptors.is_empty();
+                    input.push(&buffer[..received.bytes], received.descriptors).map_err(|_| Gone)?;
+                }
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(_) => return Err(Gone),
+            }
+        }
+    }
+
+    /// One request less; `true`: reading goes on.
+    #[must_use]
+    pub(super) fn request_done(&self) -> bool {
+        self.requests.fetch_sub(1, Ordering::SeqCst);
+        self.stalled.swap(false, Ordering::SeqCst)
+    }
+
+    /// Sends a message, or queues what does not fit. Answers what has been done with by this call.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub(super) fn send(
+        &self,
+        bytes: Vec<u8>,
+        descriptors: Vec<OwnedFd>,
+        after: After,
+    ) -> Result<Vec<After>, Gone> {
+        if self.context.is_closed() {
+            return Err(Gone);
+        }
+        let mut output = self.output.lock();
+        output.queued += bytes.len();
+        output.packets.push_back(Packet { bytes, sent: 0, descriptors: descriptors.into(), after });
+        if output.packets.len() > 1 {
+            return Ok(Vec::new());
+        }
+        self.flush_locked(&mut output)
+    }
+
+    /// Queues an event; `Err`: the client has gone, or reads none.
+    pub(super) fn send_event(&self, bytes: Vec<u8>) -> Result<Vec<After>, Gone> {
+        if self.output.lock().queued > BACKLOG {
+            return Err(Gone);
+        }
+        self.send(bytes, Vec::new(), After::Nothing)
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&self) -> Result<Vec<After>, Gone> {
+        self.flush_locked(&mut self.output.lock())
+    }
+
+    fn flush_locked(&self, output: &mut Output) -> Result<Vec<After>, Gone> {
+        let mut done = Vec::new();
+        while let Some(packet) = output.packets.front_mut() {
+            match Self::send_packet(self.socket.as_fd(), packet) {
+                Ok(()) => {
+                    output.queued -= packet.bytes.len();
+                    if packet.after != After::Nothing {
+                        done.push(packet.after);
+                    }
+                    output.packets.pop_front();
+                }
+                Err(Errno::AGAIN) => {
+                    if !output.armed {
+                        output.armed = true;
+                        epoll::modify(&self.epoll, &self.socket, self.data(), Self::interest(true))
+                            .map_err(|_| Gone)?;
+                    }
+                    return Ok(done);
+                }
+                Err(_) => return Err(Gone),
+            }
+        }
+        if output.armed {
+            output.armed = false;
+            epoll::modify(&self.epoll, &self.socket, self.data(), Self::interest(false)).map_err(|_| Gone)?;
+        }
+        Ok(done)
+    }
+
+    fn send_packet(socket: rustix::fd::BorrowedFd<'_>, packet: &mut Packet) -> Result<(), Errno> {
+        while packet.sent < packet.bytes.len() {
+            packet.sent += socket::send_some(socket, &packet.bytes[packet.sent..])?;
+        }
+        while let Some(descriptor) = packet.descriptors.front() {
+            socket::send_descriptor(socket, descriptor.as_fd())?;
+            packet.descriptors.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Ends the connection; `false`: it had ended before.
+    pub(super) fn shut(&self) -> bool {
+        if self.context.set_closed() {
+            return false;
+        }
+        let _ = epoll::delete(&self.epoll, &self.socket);
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        let mut output = self.output.lock();
+        output.packets.clear();
+        output.queued = 0;
+        true
+    }
+}
