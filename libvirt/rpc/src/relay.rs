@@ -224,7 +224,7 @@ impl Shared {
                 _ => break,
             }
             loop {
-                match input.next() {
+                match input.next_message() {
                     Ok(Some(message)) => self.take(&message),
                     Ok(None) => break,
                     Err(_) => break 'connection,
@@ -311,7 +311,7 @@ fn exchange<R: Request>(socket: &mut UnixStream, serial: u32, request: &R) -> Re
         socket.read_exact(&mut byte).map_err(failed)?;
         let malformed = |_| Error::rpc("the daemon's answer is no message");
         input.push(&byte, []).map_err(malformed)?;
-        let Some(message) = input.next().map_err(malformed)? else { continue };
+        let Some(message) = input.next_message().map_err(malformed)? else { continue };
         if message.header.serial != serial || message.header.kind != Kind::Reply as u32 {
             continue;
         }

@@ -162,7 +162,7 @@ impl Connection {
                     }
                     self.stalled.store(false, Ordering::SeqCst);
                 }
-                let Some(message) = input.next().map_err(|_| Gone)? else { break };
+                let Some(message) = input.next_message().map_err(|_| Gone)? else { break };
                 self.requests.fetch_add(1, Ordering::SeqCst);
                 if !take(message) {
                     self.requests.fetch_sub(1, Ordering::SeqCst);

@@ -56,7 +56,7 @@ impl<D> Input<D> {
     ///
     /// # Errors
     /// The length or the number of descriptors is none.
-    pub fn next(&mut self) -> Result<Option<Incoming<D>>, Malformed> {
+    pub fn next_message(&mut self) -> Result<Option<Incoming<D>>, Malformed> {
         let rest = &self.bytes[self.start..];
         let Some((word, _)) = rest.split_first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
         let length = u32::from_be_bytes(*word) as usize;
@@ -109,25 +109,25 @@ mod tests {
         let bytes = [call(Kind::Call, None), call(Kind::Call, None)].concat();
         for byte in &bytes[..31] {
             input.push(&[*byte], []).expect("push");
-            assert!(input.next().expect("next").is_none());
+            assert!(input.next_message().expect("next").is_none());
         }
         input.push(&bytes[31..], []).expect("push");
         for _ in 0..2 {
-            let message = input.next().expect("next").expect("a message");
+            let message = input.next_message().expect("next").expect("a message");
             assert_eq!((message.header.serial, message.payload.as_slice()), (9, &[0, 0, 0, 7][..]));
         }
-        assert!(input.next().expect("next").is_none());
+        assert!(input.next_message().expect("next").is_none());
     }
 
     #[test]
     fn descriptors_follow_their_message() {
         let mut input = Input::default();
         input.push(&call(Kind::CallWithFds, Some(2)), []).expect("push");
-        assert!(input.next().expect("next").is_none());
+        assert!(input.next_message().expect("next").is_none());
         input.push(&[0], [3]).expect("push");
-        assert!(input.next().expect("next").is_none());
+        assert!(input.next_message().expect("next").is_none());
         input.push(&[0], [4]).expect("push");
-        let message = input.next().expect("next").expect("a message");
+        let message = input.next_message().expect("next").expect("a message");
         assert_eq!((message.descriptors, message.payload.len()), (vec![3, 4], 4));
     }
 
@@ -141,7 +141,7 @@ mod tests {
         ] {
             let mut input = Input::<u8>::default();
             input.push(bytes, []).expect("push");
-            assert_eq!(input.next().err(), Some(Malformed));
+            assert_eq!(input.next_message().err(), Some(Malformed));
         }
         let mut input = Input::default();
         assert_eq!(input.push(&[], 0..33), Err(Malformed));
