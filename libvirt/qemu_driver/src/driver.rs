@@ -117,16 +117,14 @@ impl Hypervisor for QemuDriver {
     }
 
     fn supports_feature(&self, _client: &ClientContext, feature: i32) -> Result<bool> {
-        const MIGRATION_V2: i32 = 1;
-        const MIGRATION_V3: i32 = 4;
-        const MIGRATE_CHANGE_PROTECTION: i32 = 5;
-        const TYPED_PARAM_STRING: i32 = 7;
-        const XML_MIGRATABLE: i32 = 9;
-        const MIGRATION_PARAMS: i32 = 11;
+        const MIGRATION_V2: i32 = 3;
+        const MIGRATION_V3: i32 = 6;
+        const MIGRATE_CHANGE_PROTECTION: i32 = 7;
+        const XML_MIGRATABLE: i32 = 11;
+        const MIGRATION_PARAMS: i32 = 13;
         const MIGRATION_OFFLINE: i32 = 12;
-        const FD_PASSING: i32 = 8;
         match feature {
-            TYPED_PARAM_STRING | XML_MIGRATABLE | FD_PASSING => Ok(true),
+            XML_MIGRATABLE => Ok(true),
             // Not before migration is there.
             MIGRATION_V2
             | MIGRATION_V3

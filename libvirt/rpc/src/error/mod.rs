@@ -88,6 +88,17 @@ impl Error {
         Self::new(origin, Code::NoSupport, api)
     }
 
+    /// A function of the original refuses its argument, in words that stand alone.
+    pub fn invalid_argument(origin: Origin, function: &str, argument: &str, text: impl Into<String>) -> Self {
+        Self {
+            message: Some(text.into()),
+            str2: Some(argument.to_owned()),
+            int1: 0,
+            int2: 0,
+            ..Self::bare(origin, Code::InvalidArg, function)
+        }
+    }
+
     /// Refuses flags other than `allowed`, in the words of the original, which name its function.
     ///
     /// # Errors
@@ -98,7 +109,7 @@ impl Error {
             return Ok(());
         }
         let text = format!("unsupported flags (0x{others:x}) in function {function}");
-        Err(Self::new(origin, Code::InvalidArg, text))
+        Err(Self::invalid_argument(origin, function, "flags", text))
     }
 
     /// Its code, if it is one that is known here.

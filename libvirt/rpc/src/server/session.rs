@@ -18,9 +18,11 @@ const CONNECT_RO: u32 = 1;
 /// Features that the server has (`VIR_DRV_FEATURE_...`).
 mod feature {
     pub(super) const FD_PASSING: i32 = 8;
+    pub(super) const TYPED_PARAM_STRING: i32 = 9;
     pub(super) const PROGRAM_KEEPALIVE: i32 = 10;
     pub(super) const REMOTE_EVENT_CALLBACK: i32 = 14;
     pub(super) const REMOTE_CLOSE_CALLBACK: i32 = 15;
+    pub(super) const NETWORK_UPDATE_HAS_CORRECT_ORDER: i32 = 16;
 }
 
 /// What [`crate::protocol::types::WireError`] `auth` lists.
@@ -97,7 +99,11 @@ impl Server {
             call.begin()?;
             match (feature, &self.service) {
                 (
-                    feature::FD_PASSING | feature::REMOTE_EVENT_CALLBACK | feature::REMOTE_CLOSE_CALLBACK,
+                    feature::FD_PASSING
+                    | feature::TYPED_PARAM_STRING
+                    | feature::REMOTE_EVENT_CALLBACK
+                    | feature::REMOTE_CLOSE_CALLBACK
+                    | feature::NETWORK_UPDATE_HAS_CORRECT_ORDER,
                     _,
                 ) => true,
                 (_, Service::Hypervisor { driver, .. }) => {
