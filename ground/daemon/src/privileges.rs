@@ -39,6 +39,48 @@ pub fn group(text: &str) -> Option<u32> {
     entry.map(|e| e.gr_gid).or_else(|| number(text))
 }
 
+/// Reads an entry of a database of the C library into a buffer that grows as asked for.
+fn entry_name<E>(
+    mut look_up: impl FnMut(*mut E, *mut libc::c_char, usize, *mut *mut E) -> libc::c_int,
+    name: impl Fn(&E) -> *const libc::c_char,
+) -> Option<String> {
+    let mut buffer = vec![0; 1024];
+    loop {
+        let mut entry = std::mem::MaybeUninit::<E>::uninit();
+        let mut found = ptr::null_mut();
+        match look_up(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
+            0 if found.is_null() => return None,
+            0 => {}
+            libc::ERANGE if buffer.len() < 1 << 20 => {
+                buffer.resize(buffer.len() * 2, 0);
+                continue;
+            }
+            _ => return None,
+        }
+        // SAFETY: the function answered 0 and a pointer that is not null, so the entry has been written.
+        let entry = unsafe { entry.assume_init_ref() };
+        // SAFETY: the entry's name is a string in `buffer`, which lives.
+        let text = unsafe { std::ffi::CStr::from_ptr(name(entry)) };
+        return Some(text.to_string_lossy().into_owned());
+    }
+}
+
+/// The login name of a user.
+#[must_use]
+pub fn user_name(uid: u32) -> Option<String> {
+    // SAFETY: all pointers are to live storage of the sizes told.
+    let look_up = |entry, buffer, size, found| unsafe { libc::getpwuid_r(uid, entry, buffer, size, found) };
+    entry_name(look_up, |entry: &libc::passwd| entry.pw_name)
+}
+
+/// The name of a group.
+#[must_use]
+pub fn group_name(gid: u32) -> Option<String> {
+    // SAFETY: as in `user_name`.
+    let look_up = |entry, buffer, size, found| unsafe { libc::getgrgid_r(gid, entry, buffer, size, found) };
+    entry_name(look_up, |entry: &libc::group| entry.gr_name)
+}
+
 #[repr(C)]
 struct CapHeader {
     version: u32,
@@ -144,6 +186,8 @@ mod tests {
     fn names_and_numbers() {
         assert_eq!(user("root"), Some(0));
         assert_eq!(group("root"), Some(0));
+        assert_eq!((user_name(0).as_deref(), group_name(0).as_deref()), (Some("root"), Some("root")));
+        assert_eq!(user_name(4_000_000_000), None);
         assert_eq!(user("65534"), Some(65534));
         assert_eq!(user(" 1"), Some(1));
         for bad in ["", "xyz-no-such", "99999999999", "0x10", "-1", "1 "] {

@@ -42,11 +42,7 @@ pub fn system(what: &std::io::Error, detail: &str) -> Error {
 
 /// Refuses flags beyond `known`, in libvirt's words; `function` is the driver's function there.
 pub fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> {
-    let unknown = flags & !known;
-    if unknown == 0 {
-        return Ok(());
-    }
-    Err(error(Code::InvalidArg, format!("unsupported flags (0x{unknown:x}) in function {function}")))
+    Error::check_flags(Origin::Qemu, flags, known, function)
 }
 
 /// What the monitor said.

@@ -127,7 +127,7 @@ impl<'a> Call<'a> {
             Origin::DomainSnapshot
         } else if begins("virDomainCheckpoint") {
             Origin::DomainCheckpoint
-        } else if begins("virDomain") {
+        } else if api.contains("Domain") {
             Origin::Domain
         } else {
             Origin::None

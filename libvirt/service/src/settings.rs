@@ -1,0 +1,176 @@
+//! The configuration: files, environment, and what follows from them.
+
+use crate::log::{self, Level};
+use crate::options::Options;
+use crate::paths::Paths;
+use daemon_config::{Daemon, Qemu};
+use rpc::Uuid;
+
+/// All settings.
+pub struct Settings {
+    /// `virtqemud.conf`.
+    pub daemon: Daemon,
+    /// `qemu.conf`, as the driver follows it.
+    pub driver: qemu_driver::Config,
+    /// The host's UUID.
+    pub host_uuid: Uuid,
+    /// What is to be said once the log has been set up.
+    pub warnings: Vec<String>,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// The message.
+pub fn load(options: &Options, paths: &Paths) -> Result<Settings, String> {
+    let default = paths.config.join("virtqemud.conf");
+    let file = options.config.as_ref().unwrap_or(&default);
+    let loaded = daemon_config::load::<Daemon>(file, options.config.is_none());
+    let loaded = loaded.map_err(|error| format!("Can't load config file: {error}: {}", file.display()))?;
+    let (daemon, mut warnings) = (loaded.settings, loaded.warnings);
+    let host_uuid = host_uuid(&daemon)?;
+    let qemu = daemon_config::load::<Qemu>(&paths.config.join("qemu.conf"), true)
+        .map_err(|error| format!("Initialization of QEMU state driver failed: {error}"))?;
+    warnings.extend(qemu.warnings);
+    let driver = driver_config(&qemu.settings, paths)?;
+    Ok(Settings { daemon, driver, host_uuid, warnings })
+}
+
+/// The host's UUID: as configured, or from firmware or machine id, or a random one.
+fn host_uuid(config: &Daemon) -> Result<Uuid, String> {
+    let parse = qemu_driver::uuid::parse;
+    let checked = |text: &str| {
+        parse(text.trim()).filter(valid).ok_or_else(|| format!("invalid host UUID: {}", text.trim()))
+    };
+    if let Some(text) = &config.host_uuid {
+        return checked(text);
+    }
+    if config.host_uuid_source.as_deref() == Some("machine-id") {
+        let file = "/etc/machine-id";
+        let text = std::fs::read_to_string(file).map_err(|_| format!("Can't read {file}"))?;
+        return checked(&text);
+    }
+    let file = "/sys/devices/virtual/dmi/id/product_uuid";
+    let found = std::fs::read_to_string(file).ok().and_then(|text| parse(text.trim())).filter(valid);
+    Ok(found.unwrap_or_else(random_uuid))
+}
+
+/// Whether a UUID tells hosts apart: vendors that have none write one digit all over.
+fn valid(uuid: &Uuid) -> bool {
+    uuid.0.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+fn random_uuid() -> Uuid {
+    use std::io::Read as _;
+    let mut bytes = [0; 16];
+    // Without it a UUID would be of no use, but the daemon is: guests are not told of it.
+    let _ = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Uuid(bytes)
+}
+
+/// The number of a user or group: "+N" is a number, anything else a name first.
+fn number(text: &str, by_name: impl Fn(&str) -> Option<u32>, what: &str) -> Result<u32, String> {
+    let found = match text.strip_prefix('+') {
+        Some(digits) => digits.parse().ok(),
+        None => by_name(text),
+    };
+    found.ok_or_else(|| format!("invalid argument: Failed to parse {what} '{text}'"))
+}
+
+fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, String> {
+    let mut owner = None;
+    if paths.privileged {
+        let user = |text: &str| number(text, daemon::privileges::user, "user");
+        let group = |text: &str| number(text, daemon::privileges::group, "group");
+        // Where the distribution's user does not exist, emulators run as we do.
+        let default_user = daemon::privileges::user("libvirt-qemu").unwrap_or(0);
+        let default_group = daemon::privileges::group("libvirt-qemu").unwrap_or(0);
+        let user = qemu.user.as_deref().map_or(Ok(default_user), user)?;
+        let group = qemu.group.as_deref().map_or(Ok(default_group), group)?;
+        owner = Some((user, group)).filter(|ids| *ids != (0, 0));
+    }
+    let port = |key: &str, value: u32| {
+        u16::try_from(value)
+            .ok()
+            .filter(|port| *port >= 5900)
+            .ok_or_else(|| format!("internal error: {key}: port must be between 5900 and 65535"))
+    };
+    let display_ports = (
+        port("remote_display_port_min", qemu.remote_display_port_min)?,
+        port("remote_display_port_max", qemu.remote_display_port_max)?,
+    );
+    if display_ports.0 > display_ports.1 {
+        return Err("internal error: min port must not be greater than max port".to_owned());
+    }
+    Ok(qemu_driver::Config {
+        owner,
+        vnc_listen: qemu.vnc_listen.clone(),
+        spice_listen: qemu.spice_listen.clone(),
+        display_ports,
+        dump_guest_core: qemu.dump_guest_core,
+        sandbox: qemu.seccomp_sandbox != 0,
+    })
+}
+
+/// Sets up the log: the configuration, then the environment, then the command line.
+///
+/// # Errors
+/// The message.
+pub fn set_up_log(config: &Daemon, options: &Options, paths: &Paths) -> Result<(), String> {
+    use std::io::IsTerminal as _;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let level = config.log_level.clamp(1, 4).to_string();
+    let mut level = Level::parse(&level).unwrap_or(Level::Warning);
+    if let Some(debug) = variable("LIBVIRT_DEBUG").and_then(|text| Level::parse(&text)) {
+        level = debug;
+    }
+    if options.verbose {
+        level = level.min(Level::Info);
+    }
+    log::set_level(level);
+    let journald = std::path::Path::new("/run/systemd/journal/socket").exists();
+    let number = level as u32;
+    let default = match options.daemon {
+        _ if journald && (options.daemon || !std::io::stdin().is_terminal()) => format!("{number}:journald"),
+        true => {
+            if let Some(folder) = paths.log_file.parent() {
+                // If it cannot be made, opening the file says so.
+                let _ = std::fs::create_dir_all(folder);
+            }
+            format!("{number}:file:{}", paths.log_file.display())
+        }
+        false => format!("{number}:stderr"),
+    };
+    log::set_default(crate::VERSION_TEXT, &default);
+    let outputs = variable("LIBVIRT_LOG_OUTPUTS").or_else(|| config.log_outputs.clone());
+    let filters = variable("LIBVIRT_LOG_FILTERS").or_else(|| config.log_filters.clone());
+    log::set_filters(filters.as_deref()).map_err(|error| error.to_string())?;
+    log::set_outputs(outputs.as_deref()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(number("+0", |_| None, "user"), Ok(0));
+        assert_eq!(number("root", daemon::privileges::user, "user"), Ok(0));
+        assert_eq!(
+            number("no-such", |_| None, "user"),
+            Err("invalid argument: Failed to parse user 'no-such'".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_uuid_of_one_digit_is_none() {
+        assert!(!valid(&Uuid([0; 16])));
+        assert!(!valid(&Uuid([0xff; 16])));
+        assert!(valid(&random_uuid()));
+        let config =
+            Daemon { host_uuid: Some("00000000-0000-0000-0000-000000000000".into()), ..Daemon::default() };
+        assert!(host_uuid(&config).is_err());
+    }
+}
