@@ -29,10 +29,7 @@ fn invalid(detail: impl Into<String>) -> Error {
 }
 
 fn flags(flags: u32, known: u32, function: &str) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        unknown => Err(invalid(format!("unsupported flags (0x{unknown:x}) in function {function}"))),
-    }
+    Error::check_flags(Origin::None, flags, known, function)
 }
 
 impl NodeHost {
@@ -46,7 +43,8 @@ impl NodeHost {
         let last = cells.last().map_or(0, |cell| cell.id);
         let found = cells.into_iter().find(|cell| i32::try_from(cell.id) == Ok(id));
         found.ok_or_else(|| {
-            invalid(format!("cellNum in virHostMemGetStats must be less than or equal to {last}"))
+            let text = format!("cellNum in virHostMemGetStats must be less than or equal to {last}");
+            Error::invalid_argument(Origin::None, "virHostMemGetStats", "cellNum", text)
         })
     }
 }
@@ -128,8 +126,8 @@ impl Host for NodeHost {
         let stat = text(&self.root.join("proc/stat"));
         let row = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '));
         let row = row.ok_or_else(|| {
-            let last = Topology::read(&self.root).online.last().map_or(0, |cpu| cpu.id);
-            invalid(format!("Invalid cpuNum in virHostCPUGetStatsLinux: {} of {last}", args.cpu_num))
+            let function = "virHostCPUGetStatsLinux";
+            Error::invalid_argument(Origin::None, function, "cpuNum", format!("Invalid cpuNum in {function}"))
         })?;
         let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
         let times: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();

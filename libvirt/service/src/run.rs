@@ -8,7 +8,7 @@ use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::sockets::{self, Listening};
 use eventloop::{EventLoop, HostTimer, LoopHandle, Ready, Watch};
-use node::HostNode;
+use host::NodeHost;
 use parking_lot::Mutex;
 use qemu_driver::QemuDriver;
 use rpc::Hypervisor;
@@ -84,11 +84,8 @@ impl Running {
             folder: if paths.privileged { SECONDARIES.into() } else { paths.run.clone() },
             path: if paths.privileged { "system" } else { "session" },
         };
-        let service = Service::Hypervisor {
-            host: Arc::new(HostNode::new(crate::VERSION)),
-            driver: driver.clone(),
-            secondaries,
-        };
+        let service =
+            Service::Hypervisor { host: Arc::new(NodeHost::default()), driver: driver.clone(), secondaries };
         let limits = Limits {
             clients: config.max_clients,
             anonymous: config.max_anonymous_clients,
