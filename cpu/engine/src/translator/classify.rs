@@ -1,6 +1,6 @@
 //! What becomes of each instruction, and which flags it reads and writes.
 
-use iced_x86::{Code, CpuidFeature as F, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{Code, CpuidFeature as F, FlowControl, Instruction, Mnemonic, OpKind, RflagsBits};
 
 /// The six arithmetic flags in iced's numbering.
 pub(super) const ARITH: u32 =
@@ -163,9 +163,6 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
                 if !(r.is_gpr() || r.is_xmm() || r.is_ymm() || r.is_mm() || r.is_st()) {
                     return false;
                 }
-            }
-            OpKind::Memory if i.memory_displ_size() == 8 && i.memory_base() == Register::None => {
-                return false;
             }
             OpKind::MemorySegDI | OpKind::MemorySegEDI | OpKind::MemorySegRDI => return false,
             _ => {}
