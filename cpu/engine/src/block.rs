@@ -112,11 +112,21 @@ impl BlockCache {
 }
 
 /// A page under watch.
+#[derive(Clone, Copy)]
 pub(crate) struct Watched {
     pub(crate) stamp: *const AtomicU32,
     pub(crate) value: u32,
     /// The request to the other vCPUs that has to be carried out first; 0 when none has.
     pub(crate) ticket: u64,
+}
+
+impl Watched {
+    /// Whether the page is as it was.
+    #[inline(always)]
+    pub(crate) fn is_unchanged(&self) -> bool {
+        // SAFETY: the stamp belongs to a RAM block that the memory map keeps alive; a new map drops all translations.
+        unsafe { (*self.stamp).load(Ordering::Relaxed) == self.value }
+    }
 }
 
 /// Copies code at the host address `from`, which lies within one page of RAM.
@@ -304,6 +314,11 @@ impl Cpu {
     /// The host address of code at `linear`; the inner `Err` is a physical address that is not RAM.
     pub(crate) fn exec_host(&mut self, linear: u64, set: u8) -> Result<Result<u64, u64>, Fault> {
         if let Some(host) = self.tlb.exec(set, linear) {
+            return Ok(Ok(host));
+        }
+        if self.tlb.promote(set, linear)
+            && let Some(host) = self.tlb.exec(set, linear)
+        {
             return Ok(Ok(host));
         }
         let physical = self.fill(linear, Access::Exec, set)?;

@@ -87,6 +87,16 @@ impl Cpu {
             self.note_access(linear, size, false);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
+            if self.tlb.promote(set, linear)
+                && let Some(p) = self.tlb.read(set, linear, size)
+            {
+                return Ok(match size {
+                    1 => get::<u8>(p).into(),
+                    2 => get::<u16>(p).into(),
+                    4 => get::<u32>(p).into(),
+                    _ => get(p),
+                });
+            }
             let physical = self.fill(linear, Access::Read, set)?;
             return Ok(self.physical_read(physical, size));
         }
@@ -115,6 +125,17 @@ impl Cpu {
             self.note_access(linear, size, true);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
+            if self.tlb.promote(set, linear)
+                && let Some(p) = self.tlb.write(set, linear, size)
+            {
+                match size {
+                    1 => put(p, v as u8),
+                    2 => put(p, v as u16),
+                    4 => put(p, v as u32),
+                    _ => put(p, v),
+                }
+                return Ok(());
+            }
             let physical = self.fill(linear, Access::Write, set)?;
             self.physical_write(physical, size, v);
             return Ok(());

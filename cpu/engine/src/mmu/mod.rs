@@ -7,7 +7,9 @@ mod walk;
 pub(crate) use access::{Word, get, put};
 use guestmem::{FlatView, RamBlock, Target};
 use std::sync::Arc;
-pub(crate) use tlb::{CODE_SIZE, CodePage, TLB_SIZE, Tlb, TlbEntry};
+pub(crate) use tlb::{
+    CODE_SIZE, CodePage, SECOND_FACTOR, SECOND_MASK, SECOND_SHIFT, SecondEntry, TLB_SIZE, Tlb, TlbEntry,
+};
 
 /// A tag that no page address equals.
 const INVALID: u64 = u64::MAX;

@@ -62,20 +62,88 @@ pub(crate) struct Origin {
     pub(crate) shift: u8,
 }
 
+/// Entries of the second level.
+const SECOND_SIZE: usize = 2048;
+/// Entries of the first level that are noted together as used.
+const CHUNK: usize = 16;
+const CHUNKS: usize = TLB_SIZE * TLB_SETS / CHUNK;
+
+/// An entry of the second level, which keeps what was driven out of the first.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct SecondEntry {
+    /// The page's linear address and the set.
+    pub(crate) key: u64,
+    /// As it is in the first level.
+    pub(crate) entry: TlbEntry,
+    origin: Origin,
+}
+
+const NO_SECOND: SecondEntry =
+    SecondEntry { key: INVALID, entry: EMPTY, origin: Origin { global: false, shift: 0 } };
+
+/// What generated code multiplies page numbers with to find their entry of the second level.
+pub(crate) const SECOND_FACTOR: u32 = 0x1e37_79b1;
+/// Mask of the number of that entry, which is in the upper half of the product.
+pub(crate) const SECOND_MASK: u32 = SECOND_SIZE as u32 - 1;
+
+/// The number of the entry of a set is that of set 0 xor the number of the set, shifted by this.
+pub(crate) const SECOND_SHIFT: u32 = 9;
+
+fn second_slot(set: u8, linear: u64) -> usize {
+    let product = (linear >> 12).wrapping_mul(SECOND_FACTOR.into());
+    (product >> 32) as usize % SECOND_SIZE ^ usize::from(set) << SECOND_SHIFT
+}
+
+/// A set of linear addresses of large pages, of which it may have too many, but none too few.
+#[derive(Default)]
+struct LargePages {
+    bits: [u64; 16],
+    /// Sizes that there are, by log2.
+    shifts: u64,
+}
+
+impl LargePages {
+    fn bit(linear: u64, shift: u8) -> (usize, u64) {
+        let n = ((linear >> shift).wrapping_mul(SECOND_FACTOR.into()) >> 20) as usize % 1024;
+        (n / 64, 1 << (n % 64))
+    }
+
+    fn insert(&mut self, linear: u64, shift: u8) {
+        let (word, bit) = Self::bit(linear, shift);
+        self.bits[word] |= bit;
+        self.shifts |= 1 << (shift & 63);
+    }
+
+    fn may_contain(&self, linear: u64) -> bool {
+        let mut shifts = self.shifts;
+        while shifts != 0 {
+            let shift = shifts.trailing_zeros() as u8;
+            let (word, bit) = Self::bit(linear, shift);
+            if self.bits[word] & bit != 0 {
+                return true;
+            }
+            shifts &= shifts - 1;
+        }
+        false
+    }
+}
+
 struct Bank {
     pcid: u16,
     /// Changes with everything that could make a linear address lead elsewhere.
     generation: u64,
     entries: Box<[TlbEntry]>,
-    origins: Box<[Origin]>,
-    /// Slots filled since the last flush, when they are few.
+    /// Chunks of `entries` that were filled since the last flush.
+    touched: Box<[u8]>,
+    second: Box<[SecondEntry]>,
+    /// Slots of `second` filled since the last flush, when they are few.
     filled: Vec<u16>,
     code: Box<[CodePage]>,
     code_origins: Box<[Origin]>,
     /// As `filled`, for `code`.
     code_filled: Vec<u16>,
-    /// Linear addresses of large pages lie between these.
-    large: (u64, u64),
+    large: LargePages,
     /// While parked: host pages whose write tags have to go.
     protects: Vec<u64>,
     /// When it was parked.
@@ -88,32 +156,46 @@ impl Bank {
             pcid,
             generation,
             entries: (0..TLB_SIZE * TLB_SETS).map(empty).collect(),
-            origins: vec![Origin::default(); TLB_SIZE * TLB_SETS].into(),
+            touched: vec![0; CHUNKS].into(),
+            second: vec![NO_SECOND; SECOND_SIZE].into(),
             filled: Vec::new(),
             code: vec![NO_CODE; CODE_SIZE * CODE_SETS].into(),
             code_origins: vec![Origin::default(); CODE_SIZE * CODE_SETS].into(),
             code_filled: Vec::new(),
-            large: (u64::MAX, 0),
+            large: LargePages::default(),
             protects: Vec::new(),
             parked: 0,
         }
     }
 
-    fn flush(&mut self, keep_global: bool) {
-        if keep_global && self.filled.len() < FILLS {
-            for &slot in &self.filled {
-                if !self.origins[usize::from(slot)].global {
-                    self.entries[usize::from(slot)] = empty(slot.into());
-                }
-            }
-        } else {
-            for (slot, (e, origin)) in self.entries.iter_mut().zip(&self.origins).enumerate() {
-                if !(keep_global && origin.global) {
+    /// Empties the first level; what is still good comes back from the second.
+    fn flush_first(&mut self) {
+        for (chunk, touched) in self.touched.iter_mut().enumerate() {
+            if std::mem::take(touched) != 0 {
+                for (slot, e) in (chunk * CHUNK..).zip(&mut self.entries[chunk * CHUNK..][..CHUNK]) {
                     *e = empty(slot);
                 }
             }
+        }
+    }
+
+    fn flush(&mut self, keep_global: bool) {
+        self.flush_first();
+        if keep_global && self.filled.len() < FILLS {
+            for &slot in &self.filled {
+                let e = &mut self.second[usize::from(slot)];
+                if !e.origin.global {
+                    e.key = INVALID;
+                }
+            }
+        } else {
+            for e in &mut self.second {
+                if !(keep_global && e.origin.global) {
+                    e.key = INVALID;
+                }
+            }
             if !keep_global {
-                self.large = (u64::MAX, 0);
+                self.large = LargePages::default();
             }
         }
         self.filled.clear();
@@ -135,9 +217,11 @@ impl Bank {
 
     fn flush_page(&mut self, linear: u64, global_only: bool) {
         for set in 0..TLB_SETS as u8 {
-            let slot = Tlb::slot(set, linear);
-            if !global_only || self.origins[slot].global {
-                self.entries[slot] = empty(slot);
+            let first = Tlb::slot(set, linear);
+            self.entries[first] = empty(first);
+            let e = &mut self.second[second_slot(set, linear)];
+            if (e.key ^ linear) & PAGE_MASK == 0 && (!global_only || e.origin.global) {
+                e.key = INVALID;
             }
         }
         for set in 0..CODE_SETS as u8 {
@@ -146,31 +230,49 @@ impl Bank {
                 self.code[slot] = NO_CODE;
             }
         }
-        if linear < self.large.0 || linear > self.large.1 {
+        if !self.large.may_contain(linear) {
             return;
         }
-        for (e, origin) in self.code.iter_mut().zip(&self.code_origins) {
-            if origin.shift > 12 && (e.page ^ linear) >> origin.shift == 0 && (origin.global || !global_only)
-            {
-                *e = NO_CODE;
+        self.flush_first();
+        let gone = |tag: u64, origin: &Origin| {
+            origin.shift > 12 && (tag ^ linear) >> origin.shift == 0 && (origin.global || !global_only)
+        };
+        for e in &mut self.second {
+            if gone(e.key, &e.origin) {
+                e.key = INVALID;
             }
         }
-        for (slot, (e, origin)) in self.entries.iter_mut().zip(&self.origins).enumerate() {
-            let tag = [e.read, e.write, e.exec].into_iter().find(|&t| t != no_tag(slot));
-            if let Some(tag) = tag
-                && origin.shift > 12
-                && (tag ^ linear) >> origin.shift == 0
-                && (origin.global || !global_only)
-            {
-                *e = empty(slot);
+        for (e, origin) in self.code.iter_mut().zip(&self.code_origins) {
+            if gone(e.page, origin) {
+                *e = NO_CODE;
             }
         }
     }
 
+    /// Brings a page back into the first level; false when it is not known.
+    #[inline]
+    fn promote(&mut self, set: u8, linear: u64) -> bool {
+        let e = &self.second[second_slot(set, linear)];
+        if e.key != linear & PAGE_MASK | u64::from(set) {
+            return false;
+        }
+        let slot = Tlb::slot(set, linear);
+        self.entries[slot] = e.entry;
+        self.touched[slot / CHUNK] = 1;
+        true
+    }
+
     fn protect(&mut self, host: u64) {
-        for (slot, e) in self.entries.iter_mut().enumerate() {
-            if e.write != no_tag(slot) && e.host == host {
-                e.write = no_tag(slot);
+        for (chunk, _) in self.touched.iter().enumerate().filter(|(_, touched)| **touched != 0) {
+            for (slot, e) in (chunk * CHUNK..).zip(&mut self.entries[chunk * CHUNK..][..CHUNK]) {
+                if e.host == host {
+                    e.write = no_tag(slot);
+                }
+            }
+        }
+        for e in &mut self.second {
+            if e.entry.host == host {
+                e.entry.write = no_tag((e.key >> 12) as usize % TLB_SIZE);
             }
         }
     }
@@ -178,6 +280,9 @@ impl Bank {
     fn protect_all(&mut self) {
         for (slot, e) in self.entries.iter_mut().enumerate() {
             e.write = no_tag(slot);
+        }
+        for e in &mut self.second {
+            e.entry.write = no_tag((e.key >> 12) as usize % TLB_SIZE);
         }
     }
 }
@@ -255,7 +360,10 @@ impl Tlb {
         let slot = Self::code_slot(set, linear);
         let bank = &mut self.bank;
         bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK };
-        bank.code_origins[slot] = bank.origins[Self::slot(set, linear)];
+        let second = &bank.second[second_slot(set, linear)];
+        let known = second.key == linear & PAGE_MASK | u64::from(set);
+        // Unless more is known it may be part of the largest page, and goes with all that are not global.
+        bank.code_origins[slot] = if known { second.origin } else { Origin { global: false, shift: 30 } };
         if bank.code_filled.len() < FILLS {
             bank.code_filled.push(slot as u16);
         }
@@ -279,22 +387,35 @@ impl Tlb {
         self.epoch += 1;
     }
 
-    /// Enters a translation.
-    pub(crate) fn fill(&mut self, slot: usize, entry: TlbEntry, origin: Origin) {
+    /// Enters a translation of `linear` in `set`.
+    pub(crate) fn fill(&mut self, set: u8, linear: u64, entry: TlbEntry, origin: Origin) {
         let bank = &mut self.bank;
-        if origin.shift > 12
-            && let Some(tag) = [entry.read, entry.write, entry.exec].into_iter().find(|&t| t != INVALID)
-        {
-            let low = (1u64 << origin.shift) - 1;
-            bank.large = (bank.large.0.min(tag & !low), bank.large.1.max(tag | low));
+        if origin.shift > 12 {
+            bank.large.insert(linear, origin.shift);
         }
+        let slot = Self::slot(set, linear);
         let tag = |t| if t == INVALID { no_tag(slot) } else { t };
-        bank.entries[slot] =
+        let entry =
             TlbEntry { read: tag(entry.read), write: tag(entry.write), exec: tag(entry.exec), ..entry };
-        bank.origins[slot] = origin;
+        bank.entries[slot] = entry;
+        bank.touched[slot / CHUNK] = 1;
+        let second = second_slot(set, linear);
+        bank.second[second] = SecondEntry { key: linear & PAGE_MASK | u64::from(set), entry, origin };
         if bank.filled.len() < FILLS {
-            bank.filled.push(slot as u16);
+            bank.filled.push(second as u16);
         }
+    }
+
+    /// Whether a page that was driven out is known, and back.
+    #[inline]
+    pub(crate) fn promote(&mut self, set: u8, linear: u64) -> bool {
+        self.bank.promote(set, linear)
+    }
+
+    /// The second level, and where the chunks of `set` in the first are noted as used.
+    pub(crate) fn second_of(&self, set: u8) -> (*const SecondEntry, *const u8) {
+        let chunks = TLB_SIZE / CHUNK;
+        (self.bank.second.as_ptr(), self.bank.touched[usize::from(set) * chunks..].as_ptr())
     }
 
     /// Drops the present bank's translations, or all but those of global pages.
@@ -408,7 +529,7 @@ mod tests {
     fn enter(tlb: &mut Tlb, linear: u64, global: bool, shift: u8) {
         let page = linear & PAGE_MASK;
         let entry = TlbEntry { read: page, write: page, exec: page, host: 0x7000_0000 + page };
-        tlb.fill(Tlb::slot(1, linear), entry, Origin { global, shift });
+        tlb.fill(1, linear, entry, Origin { global, shift });
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The page-table walk (SDM vol. 3, chapter 4).
 
-use super::tlb::{Origin, Tlb};
+use super::tlb::Origin;
 use super::{Access, PAGE_MASK};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
@@ -197,7 +197,6 @@ impl Cpu {
         let leaf = self.walk(linear, access, set, false)?;
         let physical = leaf.physical & self.a20;
         let page = linear & PAGE_MASK;
-        let slot = Tlb::slot(set, linear);
         let mut e = super::tlb::EMPTY;
         let frame = physical & PAGE_MASK;
         if let Some(r) = self.ram.find(frame)
@@ -223,7 +222,7 @@ impl Cpu {
                 e.write = page;
             }
         }
-        self.tlb.fill(slot, e, Origin { global: leaf.global, shift: leaf.shift });
+        self.tlb.fill(set, linear, e, Origin { global: leaf.global, shift: leaf.shift });
         Ok(physical)
     }
 

@@ -3,6 +3,7 @@
 /// Number of a host general register.
 pub(super) type Reg = u8;
 pub(super) const RAX: Reg = 0;
+pub(super) const RCX: Reg = 1;
 pub(super) const RDX: Reg = 2;
 pub(super) const RBX: Reg = 3;
 pub(super) const RSP: Reg = 4;
@@ -261,6 +262,35 @@ impl Assembler {
         self.code.push(bits);
     }
 
+    pub(super) fn and_imm(&mut self, to: Reg, v: i32) {
+        self.op_reg(true, &[0x81], 4, to);
+        self.imm32(v);
+    }
+
+    pub(super) fn or(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x0b], to, mem);
+    }
+
+    pub(super) fn sub(&mut self, to: Reg, mem: Mem) {
+        self.op_mem(0, true, &[0x2b], to, mem);
+    }
+
+    pub(super) fn shr(&mut self, to: Reg, bits: u8) {
+        self.op_reg(true, &[0xc1], 5, to);
+        self.code.push(bits);
+    }
+
+    /// `to *= v`.
+    pub(super) fn imul_imm(&mut self, to: Reg, v: i32) {
+        self.op_reg(true, &[0x69], to, to);
+        self.imm32(v);
+    }
+
+    pub(super) fn store8_imm(&mut self, mem: Mem, v: u8) {
+        self.op_mem(0, false, &[0xc6], 0, mem);
+        self.code.push(v);
+    }
+
     pub(super) fn cmp_imm(&mut self, a: Reg, v: i32) {
         self.op_reg(true, &[0x81], 7, a);
         self.imm32(v);
@@ -432,6 +462,10 @@ mod tests {
         assert_eq!(text(|a| a.xsave(Mem::Cpu(64))), "xsave64 %gs:0x40");
         assert_eq!(text(|a| a.xrstor(Mem::Cpu(64))), "xrstor64 %gs:0x40");
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
+        assert_eq!(text(|a| a.and_imm(RAX, -4096)), "and $0xFFFFFFFFFFFFF000,%rax");
+        assert_eq!(text(|a| a.shr(RBX, 32)), "shr $0x20,%rbx");
+        assert_eq!(text(|a| a.imul_imm(RBX, 5)), "imul $5,%rbx,%rbx");
+        assert_eq!(text(|a| a.store8_imm(Mem::Base(RBX, 0), 1)), "movb $1,(%rbx)");
         assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
         assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");
     }

@@ -5,12 +5,13 @@
 //! any more, in neither. Between directly linked blocks they are in RFLAGS; after the lookup of an indirect jump in
 //! memory.
 
-use super::Slots;
 use super::asm::*;
 use super::classify::{ARITH, Kind, Vectors, flags, kind};
 use super::flow::condition;
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, Stubs, T0, T1};
+use super::{Second, Slots};
+use crate::block::Watched;
 use crate::insn::Insn;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
 
@@ -23,8 +24,10 @@ pub(super) struct Source<'a> {
     pub(super) instructions: &'a [Instruction],
     /// The same, as the interpreter executes them; they live as long as the translation.
     pub(super) insns: &'a [Insn],
-    /// Where to see whether the page has changed, and what it reads while it has not.
-    pub(super) stamp: (u64, u32),
+    /// The page that holds the code.
+    pub(super) watched: Watched,
+    /// The page in which the only instruction ends, when that is another one.
+    pub(super) second: Option<Second>,
     pub(super) vectors: Vectors,
     /// 64 or 32.
     pub(super) bits: u8,
@@ -37,6 +40,8 @@ pub(super) struct Source<'a> {
 /// Code and its entries.
 pub(super) struct Product {
     pub(super) code: Vec<u8>,
+    /// Offset of the entry for everybody.
+    pub(super) entry: usize,
     /// Offset of the entry for jumps in the same page.
     pub(super) head: usize,
 }
@@ -62,6 +67,8 @@ pub(super) enum ColdPath {
     RunEnd(usize),
     /// Leave for the address in T0, for which no code is known.
     Miss,
+    /// Look into the TLB's second level, and try again.
+    Refill { write: bool, again: Label },
     /// Find the stack's page in the TLB, or go there.
     Stack(Label),
     /// Bring the guest's registers into the x87 unit; flags in memory.
@@ -96,10 +103,10 @@ pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
         info: InstructionInfoFactory::new(),
         fpu: false,
     };
-    let head = e.run();
+    let (entry, head) = e.run();
     e.finish_cold();
     e.a.finish();
-    Product { code: e.a.code, head }
+    Product { code: e.a.code, entry, head }
 }
 
 impl Emitter<'_> {
@@ -123,7 +130,7 @@ impl Emitter<'_> {
         live
     }
 
-    pub(super) fn run(&mut self) -> usize {
+    pub(super) fn run(&mut self) -> (usize, usize) {
         let source = self.source;
         let kinds: Vec<Kind> = source
             .instructions
@@ -138,9 +145,17 @@ impl Emitter<'_> {
             })
             .collect();
         let live = self.liveness(&kinds);
+        // Blocks of the same page that are linked come in at the head, with the flags in RFLAGS. They know the page, but
+        // not the next one.
+        let mut head = 0;
+        if source.second.is_some() && live[0] != 0 {
+            self.save_flags();
+        }
+        let entry = self.a.code.len();
         self.entry(live[0]);
-        // Blocks of the same page that are linked come in here, with the flags in RFLAGS.
-        let head = self.a.code.len();
+        if source.second.is_none() {
+            head = self.a.code.len();
+        }
         self.flags = FlagsIn { rflags: live[0] != 0, memory: false };
         let mut ended = false;
         for (n, kind) in kinds.iter().enumerate() {
@@ -154,7 +169,7 @@ impl Emitter<'_> {
             let live = live[kinds.len()];
             self.exit(next, false, live);
         }
-        head
+        (entry, head)
     }
 
     pub(super) fn finish_cold(&mut self) {
@@ -169,6 +184,10 @@ impl Emitter<'_> {
                     self.a.jmp_to(self.stubs.lookup);
                 }
                 ColdPath::Miss => self.a.jmp_to(self.stubs.miss),
+                ColdPath::Refill { write, again } => {
+                    self.a.call_to(if write { self.stubs.refill_write } else { self.stubs.refill_read });
+                    self.a.jcc(CC_E, again);
+                }
                 ColdPath::Stack(slow) => {
                     self.a.call_to(self.stubs.stack);
                     self.a.jcc(CC_NE, slow);

@@ -17,25 +17,31 @@ impl Emitter<'_> {
     /// holds the code that was translated. Flags in memory.
     pub(super) fn entry(&mut self, live: u32) {
         const _: () = assert!(size_of::<CodePage>() == 16);
-        let (start, host) = (self.source.start, self.source.host);
+        let source = self.source;
         let (away, stale) = (self.a.label(), self.a.label());
-        let slot = ((start >> 12) as usize % CODE_SIZE * size_of::<CodePage>()) as i32;
         self.a.load(T1, self.slots.code);
-        self.a.imm(T0, start & !0xfff);
-        self.a.cmp(T0, Mem::Base(T1, slot));
-        self.a.jcc(CC_NE, away);
-        self.a.imm(T0, host & !0xfff);
-        self.a.cmp(T0, Mem::Base(T1, slot + 8));
-        self.a.jcc(CC_NE, away);
-        self.a.imm(T1, self.source.stamp.0);
-        self.a.cmp32_mem(Mem::Base(T1, 0), self.source.stamp.1.cast_signed());
-        self.a.jcc(CC_NE, stale);
+        let second = source.second.map(|s| (s.linear, s.host, s.watched));
+        let pages = [Some((source.start, source.host, source.watched)), second];
+        for (linear, host, _) in pages.into_iter().flatten() {
+            let slot = ((linear >> 12) as usize % CODE_SIZE * size_of::<CodePage>()) as i32;
+            self.a.imm(T0, linear & !0xfff);
+            self.a.cmp(T0, Mem::Base(T1, slot));
+            self.a.jcc(CC_NE, away);
+            self.a.imm(T0, host & !0xfff);
+            self.a.cmp(T0, Mem::Base(T1, slot + 8));
+            self.a.jcc(CC_NE, away);
+        }
+        for (_, _, watched) in pages.into_iter().flatten() {
+            self.a.imm(T1, watched.stamp as u64);
+            self.a.cmp32_mem(Mem::Base(T1, 0), watched.value.cast_signed());
+            self.a.jcc(CC_NE, stale);
+        }
         self.flags = FlagsIn { rflags: false, memory: true };
         if live != 0 {
             self.need_flags();
         }
         for (from, site) in [(away, None), (stale, Some(super::STALE))] {
-            let what = ColdPath::Exit { rip: start, site, flags_in_rflags: false };
+            let what = ColdPath::Exit { rip: source.start, site, flags_in_rflags: false };
             self.cold.push(Cold { from, back: None, what });
         }
     }

@@ -34,12 +34,15 @@ impl Emitter<'_> {
         let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
         // The entry of page p is at (p % entries) * 32.
         const _: () = assert!(size_of::<TlbEntry>() == 32 && crate::mmu::TLB_SIZE == 1024);
+        let (again, other) = (self.a.label(), self.a.label());
+        self.a.bind(again);
         self.a.rorx(T1, T0, 7);
         self.a.and32_imm(T1, 0x7fe0);
         self.a.add(T1, self.slots.tlb);
         self.a.xor(T0, Mem::Base(T1, tag));
         self.a.cmp_imm(T0, 0x1000 - size as i32);
-        self.a.jcc(CC_A, slow);
+        self.a.jcc(CC_A, other);
+        self.cold.push(Cold { from: other, back: Some(slow), what: ColdPath::Refill { write, again } });
         self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
     }
 

@@ -18,16 +18,15 @@ mod stack;
 mod stubs;
 #[cfg(test)]
 mod tests;
+mod translate;
 mod x87;
 
-use crate::block::Mix;
+use crate::block::{Mix, Watched};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
-use crate::mmu::{CodePage, TlbEntry};
+use crate::mmu::{CodePage, SECOND_SHIFT, SecondEntry, TlbEntry};
 use asm::Mem;
 use cache::CodeCache;
-use classify::Vectors;
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl};
 use irq::{CpuSignals, Event};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -78,6 +77,11 @@ struct Slots {
     host_rsp: Mem,
     temp: Mem,
     temp2: Mem,
+    temp3: Mem,
+    second: Mem,
+    touched: Mem,
+    set: Mem,
+    set_second: Mem,
     host_mxcsr: Mem,
     fpu_loaded: Mem,
     fpu_area: Mem,
@@ -110,16 +114,24 @@ struct Translation {
     entry: u64,
     /// Entry for links in the same page, with the flags in RFLAGS.
     head: u64,
-    stamp: *const AtomicU32,
-    stamp_value: u32,
+    watched: Watched,
+    /// The page in which its only instruction ends, when that is another one.
+    second: Option<Second>,
     /// What the code points to.
     _insns: Box<[Insn]>,
 }
 
+/// The page in which an instruction ends.
+#[derive(Clone, Copy)]
+struct Second {
+    linear: u64,
+    host: u64,
+    watched: Watched,
+}
+
 impl Translation {
     fn is_valid(&self) -> bool {
-        // SAFETY: the stamp belongs to a RAM block that the memory map keeps alive; a new map drops all translations.
-        unsafe { (*self.stamp).load(std::sync::atomic::Ordering::Relaxed) == self.stamp_value }
+        self.watched.is_unchanged() && self.second.is_none_or(|s| s.watched.is_unchanged())
     }
 }
 
@@ -138,6 +150,14 @@ pub(crate) struct Jit {
     host_rsp: u64,
     temp: u64,
     temp2: u64,
+    temp3: u64,
+    /// The TLB's second level.
+    second: *const SecondEntry,
+    touched: *const u8,
+    /// The TLB set of `tlb`.
+    set: u64,
+    /// The same, shifted as for numbers of entries of the second level.
+    set_second: u64,
     host_mxcsr: u32,
     /// Which events can be served now.
     mask: u32,
@@ -182,6 +202,11 @@ impl Jit {
             host_rsp: 0,
             temp: 0,
             temp2: 0,
+            temp3: 0,
+            second: std::ptr::null(),
+            touched: std::ptr::null(),
+            set: 0,
+            set_second: 0,
             host_mxcsr: 0,
             mask: 0,
             fpu_loaded: 0,
@@ -359,6 +384,9 @@ impl Cpu {
         let tlb = self.tlb.entries_of(self.set);
         if tlb != self.jit.tlb || self.jit.epoch != self.tlb.epoch() {
             self.jit.tlb = tlb;
+            (self.jit.second, self.jit.touched) = self.tlb.second_of(self.set);
+            self.jit.set = self.set.into();
+            self.jit.set_second = u64::from(self.set) << SECOND_SHIFT;
             self.jit.epoch = self.tlb.epoch();
             self.jit.stack_limit = 0;
         }
@@ -434,6 +462,14 @@ impl Cpu {
         let place = Place { host, linear, context: self.jit.context };
         let mut replaced = None;
         let found = self.jit.map.get(&place);
+        let second = found.and_then(|t| t.second);
+        if let Some(second) = second {
+            let other = self.exec_host(second.linear, set).ok()?.ok()?;
+            if other != second.host {
+                self.jit.replaced.extend(self.jit.map.remove(&place));
+            }
+        }
+        let found = self.jit.map.get(&place);
         let (entry, head) = match found {
             Some(t) if t.is_valid() => (t.entry, t.head),
             _ => {
@@ -453,6 +489,12 @@ impl Cpu {
         // A link in the same page is not checked again: the page must be the one that the jump was made in.
         let same = self.tlb.code(set, linear) == Some(host);
         self.tlb.fill_code(set, linear, host);
+        if let Some(second) = self.jit.map.get(&place).and_then(|t| t.second) {
+            // That it is there was seen above or by the translation.
+            if self.exec_host(second.linear, set).ok()?.ok()? == second.host {
+                self.tlb.fill_code(set, second.linear, second.host);
+            }
+        }
         if let Some(cache) = &mut self.jit.cache {
             if let Some((old_entry, old_head)) = replaced {
                 cache.patch(old_entry, &jump(old_entry, entry));
@@ -468,112 +510,12 @@ impl Cpu {
         self.jit.table()[slot] = Jump { linear, code: entry };
         Some(entry)
     }
-
-    /// Translates the block at `place`.
-    fn translate(&mut self, place: Place) -> Option<(u64, u64)> {
-        let watched = self.watch(place.host)?;
-        if watched.ticket != 0 {
-            return None;
-        }
-        let (stamp, stamp_value) = (watched.stamp, watched.value);
-        let bits = if place.context & CODE_32 != 0 { 32 } else { 64 };
-        let page = place.linear & !0xfff;
-        if bits == 32 && page == 0xffff_f000 {
-            // The address of the next instruction may wrap.
-            return None;
-        }
-        let page_host = place.host & !0xfff;
-        let mut bytes = [0u8; 4096];
-        crate::block::copy_code(page_host, &mut bytes);
-        let mut instructions = Vec::with_capacity(8);
-        let code = &bytes[(place.linear & 0xfff) as usize..];
-        let mut decoder = Decoder::with_ip(bits.into(), code, place.linear, DecoderOptions::NONE);
-        while instructions.len() < MAX_INSTRUCTIONS && decoder.can_decode() {
-            let i = decoder.decode();
-            if decoder.last_error() == DecoderError::NoMoreBytes {
-                break;
-            }
-            instructions.push(i);
-            if i.flow_control() != FlowControl::Next || i.is_invalid() {
-                break;
-            }
-        }
-        let insns: Box<[Insn]> = instructions
-            .iter()
-            .map(|i| {
-                let exec = self.executor(i);
-                let next = i.next_ip().wrapping_sub(place.linear) as u16;
-                let mut insn = crate::decode::convert(i, crate::decode::Mode { bits }, exec, next);
-                if x87::concerns(i) {
-                    insn.flags |= F_FPU;
-                }
-                insn
-            })
-            .collect();
-        if insns.is_empty() {
-            return None;
-        }
-        let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
-            .iter()
-            .all(|c| crate::features::offered(&self.model, *c));
-        let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
-        let x87 = place.context >> X87 & 1 != 0;
-        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, zero_counts };
-        if bits == 32 {
-            instructions.iter_mut().for_each(legacy32::modernize);
-        }
-        let live_at = |target: u64| flags_live(bits, &bytes, page, target);
-        let source = emit::Source {
-            start: place.linear,
-            host: place.host,
-            instructions: &instructions,
-            insns: &insns,
-            stamp: (stamp as u64, stamp_value),
-            vectors,
-            bits,
-            segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
-            live_at: &live_at,
-        };
-        let cache = self.jit.cache.as_mut()?;
-        let entry = cache.next();
-        let product = emit::block(entry, &self.jit.stubs, &source);
-        if !cache.add(&product.code) {
-            return None;
-        }
-        self.jit.made += 1;
-        let head = entry + product.head as u64;
-        let translation = Translation { entry, head, stamp, stamp_value, _insns: insns };
-        self.jit.replaced.extend(self.jit.map.insert(place, translation));
-        Some((entry, head))
-    }
 }
 
 /// `jmp to` for address `at`.
 fn jump(at: u64, to: u64) -> [u8; 5] {
     let [a, b, c, d] = (to.wrapping_sub(at + 5) as u32).to_le_bytes();
     [0xe9, a, b, c, d]
-}
-
-/// Whether code from `target` on, in the page `bytes` at linear address `page`, may read an arithmetic flag before it
-/// has written all of them.
-fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
-    let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
-    let vectors = Vectors { sse: false, avx: false, x87: false, zero_counts: true };
-    let mut live = classify::ARITH;
-    for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
-        if i.is_invalid() || i.flow_control() != FlowControl::Next {
-            return true;
-        }
-        let (read, written) = classify::flags(&i, classify::kind(&i, vectors));
-        if read & live != 0 {
-            return true;
-        }
-        live &= !written;
-        if live == 0 {
-            return false;
-        }
-    }
-    true
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ use super::asm::*;
 use super::{Jit, Slots};
 use crate::Cpu;
 use crate::insn::Insn;
-use crate::mmu::TlbEntry;
+use crate::mmu::{SECOND_FACTOR, SECOND_MASK, SecondEntry, TlbEntry};
 use std::mem::offset_of;
 
 /// Holds the guest's RSP.
@@ -34,6 +34,11 @@ pub(super) struct Stubs {
     pub(super) miss: u64,
     /// Called with T0 = linear address xor the stack's tag: its host address, and ZF set, or ZF clear. 8 bytes.
     pub(super) stack: u64,
+    /// Called with T0 = linear address xor the read tag of the entry at T1, its own in the TLB: ZF set when that entry
+    /// was fetched from the second level; T0 = linear address.
+    pub(super) refill_read: u64,
+    /// The same with the write tag.
+    pub(super) refill_write: u64,
     /// Called with the flags in memory: brings the guest's registers into the x87 unit.
     pub(super) load_fpu: u64,
 }
@@ -228,6 +233,52 @@ pub(super) fn make(
     a.store_imm(slots.stack_limit, 0);
     a.bytes(&[0xc3]); // ZF is clear
 
+    for write in [false, true] {
+        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
+        let entry = offset_of!(SecondEntry, entry) as i32;
+        let fail = a.label();
+        *(if write { &mut stubs.refill_write } else { &mut stubs.refill_read }) = a.here();
+        a.xor(T0, Mem::Base(T1, tag));
+        a.store(slots.temp, RAX);
+        a.store(slots.temp3, RCX);
+        a.mov(RAX, T0);
+        a.and_imm(RAX, -4096);
+        a.cmp(RAX, Mem::Base(T1, tag));
+        a.jcc(CC_E, fail);
+        a.rorx(RCX, RAX, 12);
+        a.imul_imm(RCX, SECOND_FACTOR.cast_signed());
+        a.shr(RCX, 32);
+        a.and32_imm(RCX, SECOND_MASK.cast_signed());
+        a.xor(RCX, slots.set_second);
+        const _: () = assert!(size_of::<SecondEntry>() == 64);
+        a.shl32(RCX, 6);
+        a.add(RCX, slots.second);
+        a.or(RAX, slots.set);
+        a.cmp(RAX, Mem::Base(RCX, 0));
+        a.jcc(CC_NE, fail);
+        a.load(RAX, Mem::Base(RCX, entry + tag));
+        a.xor(RAX, Mem::Base(RCX, 0));
+        a.shr(RAX, 12);
+        a.jcc(CC_NE, fail);
+        for word in 0..4 {
+            a.load(RAX, Mem::Base(RCX, entry + 8 * word));
+            a.store(Mem::Base(T1, 8 * word), RAX);
+        }
+        a.mov(RCX, T1);
+        a.sub(RCX, slots.tlb);
+        a.shr(RCX, 9);
+        a.add(RCX, slots.touched);
+        a.store8_imm(Mem::Base(RCX, 0), 1);
+        a.load(RCX, slots.temp3);
+        a.load(RAX, slots.temp);
+        a.bytes(&[0x45, 0x39, 0xdb]); // cmp r11d, r11d
+        a.bytes(&[0xc3]);
+        a.bind(fail);
+        a.load(RCX, slots.temp3);
+        a.load(RAX, slots.temp);
+        a.bytes(&[0x48, 0x85, 0xe4]); // test rsp, rsp
+        a.bytes(&[0xc3]);
+    }
     a.finish();
     (a.code, stubs)
 }
@@ -257,6 +308,11 @@ impl Slots {
             host_rsp: jit(offset_of!(Jit, host_rsp)),
             temp: jit(offset_of!(Jit, temp)),
             temp2: jit(offset_of!(Jit, temp2)),
+            temp3: jit(offset_of!(Jit, temp3)),
+            second: jit(offset_of!(Jit, second)),
+            touched: jit(offset_of!(Jit, touched)),
+            set: jit(offset_of!(Jit, set)),
+            set_second: jit(offset_of!(Jit, set_second)),
             host_mxcsr: jit(offset_of!(Jit, host_mxcsr)),
             fpu_loaded: jit(offset_of!(Jit, fpu_loaded)),
             fpu_area: jit(offset_of!(Jit, fpu)),

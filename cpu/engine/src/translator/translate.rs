@@ -1,0 +1,131 @@
+//! From guest memory to a translation.
+
+use super::classify::{self, Vectors};
+use super::{CODE_32, MAX_INSTRUCTIONS, Place, SEGMENTS, Second, Translation, X87, emit, legacy32, x87};
+use crate::cpu::Cpu;
+use crate::insn::{F_FPU, Insn};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
+
+impl Cpu {
+    /// Translates the block at `place`.
+    pub(super) fn translate(&mut self, place: Place) -> Option<(u64, u64)> {
+        let watched = self.watch(place.host)?;
+        if watched.ticket != 0 {
+            return None;
+        }
+        let bits = if place.context & CODE_32 != 0 { 32 } else { 64 };
+        let page = place.linear & !0xfff;
+        if bits == 32 && page == 0xffff_f000 {
+            // The address of the next instruction may wrap.
+            return None;
+        }
+        let page_host = place.host & !0xfff;
+        let mut bytes = [0u8; 4096];
+        crate::block::copy_code(page_host, &mut bytes);
+        let mut instructions = Vec::with_capacity(8);
+        let code = &bytes[(place.linear & 0xfff) as usize..];
+        let mut decoder = Decoder::with_ip(bits.into(), code, place.linear, DecoderOptions::NONE);
+        let mut second = None;
+        while instructions.len() < MAX_INSTRUCTIONS && decoder.can_decode() {
+            let at = decoder.position();
+            let mut i = decoder.decode();
+            if decoder.last_error() == DecoderError::NoMoreBytes {
+                break;
+            }
+            crate::decode::exchange_r8(&mut i, &code[at..]);
+            instructions.push(i);
+            if i.flow_control() != FlowControl::Next || i.is_invalid() {
+                break;
+            }
+        }
+        if instructions.is_empty() {
+            let (end, instruction) = self.crossing(place, bits, code)?;
+            second = Some(end);
+            instructions.push(instruction);
+        }
+        let insns: Box<[Insn]> = instructions
+            .iter()
+            .map(|i| {
+                let exec = self.executor(i);
+                let next = i.next_ip().wrapping_sub(place.linear) as u16;
+                let mut insn = crate::decode::convert(i, crate::decode::Mode { bits }, exec, next);
+                if x87::concerns(i) {
+                    insn.flags |= F_FPU;
+                }
+                insn
+            })
+            .collect();
+        let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
+            .iter()
+            .all(|c| crate::features::offered(&self.model, *c));
+        let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
+        let x87 = place.context >> X87 & 1 != 0;
+        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, zero_counts };
+        if bits == 32 {
+            instructions.iter_mut().for_each(legacy32::modernize);
+        }
+        let live_at = |target: u64| flags_live(bits, &bytes, page, target);
+        let source = emit::Source {
+            start: place.linear,
+            host: place.host,
+            instructions: &instructions,
+            insns: &insns,
+            watched,
+            second,
+            vectors,
+            bits,
+            segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
+            live_at: &live_at,
+        };
+        let cache = self.jit.cache.as_mut()?;
+        let origin = cache.next();
+        let product = emit::block(origin, &self.jit.stubs, &source);
+        if !cache.add(&product.code) {
+            return None;
+        }
+        self.jit.made += 1;
+        let (entry, head) = (origin + product.entry as u64, origin + product.head as u64);
+        let translation = Translation { entry, head, watched, second, _insns: insns };
+        self.jit.replaced.extend(self.jit.map.insert(place, translation));
+        Some((entry, head))
+    }
+
+    /// The instruction that begins with `first`, the last bytes of a page, and ends in the next page.
+    fn crossing(&mut self, place: Place, bits: u8, first: &[u8]) -> Option<(Second, Instruction)> {
+        let linear = (place.linear | 0xfff).wrapping_add(1);
+        let host = self.exec_host(linear, self.code_set()).ok()?.ok()?;
+        let watched = self.watch(host)?;
+        if watched.ticket != 0 {
+            return None;
+        }
+        let mut bytes = [0; 30];
+        let left = first.len().min(15);
+        bytes[..left].copy_from_slice(&first[..left]);
+        crate::block::copy_code(host, &mut bytes[left..left + 15]);
+        let i =
+            Decoder::with_ip(bits.into(), &bytes[..left + 15], place.linear, DecoderOptions::NONE).decode();
+        (!i.is_invalid() && i.len() > left).then_some((Second { linear, host, watched }, i))
+    }
+}
+
+/// Whether code from `target` on, in the page `bytes` at linear address `page`, may read an arithmetic flag before it
+/// has written all of them.
+fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
+    let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
+    let vectors = Vectors { sse: false, avx: false, x87: false, zero_counts: true };
+    let mut live = classify::ARITH;
+    for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
+        if i.is_invalid() || i.flow_control() != FlowControl::Next {
+            return true;
+        }
+        let (read, written) = classify::flags(&i, classify::kind(&i, vectors));
+        if read & live != 0 {
+            return true;
+        }
+        live &= !written;
+        if live == 0 {
+            return false;
+        }
+    }
+    true
+}
