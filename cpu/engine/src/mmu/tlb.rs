@@ -84,7 +84,9 @@ const NO_SECOND: SecondEntry =
 
 /// What generated code multiplies page numbers with to find their entry of the second level.
 pub(crate) const SECOND_FACTOR: u32 = 0x1e37_79b1;
-/// Mask of the number of that entry, which is in the upper half of the product.
+/// How far the number of that entry is in the product.
+pub(crate) const SECOND_RIGHT: u8 = 20;
+/// Mask of that number.
 pub(crate) const SECOND_MASK: u32 = SECOND_SIZE as u32 - 1;
 
 /// The number of the entry of a set is that of set 0 xor the number of the set, shifted by this.
@@ -92,7 +94,7 @@ pub(crate) const SECOND_SHIFT: u32 = 9;
 
 fn second_slot(set: u8, linear: u64) -> usize {
     let product = (linear >> 12).wrapping_mul(SECOND_FACTOR.into());
-    (product >> 32) as usize % SECOND_SIZE ^ usize::from(set) << SECOND_SHIFT
+    (product >> SECOND_RIGHT) as usize % SECOND_SIZE ^ usize::from(set) << SECOND_SHIFT
 }
 
 /// A set of linear addresses of large pages, of which it may have too many, but none too few.
@@ -526,6 +528,14 @@ impl Tlb {
 mod tests {
     use super::*;
 
+    fn can_read(tlb: &mut Tlb, linear: u64) -> bool {
+        tlb.read(1, linear, 4).is_some() || tlb.promote(1, linear) && tlb.read(1, linear, 4).is_some()
+    }
+
+    fn can_write(tlb: &mut Tlb, linear: u64) -> bool {
+        tlb.write(1, linear, 4).is_some() || tlb.promote(1, linear) && tlb.write(1, linear, 4).is_some()
+    }
+
     fn enter(tlb: &mut Tlb, linear: u64, global: bool, shift: u8) {
         let page = linear & PAGE_MASK;
         let entry = TlbEntry { read: page, write: page, exec: page, host: 0x7000_0000 + page };
@@ -537,16 +547,16 @@ mod tests {
         let mut tlb = Tlb::new();
         enter(&mut tlb, 0x1000, false, 12);
         tlb.switch(5);
-        assert!(tlb.read(1, 0x1000, 4).is_none());
+        assert!(!can_read(&mut tlb, 0x1000));
         enter(&mut tlb, 0x2000, false, 12);
         tlb.switch(0);
-        assert!(tlb.read(1, 0x1000, 4).is_some() && tlb.read(1, 0x2000, 4).is_none());
+        assert!(can_read(&mut tlb, 0x1000) && !can_read(&mut tlb, 0x2000));
         tlb.flush_context(5);
         tlb.switch(5);
-        assert!(tlb.read(1, 0x2000, 4).is_none());
+        assert!(!can_read(&mut tlb, 0x2000));
         for pcid in 6..40 {
             tlb.switch(pcid);
-            assert!(tlb.read(1, 0x1000, 4).is_none());
+            assert!(!can_read(&mut tlb, 0x1000));
             enter(&mut tlb, 0x1000, false, 12);
         }
         assert_eq!(tlb.parked.len(), PARKED);
@@ -559,12 +569,43 @@ mod tests {
         enter(&mut tlb, 0x2000, false, 12);
         let generation = tlb.generation();
         tlb.flush(true);
-        assert!(tlb.read(1, 0x1000, 4).is_some() && tlb.read(1, 0x2000, 4).is_none());
+        assert!(can_read(&mut tlb, 0x1000) && !can_read(&mut tlb, 0x2000));
         assert_ne!(tlb.generation(), generation);
         tlb.switch(1);
         tlb.flush_page(0x1000);
         tlb.switch(0);
+        assert!(!can_read(&mut tlb, 0x1000));
+    }
+
+    #[test]
+    fn what_is_driven_out_comes_back_until_it_is_flushed() {
+        let mut tlb = Tlb::new();
+        let other = 0x1000 + (TLB_SIZE as u64) * 0x1000;
+        enter(&mut tlb, 0x1000, false, 12);
+        enter(&mut tlb, other, false, 12);
         assert!(tlb.read(1, 0x1000, 4).is_none());
+        assert!(tlb.promote(1, 0x1000) && tlb.read(1, 0x1000, 4).is_some());
+        assert!(!tlb.promote(0, 0x1000) && !tlb.promote(2, 0x1000));
+        tlb.flush_page(other);
+        assert!(!can_read(&mut tlb, other) && can_read(&mut tlb, 0x1000));
+        tlb.flush(true);
+        assert!(!can_read(&mut tlb, 0x1000));
+    }
+
+    #[test]
+    fn code_pages_go_with_their_translations() {
+        let mut tlb = Tlb::new();
+        for (linear, global) in [(0x1000, true), (0x2000, false), (0x3000, false)] {
+            enter(&mut tlb, linear, global, 12);
+            let host = tlb.exec(1, linear).expect("just entered");
+            tlb.fill_code(1, linear, host);
+        }
+        assert_eq!(tlb.code(1, 0x2004), Some(0x7000_2004));
+        tlb.flush_page(0x2000);
+        assert_eq!((tlb.code(1, 0x2004), tlb.code(1, 0x3000)), (None, Some(0x7000_3000)));
+        tlb.flush(true);
+        assert_eq!((tlb.code(1, 0x1000), tlb.code(1, 0x3000)), (Some(0x7000_1000), None));
+        assert_eq!(tlb.code(0, 0x1000), None);
     }
 
     #[test]
@@ -574,8 +615,8 @@ mod tests {
         enter(&mut tlb, 0x20_5000, false, 21);
         enter(&mut tlb, 0x40_5000, false, 21);
         tlb.flush_page(0x20_0000);
-        assert!(tlb.read(1, 0x20_1000, 4).is_none() && tlb.read(1, 0x20_5000, 4).is_none());
-        assert!(tlb.read(1, 0x40_5000, 4).is_some());
+        assert!(!can_read(&mut tlb, 0x20_1000) && !can_read(&mut tlb, 0x20_5000));
+        assert!(can_read(&mut tlb, 0x40_5000));
     }
 
     #[test]
@@ -585,8 +626,8 @@ mod tests {
         tlb.switch(1);
         enter(&mut tlb, 0x1000, false, 12);
         tlb.protect(0x7000_1000);
-        assert!(tlb.write(1, 0x1000, 4).is_none() && tlb.read(1, 0x1000, 4).is_some());
+        assert!(!can_write(&mut tlb, 0x1000) && can_read(&mut tlb, 0x1000));
         tlb.switch(0);
-        assert!(tlb.write(1, 0x1000, 4).is_none() && tlb.read(1, 0x1000, 4).is_some());
+        assert!(!can_write(&mut tlb, 0x1000) && can_read(&mut tlb, 0x1000));
     }
 }

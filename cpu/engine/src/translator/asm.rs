@@ -267,6 +267,11 @@ impl Assembler {
         self.imm32(v);
     }
 
+    pub(super) fn xor_imm8(&mut self, to: Reg, v: i8) {
+        self.op_reg(true, &[0x83], 6, to);
+        self.code.push(v as u8);
+    }
+
     pub(super) fn or(&mut self, to: Reg, mem: Mem) {
         self.op_mem(0, true, &[0x0b], to, mem);
     }
@@ -464,7 +469,7 @@ mod tests {
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
         assert_eq!(text(|a| a.and_imm(RAX, -4096)), "and $0xFFFFFFFFFFFFF000,%rax");
         assert_eq!(text(|a| a.shr(RBX, 32)), "shr $0x20,%rbx");
-        assert_eq!(text(|a| a.imul_imm(RBX, 5)), "imul $5,%rbx,%rbx");
+        assert_eq!(text(|a| a.imul_imm(RBX, 5)), "imul $5,%rbx");
         assert_eq!(text(|a| a.store8_imm(Mem::Base(RBX, 0), 1)), "movb $1,(%rbx)");
         assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
         assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");

@@ -65,8 +65,8 @@ pub(super) enum ColdPath {
     Run(usize),
     /// The same for the block's last instruction, which jumps.
     RunEnd(usize),
-    /// Leave for the address in T0, for which no code is known.
-    Miss,
+    /// On to the address in T0 by way of a stub.
+    Miss(u64),
     /// Look into the TLB's second level, and try again.
     Refill { write: bool, again: Label },
     /// Find the stack's page in the TLB, or go there.
@@ -183,7 +183,7 @@ impl Emitter<'_> {
                     self.a.imm(T0, self.source.instructions[n].next_ip());
                     self.a.jmp_to(self.stubs.lookup);
                 }
-                ColdPath::Miss => self.a.jmp_to(self.stubs.miss),
+                ColdPath::Miss(to) => self.a.jmp_to(to),
                 ColdPath::Refill { write, again } => {
                     self.a.call_to(if write { self.stubs.refill_write } else { self.stubs.refill_read });
                     self.a.jcc(CC_E, again);

@@ -51,9 +51,10 @@ impl Emitter<'_> {
         if self.flags.rflags && !self.flags.memory {
             self.save_flags();
         }
-        let miss = self.a.label();
-        lookup(&mut self.a, &self.slots, miss);
-        self.cold.push(Cold { from: miss, back: None, what: ColdPath::Miss });
+        let (miss, second) = (self.a.label(), self.a.label());
+        lookup(&mut self.a, &self.slots, miss, second);
+        self.cold.push(Cold { from: miss, back: None, what: ColdPath::Miss(self.stubs.miss) });
+        self.cold.push(Cold { from: second, back: None, what: ColdPath::Miss(self.stubs.second) });
     }
 
     /// Whether a jump to `target` stays in the block's page.

@@ -422,7 +422,8 @@ impl Cpu {
             self.jit.site = 0;
         }
         let slot = stubs::jump_slot(linear);
-        let jump = self.jit.table()[slot];
+        let table = self.jit.table();
+        let jump = if table[slot].linear == linear { table[slot] } else { table[slot ^ 1] };
         let known =
             jump.linear == linear && self.jit.site == 0 && self.tlb.code(self.code_set(), linear).is_some();
         let code = if known && self.jit.last != linear {
@@ -433,7 +434,11 @@ impl Cpu {
                 None => {
                     self.jit.site = 0;
                     let none = self.jit.no_jump();
-                    self.jit.table()[slot] = none;
+                    for entry in [slot, slot ^ 1] {
+                        if self.jit.table()[entry].linear == linear {
+                            self.jit.table()[entry] = none;
+                        }
+                    }
                     return false;
                 }
             }
@@ -507,7 +512,12 @@ impl Cpu {
                 }
             }
         }
-        self.jit.table()[slot] = Jump { linear, code: entry };
+        // Either of two places; the older one goes.
+        let table = self.jit.table();
+        if table[slot].linear != linear {
+            table[slot ^ 1] = table[slot];
+        }
+        table[slot] = Jump { linear, code: entry };
         Some(entry)
     }
 }

@@ -5,7 +5,7 @@ use super::asm::*;
 use super::{Jit, Slots};
 use crate::Cpu;
 use crate::insn::Insn;
-use crate::mmu::{SECOND_FACTOR, SECOND_MASK, SecondEntry, TlbEntry};
+use crate::mmu::{SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SecondEntry, TlbEntry};
 use std::mem::offset_of;
 
 /// Holds the guest's RSP.
@@ -32,6 +32,8 @@ pub(super) struct Stubs {
     pub(super) lookup: u64,
     /// The same where no code is known.
     pub(super) miss: u64,
+    /// The same where the entry at T1 of the jump cache is another's.
+    pub(super) second: u64,
     /// Called with T0 = linear address xor the stack's tag: its host address, and ZF set, or ZF clear. 8 bytes.
     pub(super) stack: u64,
     /// Called with T0 = linear address xor the read tag of the entry at T1, its own in the TLB: ZF set when that entry
@@ -64,8 +66,9 @@ pub(super) fn jump_slot(linear: u64) -> usize {
     (linear ^ linear >> 12) as usize & ((1 << JUMP_BITS) - 1)
 }
 
-/// Emits the way to the linear address in T0, with the flags in memory; `miss`: where no code is known.
-pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label) {
+/// Emits the way to the linear address in T0, with the flags in memory; `miss`: where to go when an event is due,
+/// `second`: when the first entry of the jump cache is another's.
+pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label, second: Label) {
     a.load(T1, slots.pending);
     a.load32(T1, Mem::Base(T1, 0));
     a.test32(slots.mask, T1);
@@ -76,7 +79,7 @@ pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label) {
     a.shl32(T1, 4);
     a.add(T1, slots.jumps);
     a.cmp(T0, Mem::Base(T1, 0));
-    a.jcc(CC_NE, miss);
+    a.jcc(CC_NE, second);
     a.jmp_mem(Mem::Base(T1, 8));
 }
 
@@ -174,7 +177,14 @@ pub(super) fn make(
     a.call(load_all);
     a.load(T0, slots.rip);
     stubs.lookup = a.here();
-    lookup(&mut a, &slots, miss);
+    let second = a.label();
+    lookup(&mut a, &slots, miss, second);
+    a.bind(second);
+    stubs.second = a.here();
+    a.xor_imm8(T1, 16);
+    a.cmp(T0, Mem::Base(T1, 0));
+    a.jcc(CC_NE, miss);
+    a.jmp_mem(Mem::Base(T1, 8));
     a.bind(miss);
     stubs.miss = a.here();
     a.store(slots.rip, T0);
@@ -247,7 +257,7 @@ pub(super) fn make(
         a.jcc(CC_E, fail);
         a.rorx(RCX, RAX, 12);
         a.imul_imm(RCX, SECOND_FACTOR.cast_signed());
-        a.shr(RCX, 32);
+        a.shr(RCX, SECOND_RIGHT);
         a.and32_imm(RCX, SECOND_MASK.cast_signed());
         a.xor(RCX, slots.set_second);
         const _: () = assert!(size_of::<SecondEntry>() == 64);
