@@ -94,7 +94,7 @@ pub(crate) const SECOND_SHIFT: u32 = 9;
 
 fn second_slot(set: u8, linear: u64) -> usize {
     let product = (linear >> 12).wrapping_mul(SECOND_FACTOR.into());
-    (product >> SECOND_RIGHT) as usize % SECOND_SIZE ^ usize::from(set) << SECOND_SHIFT
+    ((product >> SECOND_RIGHT) as usize % SECOND_SIZE) ^ (usize::from(set) << SECOND_SHIFT)
 }
 
 /// A set of linear addresses of large pages, of which it may have too many, but none too few.
