@@ -129,7 +129,12 @@ const INFO: &[Command] = &[
         help: "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.",
         run: info_memory_size,
     },
-    Command { names: "mtree", params: "", help: "show memory tree", run: |s, a| topic(s, a, Topic::Mtree) },
+    Command {
+        names: "mtree",
+        params: "[-D]",
+        help: "show memory tree (-D: dump disabled regions)",
+        run: mtree,
+    },
     Command { names: "name", params: "", help: "show the current VM name", run: info_name },
     Command { names: "pci", params: "", help: "show PCI info", run: |s, a| topic(s, a, Topic::Pci) },
     Command { names: "pic", params: "", help: "show PIC state", run: |s, a| topic(s, a, Topic::Pic) },
@@ -405,6 +410,19 @@ fn port_out(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
     let (size, _) = port_size(format);
     scope.machine.port_out((port & 0xffff) as u16, size, (value & 0xffff_ffff) as u32);
     Ok(())
+}
+
+fn mtree(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {
+    let mut rest = args;
+    let mut disabled = false;
+    while let Some(option) = word(&mut rest) {
+        match option {
+            "-D" => disabled = true,
+            "-f" | "-d" | "-o" => return Err(format!("mtree: '{option}' is not supported by this build")),
+            _ => return Err(EXTRANEOUS.to_owned()),
+        }
+    }
+    topic(scope, "", Topic::Mtree { disabled })
 }
 
 fn info_status(scope: &mut Scope<'_>, args: &str) -> Result<(), String> {

@@ -31,7 +31,10 @@ pub enum Topic {
     /// Virtual memory mappings, page by page.
     Tlb,
     /// The memory region tree.
-    Mtree,
+    Mtree {
+        /// With the regions that are switched off.
+        disabled: bool,
+    },
     /// The device tree.
     Qtree,
     /// PCI devices.

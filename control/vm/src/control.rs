@@ -5,7 +5,6 @@ use crate::life::RunState;
 use crate::machine::Machine;
 use monitor::{MachineControl, Topic};
 use qdev::{SystemControl, SystemRequest};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -175,13 +174,7 @@ impl MachineControl for Control {
                 .vcpus
                 .with(cpu, |vcpu| inspect::translations(vcpu.state(), memory))
                 .unwrap_or_default(),
-            Topic::Mtree => {
-                let mut out = String::new();
-                for space in [memory, &board.memory.ports] {
-                    let _ = writeln!(out, "address-space: {}\n{}", space.name(), space.root().describe());
-                }
-                out
-            }
+            Topic::Mtree { disabled } => inspect::memory_trees(board, disabled),
             Topic::Pic => format!("{}{}", board.ioapic.describe(), board.pic.describe()),
             Topic::Lapic => board.cpus.get(cpu).map(|cpu| cpu.apic().describe()).unwrap_or_default(),
             Topic::Pci => board.pci.describe(),

@@ -37,11 +37,6 @@ struct Routing {
     driven: [bool; 24],
 }
 
-struct Maps {
-    pm: Option<u64>,
-    rcrb: Option<u64>,
-}
-
 /// 8086:2918 at 1f.0.
 pub struct Ich9Lpc {
     function: Arc<PciFunction>,
@@ -49,7 +44,8 @@ pub struct Ich9Lpc {
     gsi: Vec<IrqLine>,
     routing: Mutex<Routing>,
     chipset: Mutex<Vec<u8>>,
-    maps: Mutex<Maps>,
+    /// Held while registers move.
+    moving: Mutex<()>,
     io: Region,
     system_memory: Region,
     pm: Region,
@@ -95,7 +91,7 @@ impl Ich9Lpc {
             gsi,
             routing: Mutex::new(Routing { wires: [false; 8], sci: false, driven: [false; 24] }),
             chipset: Mutex::new(vec![0; RCRB_SIZE]),
-            maps: Mutex::new(Maps { pm: None, rcrb: None }),
+            moving: Mutex::new(()),
             io: io.clone(),
             system_memory: memory.clone(),
             pm: pm.clone(),
@@ -109,6 +105,10 @@ impl Ich9Lpc {
             reset_control: AtomicU8::new(0),
             system,
         });
+        this.pm.set_enabled(false);
+        io.add(&this.pm, 0);
+        this.rcrb.set_enabled(false);
+        memory.add_overlap(&this.rcrb, 0, 1);
         function.set_hooks(this.clone());
         let port = Arc::new(ResetPort(Arc::downgrade(&this)));
         io.add_overlap(&Region::io("lpc-reset-control", 1, port, IoRules::ANY), 0xcf9, 1);
@@ -169,25 +169,14 @@ impl Ich9Lpc {
     }
 
     fn follow(&self) {
-        let mut maps = self.maps.lock();
+        let _one = self.moving.lock();
         let base = u64::from(self.function.config(PM_BASE, 2) & 0xff80);
         let wanted = (self.function.config(ACPI_CONTROL, 1) & 0x80 != 0).then_some(base);
-        remap(&self.io, &self.pm, &mut maps.pm, wanted, 0);
+        crate::place(&self.io, &self.pm, wanted);
         let rcba = u64::from(self.function.config(RCBA, 4));
         let wanted = (rcba & 1 != 0).then_some(rcba & 0xffff_c000);
-        remap(&self.system_memory, &self.rcrb, &mut maps.rcrb, wanted, 1);
+        crate::place(&self.system_memory, &self.rcrb, wanted);
     }
-}
-
-/// Moves `region` within `space` to where it is wanted.
-fn remap(space: &Region, region: &Region, at: &mut Option<u64>, wanted: Option<u64>, priority: i32) {
-    match (*at, wanted) {
-        (None, Some(to)) => space.add_overlap(region, to, priority),
-        (Some(from), Some(to)) if from != to => space.move_to(region, to),
-        (Some(_), None) => space.remove(region),
-        _ => {}
-    }
-    *at = wanted;
 }
 
 impl IntxRouter for Ich9Lpc {

@@ -21,7 +21,16 @@ pub use pc_north::I440fx;
 pub use piix::{Piix3, Piix4Pm};
 pub use q35_north::Mch;
 
+use guestmem::Region;
 use pci::Ids;
+
+/// Shows `region`, which is in `space`, where it is wanted, or not at all.
+fn place(space: &Region, region: &Region, wanted: Option<u64>) {
+    if let Some(at) = wanted {
+        space.move_to(region, at);
+    }
+    region.set_enabled(wanted.is_some());
+}
 
 /// The identity of a chip of Intel's, with the subsystem ids of virtual machines.
 const fn intel(device: u16, revision: u8, class: u16, interface: u8) -> Ids {

@@ -178,7 +178,8 @@ pub struct Piix4Pm {
     function: Arc<PciFunction>,
     io: Region,
     pm: Region,
-    pm_at: Mutex<Option<u64>>,
+    /// Held while the registers move.
+    moving: Mutex<()>,
     smbus: Arc<SmbusHost>,
     /// What the registers at 0x5f and 0x67 tell of the board's ports.
     legacy_ports: (u8, u8),
@@ -204,6 +205,8 @@ impl Piix4Pm {
         );
         let function = bus.add(Devfn::new(1, 3), builder)?;
         let smbus = SmbusHost::new();
+        pm.set_enabled(false);
+        io.add(pm, 0);
         io.add(&SmbusHost::region(&smbus), 0xb100);
         let legacy_ports =
             (0x10 | u8::from(parallel) << 7, u8::from(serial[0]) << 3 | if serial[1] { 0x90 } else { 0 });
@@ -211,7 +214,7 @@ impl Piix4Pm {
             function: function.clone(),
             io: io.clone(),
             pm: pm.clone(),
-            pm_at: Mutex::new(None),
+            moving: Mutex::new(()),
             smbus,
             legacy_ports,
         });
@@ -232,14 +235,8 @@ impl Piix4Pm {
     fn follow(&self) {
         let base = u64::from(self.function.config(PM_BASE, 2) & 0xffc0);
         let wanted = (self.function.config(PM_ENABLE, 1) & 1 != 0).then_some(base);
-        let mut at = self.pm_at.lock();
-        match (*at, wanted) {
-            (None, Some(to)) => self.io.add(&self.pm, to),
-            (Some(from), Some(to)) if from != to => self.io.move_to(&self.pm, to),
-            (Some(_), None) => self.io.remove(&self.pm),
-            _ => {}
-        }
-        *at = wanted;
+        let _one = self.moving.lock();
+        crate::place(&self.io, &self.pm, wanted);
     }
 }
 

@@ -128,9 +128,27 @@ impl AcpiPm {
     }
 
     /// PM1 event (offset 0), PM1 control (4) and the PM timer (8): the first 12 bytes at PMBASE.
-    pub fn pm1_region(self: &Arc<Self>) -> Region {
+    pub fn pm1_regions(self: &Arc<Self>) -> [(u64, Region); 3] {
         let rules = IoRules { valid_max: 4, impl_min: 1, impl_max: 4, ..IoRules::ANY };
-        window("acpi-pm", 12, rules, self, |p, o, s| p.read_pm1(o, s), |p, o, s, v| p.write_pm1(o, s, v))
+        let event =
+            window("acpi-evt", 4, rules, self, |p, o, s| p.read_pm1(o, s), |p, o, s, v| p.write_pm1(o, s, v));
+        let control = window(
+            "acpi-cnt",
+            2,
+            rules,
+            self,
+            |p, o, s| p.read_pm1(4 + o, s),
+            |p, o, s, v| p.write_pm1(4 + o, s, v),
+        );
+        let timer = window(
+            "acpi-tmr",
+            4,
+            rules,
+            self,
+            |p, o, s| p.read_pm1(8 + o, s),
+            |p, o, s, v| p.write_pm1(8 + o, s, v),
+        );
+        [(0, event), (4, control), (8, timer)]
     }
 
     /// GPE0: status, then enable.
@@ -357,8 +375,9 @@ mod tests {
         let log = requests.clone();
         let config = PmConfig { disable_s3: true, ..PmConfig::default() };
         let pm = AcpiPm::new(&clock, wire.line(), config, move |r| log.lock().push(r));
-        let io =
-            port_space(vec![(0x600, pm.pm1_region()), (0xafe0, pm.gpe_region()), (0xb2, pm.apm_region())]);
+        let mut windows = pm.pm1_regions().map(|(offset, region)| (0x600 + offset, region)).to_vec();
+        windows.extend([(0xafe0, pm.gpe_region()), (0xb2, pm.apm_region())]);
+        let io = port_space(windows);
         (clock, pm, wire, io, requests)
     }
 

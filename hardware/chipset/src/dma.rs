@@ -153,12 +153,13 @@ impl DmaPair {
 
     /// The register windows, each with its port.
     pub fn ports(self: &Arc<Self>) -> Vec<(u64, Region)> {
+        // Channels and controls have windows of their own; a wide access goes on from one into the other.
         let mut ports = vec![
             (
                 0x00,
                 window(
-                    "dma",
-                    0x10,
+                    "dma-chan",
+                    8,
                     IoRules::BYTES,
                     self,
                     |d, o, _| d.state.lock()[0].read(o).into(),
@@ -166,14 +167,36 @@ impl DmaPair {
                 ),
             ),
             (
+                0x08,
+                window(
+                    "dma-cont",
+                    8,
+                    IoRules::BYTES,
+                    self,
+                    |d, o, _| d.state.lock()[0].read(o + 8).into(),
+                    |d, o, _, v| d.state.lock()[0].write(o + 8, byte(v)),
+                ),
+            ),
+            (
                 0xc0,
                 window(
-                    "dma",
-                    0x20,
+                    "dma-chan",
+                    0x10,
                     IoRules::BYTES,
                     self,
                     |d, o, _| d.state.lock()[1].read(o >> 1).into(),
                     |d, o, _, v| d.state.lock()[1].write(o >> 1, byte(v)),
+                ),
+            ),
+            (
+                0xd0,
+                window(
+                    "dma-cont",
+                    0x10,
+                    IoRules::BYTES,
+                    self,
+                    |d, o, _| d.state.lock()[1].read((o >> 1) + 8).into(),
+                    |d, o, _, v| d.state.lock()[1].write((o >> 1) + 8, byte(v)),
                 ),
             ),
         ];

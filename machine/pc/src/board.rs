@@ -160,7 +160,7 @@ impl Pc {
         let memory = PcMemory::new(
             MemoryLayout::new(model, config.ram.size(), options.max_ram_below_4g.0),
             config.ram,
-        );
+        )?;
         let ports = memory.ports.root().clone();
         let add = |list: Vec<(u64, Region)>| {
             for (port, region) in list {
@@ -182,7 +182,8 @@ impl Pc {
         let root = memory.memory.root();
         root.add(&ioapic.region(), 0xfec0_0000);
         let messages = MsiPort::new(apics.clone());
-        root.add(&Region::io("apic-msi", 0x10_0000, messages, IoRules::UP_TO_4), 0xfee0_0000);
+        // Above everything: PCI functions cannot hide it.
+        root.add_overlap(&Region::io("apic-msi", 0x10_0000, messages, IoRules::UP_TO_4), 0xfee0_0000, 0x1000);
 
         let ferr = FerrLatch::new(gsi.line(13));
         add(ferr.ports());
@@ -257,10 +258,7 @@ impl Pc {
             add(port92.ports());
             port92
         });
-        // The page registers of the DMA controllers, which begin at the same port, do not answer there.
-        for (port, region) in PostPort::ports() {
-            ports.add_overlap(&region, port, 1);
-        }
+        add(PostPort::ports());
 
         let isa = IsaBus::new("isa.0", &ports, (0..16).map(|n| gsi.line(n)).collect());
         let mut serials = Vec::new();

@@ -132,4 +132,7 @@ pub enum PcError {
     /// A chip found its place taken.
     #[error("{0}")]
     Device(#[from] DeviceError),
+    /// The host has no memory.
+    #[error("cannot set up guest memory: {0}")]
+    Memory(#[from] std::io::Error),
 }

@@ -4,6 +4,7 @@ use crate::board::{Common, Platform};
 use bridges::{I440fx, Piix3, Piix3Ide, Piix4Pm};
 use chipset::acpi_pm::{AcpiPm, PmConfig};
 use clock::Clock;
+use guestmem::Region;
 use irq::IrqLine;
 use pci::Devfn;
 use qdev::{Device, DeviceError};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 /// Where firmware puts the ACPI registers of the south bridge, and the SMBus's.
 const PM_BASE: u16 = 0x600;
 const SMBUS_BASE: u16 = 0x700;
+/// Bytes of ACPI registers.
+const PM_SIZE: u64 = 64;
 /// The GPE0 block of the board.
 const GPE_BASE: u64 = 0xafe0;
 
@@ -39,7 +42,11 @@ impl Chips {
         let pm = AcpiPm::new(clock, sci, PmConfig { gpe_len: 4, ..sleep }, board.on_sleep());
         ports.add(&pm.gpe_region(), GPE_BASE);
         ports.add(&pm.apm_region(), 0xb2);
-        let power = Piix4Pm::new(pci, ports, &pm.pm1_region(), board.serial, false)?;
+        let registers = Region::container("piix4-pm", PM_SIZE);
+        for (offset, region) in pm.pm1_regions() {
+            registers.add(&region, offset);
+        }
+        let power = Piix4Pm::new(pci, ports, &registers, board.serial, false)?;
         Ok((Self { north, south, ide, power }, pm))
     }
 }

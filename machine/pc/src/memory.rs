@@ -64,6 +64,9 @@ impl MemoryLayout {
     }
 }
 
+/// The space of option ROMs: start and bytes.
+const OPTION_ROMS: (u64, u64) = (0xc_0000, 0x2_0000);
+
 /// The memory and the ports of a board.
 pub struct PcMemory {
     /// Physical memory.
@@ -80,7 +83,10 @@ pub struct PcMemory {
 
 impl PcMemory {
     /// Memory with `ram` and nothing else, split as `layout` says: the two are of one size.
-    pub fn new(layout: MemoryLayout, ram: Arc<RamBlock>) -> Self {
+    ///
+    /// # Errors
+    /// The host has no memory for the space of option ROMs.
+    pub fn new(layout: MemoryLayout, ram: Arc<RamBlock>) -> io::Result<Self> {
         let system = Region::whole("system");
         let all = Region::ram(ram.name(), ram.clone());
         system.add(&Region::alias("ram-below-4g", &all, 0, layout.below_4g), 0);
@@ -89,13 +95,16 @@ impl PcMemory {
         }
         let pci = Region::whole("pci");
         system.add_overlap(&pci, 0, -1);
-        Self {
+        // Where firmware looks for option ROMs there are none: zeros.
+        let roms = Region::rom("pc.rom", RamBlock::new("pc.rom", OPTION_ROMS.1)?);
+        pci.add_overlap(&roms, OPTION_ROMS.0, 1);
+        Ok(Self {
             memory: AddressSpace::memory("memory", &system),
             ports: AddressSpace::ports("I/O", &Region::container("io", 0x1_0000)),
             pci,
             ram,
             layout,
-        }
+        })
     }
 
     /// Puts a firmware image so that it ends at 4 GiB, its last 128 KiB also below 1 MiB.
@@ -112,7 +121,7 @@ impl PcMemory {
         let rom = Region::rom("pc.bios", block);
         let low = size.min(ISA_BIOS);
         self.pci.add_overlap(&Region::alias("isa-bios", &rom, size - low, low), 0x10_0000 - low, 1);
-        self.memory.root().add(&rom, 4 * GIB - size);
+        self.pci.add(&rom, 4 * GIB - size);
         Ok(())
     }
 }
@@ -148,7 +157,7 @@ mod tests {
     #[test]
     fn high_ram_continues_low_ram() {
         let layout = MemoryLayout { below_4g: 1 << 20, above_4g: 1 << 20 };
-        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram"));
+        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram")).expect("memory");
         memory.memory.write_int(4 * GIB + 8, 4, 0x1234_5678);
         assert_eq!(memory.ram.read_int((1 << 20) + 8, 4), 0x1234_5678);
         assert_eq!(memory.memory.read_int(0x20_0000, 4), 0);
@@ -157,7 +166,7 @@ mod tests {
     #[test]
     fn firmware_ends_at_4_gib() {
         let layout = MemoryLayout { below_4g: 2 << 20, above_4g: 0 };
-        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram"));
+        let memory = PcMemory::new(layout, RamBlock::new("pc.ram", 2 << 20).expect("ram")).expect("memory");
         assert!(memory.load_bios(&[0; 1000]).is_err());
         let mut image = vec![0; 0x1_0000];
         image[0xfff0] = 0xea;

@@ -79,7 +79,9 @@ impl Chips {
         let line = IrqLine::new(sci.clone(), 0);
         let pm = AcpiPm::new(clock, line, PmConfig { gpe_len: 16, ..sleep }, board.on_sleep());
         let registers = Region::container("ich9-pm", PM_SIZE);
-        registers.add(&pm.pm1_region(), 0);
+        for (offset, region) in pm.pm1_regions() {
+            registers.add(&region, offset);
+        }
         registers.add(&pm.gpe_region(), GPE_OFFSET);
         let smi = Arc::new(SmiEnable(AtomicU32::new(SMI_RESET)));
         registers.add(&Region::io("acpi-smi", 8, smi.clone(), IoRules::DWORD_ONLY), SMI_OFFSET);

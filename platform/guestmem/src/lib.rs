@@ -7,6 +7,7 @@
 //! Unsafe code is confined to `ram`: everything that touches guest RAM does so through bounds-checked methods there,
 //! with relaxed atomic or volatile accesses, since guest code may write the same bytes at any time.
 
+mod describe;
 mod dma;
 mod io;
 mod ram;
@@ -14,6 +15,7 @@ mod region;
 mod space;
 mod view;
 
+pub use describe::describe;
 pub use dma::Dma;
 pub use io::{IoHandler, IoRules};
 pub use ram::{PAGE_SIZE, RamBlock, RamSlice};

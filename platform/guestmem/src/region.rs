@@ -29,9 +29,9 @@ pub(crate) struct Inner {
     pub(crate) size: u128,
     pub(crate) kind: Kind,
     enabled: AtomicBool,
-    children: Mutex<Vec<Child>>,
+    pub(crate) children: Mutex<Vec<Child>>,
     /// Regions that show this one: parents and aliases.
-    shown_by: Mutex<Vec<Weak<Inner>>>,
+    pub(crate) shown_by: Mutex<Vec<Weak<Inner>>>,
     /// Address spaces whose root this is.
     pub(crate) spaces: Mutex<Vec<Weak<SpaceInner>>>,
 }
@@ -85,10 +85,14 @@ impl Region {
         Self::build(name, size.into(), Kind::Io(Arc::new(IoTarget { handler, rules, size })))
     }
 
-    /// A window of `size` bytes that shows `target` from `offset` on.
+    /// A window of `size` bytes (`u64::MAX`: of a whole 64-bit space) that shows `target` from `offset` on.
     pub fn alias(name: &str, target: &Self, offset: u64, size: u64) -> Self {
-        let alias = Self::build(name, size.into(), Kind::Alias { target: target.clone(), offset });
-        target.inner.shown_by.lock().push(Arc::downgrade(&alias.inner));
+        let size = if size == u64::MAX { 1 << 64 } else { size.into() };
+        let alias = Self::build(name, size, Kind::Alias { target: target.clone(), offset });
+        let mut shown_by = target.inner.shown_by.lock();
+        shown_by.retain(|by| by.strong_count() != 0);
+        shown_by.push(Arc::downgrade(&alias.inner));
+        drop(shown_by);
         alias
     }
 
@@ -163,44 +167,13 @@ impl Region {
         children
     }
 
-    /// One line per region of the subtree, in `info mtree`'s layout.
-    pub fn describe(&self) -> String {
-        let mut out = String::new();
-        self.describe_at(&mut out, 0, 0, 0);
-        out
-    }
-
     /// What is behind the region in the end.
-    fn kind_name(&self) -> &'static str {
+    pub(crate) fn kind_name(&self) -> &'static str {
         match &self.inner.kind {
             Kind::Ram(_) => "ram",
             Kind::Rom(_) => "rom",
             Kind::Alias { target, .. } => target.kind_name(),
             _ => "i/o",
-        }
-    }
-
-    fn describe_at(&self, out: &mut String, depth: usize, base: u64, priority: i32) {
-        use std::fmt::Write as _;
-        let last = base.wrapping_add(u64::try_from(self.inner.size.saturating_sub(1)).unwrap_or(u64::MAX));
-        let kind = self.kind_name();
-        let indent = "  ".repeat(depth + 1);
-        let _ = write!(out, "{indent}{base:016x}-{last:016x} (prio {priority}, {kind}): ");
-        let _ = match &self.inner.kind {
-            Kind::Alias { target, offset } => write!(
-                out,
-                "alias {} @{} {offset:016x}-{:016x}",
-                self.name(),
-                target.name(),
-                offset.wrapping_add(u64::try_from(self.inner.size.saturating_sub(1)).unwrap_or(u64::MAX))
-            ),
-            _ => write!(out, "{}", self.name()),
-        };
-        out.push_str(if self.is_enabled() { "\n" } else { " [disabled]\n" });
-        let mut children = self.children();
-        children.sort_by_key(|c| (c.offset, std::cmp::Reverse(c.priority)));
-        for child in children {
-            child.region.describe_at(out, depth + 1, base.wrapping_add(child.offset), child.priority);
         }
     }
 }
