@@ -1,104 +1,8 @@
 # Long mode: paging rights, addresses that are not canonical, system calls, gates, compatibility mode, control registers
 # and model-specific registers.
-        .include "common.inc"
+        .include "long.inc"
 
-        .set USER_CODE64, 0x93
-        .set USER_DATA64, 0x8b + 0x10
-        .set PAGE, 0x40000000
-
-        .macro SAY64 text
-        lea 9f(%rip), %rsi
-        call puts64
-        .section .rodata
-9:      .asciz "\text"
-        .text
-        .endm
-        .macro TRY64 label
-        lea \label(%rip), %r14
-        mov %r14, resume64
-        mov %rsp, resume64_sp
-        .endm
-
-main:
-        # Identity map of the first GiB by large pages for both privileges; one small page at PAGE.
-        mov $pdpt + 7, %eax
-        mov %eax, pml4
-        mov $pd0 + 7, %eax
-        mov %eax, pdpt
-        mov $pd1 + 7, %eax
-        mov %eax, pdpt + 8
-        mov $pt + 7, %eax
-        mov %eax, pd1
-        xor %ecx, %ecx
-1:      mov %ecx, %eax
-        shl $21, %eax
-        or $0x83, %eax
-        mov %eax, pd0(, %ecx, 8)
-        inc %ecx
-        cmp $512, %ecx
-        jne 1b
-        # User code is in the second large page alias: the same memory at 0x60000000 with user rights.
-        xor %ecx, %ecx
-1:      mov %ecx, %eax
-        shl $21, %eax
-        or $0x87, %eax
-        mov %eax, pd1 + 256 * 8(, %ecx, 8)
-        inc %ecx
-        cmp $8, %ecx
-        jne 1b
-        mov $0xa0, %eax
-        mov %eax, %cr4
-        mov $pml4, %eax
-        mov %eax, %cr3
-        mov $0xc0000080, %ecx
-        rdmsr
-        or $0x901, %eax
-        wrmsr
-        mov %cr0, %eax
-        or $0x80000000, %eax
-        mov %eax, %cr0
-        # The 64-bit TSS and user segments.
-        mov $tss_main, %eax
-        mov $TSS_64, %ecx
-        mov $0x8900, %edx
-        call set_tss
-        movl $0, gdt + TSS_64 + 8
-        movl $0, gdt + TSS_64 + 12
-        movl $0x0000ffff, gdt + 0x90
-        movl $0x00affb00, gdt + 0x94
-        movl $0x0000ffff, gdt + 0x98
-        movl $0x00cff300, gdt + 0x9c
-        ljmp $CODE64, $start64
-
-        .code64
-start64:
-        xor %ecx, %ecx
-1:      mov %ecx, %eax
-        shl $4, %eax
-        add $stubs64, %eax
-        mov %ecx, %edx
-        shl $4, %edx
-        mov %eax, %ebx
-        and $0xffff, %eax
-        or $(CODE64 << 16), %eax
-        mov %eax, idt64(%rdx)
-        and $0xffff0000, %ebx
-        or $0x8e00, %ebx
-        mov %ebx, idt64 + 4(%rdx)
-        inc %ecx
-        cmp $256, %ecx
-        jne 1b
-        movw $0xee00, idt64 + 0x80 * 16 + 4
-        lidt idtr64
-        movq $stack_top - 4096, tss_main + 4
-        movq $ist_stack, tss_main + 0x24
-        movw $0x68, tss_main + 0x66
-        mov $TSS_64, %eax
-        ltr %ax
-        mov $DATA32, %eax
-        mov %eax, %ss
-        mov $stack_top, %rsp
-
+tests64:
         call rights
         call canonical
         call gates
@@ -106,118 +10,7 @@ start64:
         call compat
         call controls
         call modifies
-        lea text_end(%rip), %rsi
-        call puts64
-        lidt no_idt64
-        int3
-        jmp .
-
-putc64: out %al, $0xe9
         ret
-puts64: push %rax
-1:      lodsb
-        test %al, %al
-        jz 2f
-        call putc64
-        jmp 1b
-2:      pop %rax
-        ret
-
-# rax in hexadecimal, without leading zeros, and a blank.
-hex64:  push %rcx
-        push %rbx
-        push %rax
-        mov %rax, %rbx
-        mov $16, %ecx
-        xor %ah, %ah
-1:      rol $4, %rbx
-        mov %bl, %al
-        and $15, %al
-        or %al, %ah
-        jnz 2f
-        cmp $1, %cl
-        jne 3f
-2:      cmp $10, %al
-        jb 4f
-        add $('a' - '0' - 10), %al
-4:      add $'0', %al
-        call putc64
-        or $1, %ah
-3:      dec %ecx
-        jnz 1b
-        mov $' ', %al
-        call putc64
-        pop %rax
-        pop %rbx
-        pop %rcx
-        ret
-line64: push %rax
-        mov $10, %al
-        call putc64
-        pop %rax
-        ret
-
-        .align 16
-stubs64:
-        .set n, 0
-        .rept 256
-        .align 16
-        .if (n == 8) || ((n >= 10) && (n <= 14)) || (n == 17)
-        .else
-        push $0
-        .endif
-        push $n
-        jmp handler64
-        .set n, n + 1
-        .endr
-
-handler64:
-        cld
-        mov $'!', %al
-        call putc64
-        mov (%rsp), %rax
-        call hex64
-        mov 8(%rsp), %rax
-        cmpl $13, (%rsp)
-        jne 6f
-        test $2, %al            # a descriptor of the IDT: its number is scaled in different ways
-        jz 5f
-        and $7, %eax
-6:      cmpl $14, (%rsp)
-        jne 5f
-        test $8, %al            # reserved bits: P = 1 on processors
-        jz 5f
-        or $1, %al
-5:      call hex64
-        cmpl $0, brief
-        jne 3f
-        mov 16(%rsp), %rax
-        cmp $0x200000, %rax
-        jae 4f
-        sub $_start, %rax
-4:      call hex64
-        mov 24(%rsp), %rax
-        call hex64
-        mov 32(%rsp), %rax
-        and $~0x10000, %rax
-        call hex64
-        cmpl $14, (%rsp)
-        jne 1f
-        mov %cr2, %rax
-        call hex64
-1:
-3:      mov resume64_sp, %rsp
-        jmp *resume64
-
-# Runs the code at rax (in the alias that users may reach) at CPL 3.
-user64: push $USER_DATA64
-        push $stack_user + 0x60000000
-        push $0x3202
-        andl $~0x200, (%rsp)
-        push $USER_CODE64
-        add $0x60000000, %eax
-        push %rax
-        iretq
 
 # Every kind of page: read, written and executed at CPL 0 and 3 under each of CR0.WP, SMEP, SMAP.
 rights: SAY64 "rights\n"
@@ -318,13 +111,6 @@ do_exec_user:
         mov $PAGE, %eax
         call *%rax
         int $0x80
-
-        .macro ATTEMPT code:vararg
-        TRY64 8f
-        \code
-        SAY64 "+ "
-8:      call line64
-        .endm
 
 canonical:
         SAY64 "canonical\n"
@@ -669,36 +455,10 @@ modifies:
         jmp line64
 
         .data
-        .align 8
-resume64:
-        .quad 0
-resume64_sp:
-        .quad 0
-saved64: .quad 0
-idtr64: .word 4095
-        .quad idt64
-no_idt64:
-        .word 0
-        .quad 0
-gdtr64: .word gdt_end - gdt - 1
-        .quad gdt
-table64: .word 0xff
-        .quad 0
 gate_pointer:
         .long 0
         .word 0x6b
 compat_pointer:
         .long in_compat
         .word CODE32
-        .bss
-        .align 4096
-pml4:   .skip 4096
-pdpt:   .skip 4096
-pd0:    .skip 4096
-pd1:    .skip 4096
-pt:     .skip 4096
-page:   .skip 4096
-idt64:  .skip 4096
-        .skip 4096
-ist_stack:
         .text

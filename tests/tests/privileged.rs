@@ -208,3 +208,8 @@ fn x2apic_mode() {
     let reference = blackbox::or_skip!(Emulator::newer_reference());
     compare_with(&reference, "x2apic", "max");
 }
+
+#[test]
+fn long_mode_addresses_reserved_bits_and_system_calls() {
+    compare("system64", "max");
+}

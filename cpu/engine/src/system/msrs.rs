@@ -52,6 +52,9 @@ impl Cpu {
 
     fn write_msr(&mut self, n: u32, v: u64) -> bool {
         let canonical = self.canonical(v);
+        if !mtrr_is_valid(n, v, self.phys_mask) {
+            return false;
+        }
         let s = &mut self.state;
         match n {
             msr::TSC => {
@@ -83,10 +86,12 @@ impl Cpu {
                 if (v ^ s.efer) & efer::LME != 0 && s.cr0 & cr0::PG != 0 {
                     return false;
                 }
-                // Bits that do not exist stay 0, as with QEMU.
                 let edx = self.model.read(0x8000_0001, 0).edx;
                 let has = |bit: u32, mask: u64| if edx >> bit & 1 != 0 { mask } else { 0 };
                 let mask = has(11, efer::SCE) | has(29, efer::LME) | has(20, efer::NXE);
+                if v & !(mask | efer::LMA) != 0 {
+                    return false;
+                }
                 s.efer = v & mask | s.efer & efer::LMA;
                 self.tlb.flush_all();
             }
@@ -109,6 +114,18 @@ impl Cpu {
             _ => {}
         }
         true
+    }
+}
+
+/// Whether memory-type range register `n` may hold `v`; other registers are not looked at (SDM vol. 3, 11.11.2).
+fn mtrr_is_valid(n: u32, v: u64, addresses: u64) -> bool {
+    let kind = |byte: u64| matches!(byte & 0xff, 0 | 1 | 4..=6);
+    match n {
+        0x200..=0x20f if n & 1 == 0 => kind(v) && v & !(addresses & !0xfff | 0xff) == 0,
+        0x200..=0x20f => v & !(addresses & !0xfff | 0x800) == 0,
+        0x250 | 0x258 | 0x259 | 0x268..=0x26f => v.to_le_bytes().iter().all(|byte| kind((*byte).into())),
+        0x2ff => kind(v) && v & !0xcff == 0,
+        _ => true,
     }
 }
 

@@ -487,7 +487,8 @@ pub(crate) fn sysret<const WIDE: bool>(cpu: &mut Cpu, _: &Insn) -> R {
     }
     cpu.need_cpl0()?;
     let to = cpu.state.gpr[1];
-    if WIDE && !cpu.canonical(to) {
+    // AMD's processors find it out when they fetch the next instruction (APM vol. 3, SYSRET).
+    if WIDE && cpu.intel && !cpu.canonical(to) {
         return Err(Fault::gp(0));
     }
     let base = (cpu.state.star >> 48) as u16;
@@ -503,6 +504,10 @@ pub(crate) fn sysret<const WIDE: bool>(cpu: &mut Cpu, _: &Insn) -> R {
     cpu.state.seg[1] = flat(cs, 3, if WIDE { 0x200b } else { 0x400b });
     cpu.state.seg[2] = flat(base.wrapping_add(8) | 3, 3, 0x4003);
     cpu.recheck_tf = true;
+    if f & flags::TF != 0 {
+        // The trap comes before the first instruction of the program.
+        cpu.debug.hit |= crate::debug::BS;
+    }
     cpu.mode_changed();
     Ok(())
 }
