@@ -8,6 +8,7 @@ pub mod detach;
 pub mod inherit;
 pub mod pidlock;
 pub mod pty;
+pub mod scheduling;
 pub mod signals;
 pub mod time;
 pub mod tty;

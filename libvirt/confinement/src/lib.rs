@@ -5,6 +5,7 @@
 //! and that fresh process with one thread becomes QEMU.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 pub mod cgroup;
 pub mod dac;
 pub mod dbus;
@@ -12,6 +13,7 @@ mod error;
 pub mod launch;
 pub mod namespace;
 pub mod polkit;
+pub mod process;
 mod remember;
 pub mod systemd;
 

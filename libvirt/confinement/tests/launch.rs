@@ -10,8 +10,8 @@ use std::time::Duration;
 use confinement::launch::{
     Child, CoreScheduling, Identity, Launch, Launcher, Limits, capability, run_if_asked,
 };
+use confinement::process::{MemoryMode, MemoryPolicy};
 
-/// What a shell says of itself, and waits for a line on descriptor 9 before it ends.
 const SHELL: &str = "/bin/sh";
 
 struct Scene {
@@ -200,6 +200,27 @@ fn a_child_that_is_let_fall_ends() {
     assert_eq!(scene.said(), "libvirt:  error : libvirtd quit during handshake: Input/output error\n");
 }
 
+fn memory_comes_from_the_nodes_told() -> Option<String> {
+    let scene = Scene::new("nodes");
+    let policy = MemoryPolicy { mode: MemoryMode::Strict, nodes: vec![0] };
+    let held = script("grep -m1 heap /proc/self/numa_maps; head -1 /proc/self/numa_maps")
+        .memory_policy(policy)
+        .output(scene.log())
+        .start(&Launcher::default())
+        .unwrap();
+    match held.release() {
+        Ok(child) => ended(&child),
+        Err(error) => {
+            // Kernels without nodes, containers that may not.
+            let known = ["unsupported configuration: NUMA node 0", "Unable to set NUMA memory policy: "];
+            assert!(known.iter().any(|text| error.message.starts_with(text)), "{error}");
+            return Some(error.message);
+        }
+    }
+    assert!(scene.said().contains(" bind:0 "), "{}", scene.said());
+    None
+}
+
 fn root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -327,10 +348,16 @@ fn main() {
             println!("SKIPPED {name}: needs root");
         }
     }
-    let name = "cores_are_shared_with_whom_it_is_told";
-    match cores_are_shared_with_whom_it_is_told() {
-        None => println!("ok {name}"),
-        Some(reason) => println!("SKIPPED {name}: {reason}"),
+    type Test = fn() -> Option<String>;
+    let perhaps: [(&str, Test); 2] = [
+        ("cores_are_shared_with_whom_it_is_told", cores_are_shared_with_whom_it_is_told),
+        ("memory_comes_from_the_nodes_told", memory_comes_from_the_nodes_told),
+    ];
+    for (name, test) in perhaps {
+        match test() {
+            None => println!("ok {name}"),
+            Some(reason) => println!("SKIPPED {name}: {reason}"),
+        }
     }
     println!("all passed");
 }

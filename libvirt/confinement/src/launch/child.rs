@@ -172,6 +172,9 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
     if let Some(private) = &plan.private_dev {
         private.build()?;
     }
+    if let Some(policy) = &plan.memory_policy {
+        policy.apply()?;
+    }
     set_labels(&plan)?;
     schedule(&plan)?;
     identity::assume(&plan)?;

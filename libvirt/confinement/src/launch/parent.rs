@@ -18,6 +18,7 @@ use super::child::error_of;
 use super::plan::{CoreScheduling, Identity, Limits, Plan, SelinuxLabel};
 use super::{DETACH_WORD, WORK_WORD, descriptors};
 use crate::namespace::PrivateDev;
+use crate::process::MemoryPolicy;
 use crate::{Error, Result};
 
 /// Longest line that a child says; what is longer is no child of ours.
@@ -63,10 +64,10 @@ impl Launcher {
         child.wait().map_err(failed)?;
         match heard? {
             Some(line) => Ok(line.get("result").cloned().unwrap_or(Value::Null)),
-            None => {
-                sent.map_err(failed)?;
-                Err(Error::internal("child didn't write error"))
-            }
+            None => match sent {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
+                _ => Err(Error::internal("child didn't write error")),
+            },
         }
     }
 }
@@ -203,6 +204,13 @@ impl Launch {
         self
     }
 
+    /// From which of the host's nodes the program has its memory, where no control group says so.
+    #[must_use]
+    pub fn memory_policy(mut self, policy: MemoryPolicy) -> Self {
+        self.plan.memory_policy = Some(policy);
+        self
+    }
+
     /// A mount namespace with a `/dev` of its own; only root can have that.
     #[must_use]
     pub fn private_dev(mut self, private: PrivateDev) -> Self {
@@ -271,8 +279,9 @@ impl Launch {
         detacher.wait().map_err(failed)?;
         let mut socket = BufReader::new(ours);
         let line = hear(&mut socket)?.ok_or_else(|| match sent {
-            Err(error) => failed(error),
-            Ok(()) => exited(),
+            // Another error than that nobody reads any more.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(error),
+            _ => exited(),
         })?;
         let pid = line.get("pid").and_then(Value::as_i64).and_then(|pid| pid.try_into().ok());
         let child = Child::of_pid(pid.ok_or_else(exited)?)?;

@@ -3,6 +3,7 @@
 use json::{Dict, Value, dict};
 
 use crate::namespace::PrivateDev;
+use crate::process::MemoryPolicy;
 use crate::{Error, Result};
 
 /// User, group and supplementary groups of a process.
@@ -69,6 +70,7 @@ pub struct Plan {
     pub(crate) directory: Option<String>,
     pub(crate) oom_score_adjust: Option<i32>,
     pub(crate) private_dev: Option<PrivateDev>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
 }
 
 /// A value or JSON's null.
@@ -171,6 +173,7 @@ impl Plan {
             "clear-capabilities" => self.clear_capabilities,
             "directory" => optional(self.directory.as_deref()),
             "oom-score-adjust" => optional(self.oom_score_adjust.map(i64::from)),
+            "memory-policy" => optional(self.memory_policy.as_ref().map(MemoryPolicy::to_json)),
             "private-dev" => optional(self.private_dev.as_ref().map(PrivateDev::to_json)),
         }
     }
@@ -221,6 +224,10 @@ impl Plan {
             clear_capabilities: reader.truth("clear-capabilities")?,
             directory: reader.optional_text("directory")?,
             oom_score_adjust: reader.signed("oom-score-adjust")?,
+            memory_policy: match reader.value("memory-policy")? {
+                Value::Null => None,
+                value => Some(MemoryPolicy::from_json(value)?),
+            },
             private_dev: match reader.value("private-dev")? {
                 Value::Null => None,
                 value => Some(PrivateDev::from_json(value)?),
@@ -251,6 +258,7 @@ mod tests {
             clear_capabilities: true,
             directory: Some("/".into()),
             oom_score_adjust: Some(-17),
+            memory_policy: Some(MemoryPolicy { mode: crate::process::MemoryMode::Preferred, nodes: vec![1] }),
             private_dev: Some(PrivateDev {
                 nodes: vec!["/dev/null".into()],
                 selinux_context: Some("x".into()),
