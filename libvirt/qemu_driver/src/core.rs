@@ -14,7 +14,7 @@ use qemu_caps::{QemuCaps, Settings, Store};
 use rpc::protocol::events::DomainEventLifecycleMsg;
 use rpc::{DomainEvent, EventSink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How important a line of the daemon's log is.
@@ -47,6 +47,8 @@ pub struct Core {
     pub launcher: Launcher,
     /// The host's UUID.
     pub host_uuid: rpc::Uuid,
+    /// The daemon ends: what happens to guests is the next one's business.
+    pub stopping: AtomicBool,
     last_id: AtomicI32,
     log: Log,
     /// The lock of the daemon that uses these files.
@@ -67,6 +69,7 @@ impl Core {
             ports: Ports::default(),
             launcher: Launcher::default(),
             host_uuid,
+            stopping: AtomicBool::new(false),
             last_id: AtomicI32::new(0),
             log,
             lock: Mutex::new(None),

@@ -7,6 +7,7 @@ use domain_xml::chardev::CharDevice;
 use domain_xml::disk::Disk;
 use domain_xml::graphics::GraphicsType;
 use domain_xml::misc::BalloonModel;
+use domain_xml::source::SourceType;
 use domain_xml::{Domain as Definition, DomainType};
 use qemu_caps::{QemuCaps, VirtType};
 use qemu_domain::{Context, Generate, Settings};
@@ -221,4 +222,17 @@ pub fn remove_device(definition: &mut Definition, alias: &str) {
     devices.memory.retain(|it| other(it.info.alias.as_ref()));
     devices.shmem.retain(|it| other(it.info.alias.as_ref()));
     devices.sound.retain(|it| other(it.info.alias.as_ref()));
+}
+
+/// The host's files that disks are on.
+pub fn local_files(definition: &Definition) -> Vec<String> {
+    let path = |disk: &Disk| {
+        let source = disk.source.as_ref()?;
+        match disk.kind {
+            SourceType::File => source.file.clone(),
+            SourceType::Block => source.dev.clone(),
+            _ => None,
+        }
+    };
+    definition.devices.disk.iter().filter_map(path).filter(|path| !path.is_empty()).collect()
 }

@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Longest file of a definition.
 const MAX_DEFINITION: u64 = 4 << 20;
@@ -157,10 +158,12 @@ impl Hypervisor for QemuDriver {
     }
 
     fn stop(&self) {
+        self.core.stopping.store(true, Ordering::SeqCst);
         for guest in self.core.table.all() {
             // Guests live on; their connections end so that nothing is taken for their end.
             let monitor = guest.lock().live.as_mut().and_then(|live| live.monitor.take());
             drop(monitor);
         }
+        *self.core.lock.lock() = None;
     }
 }

@@ -3,7 +3,7 @@
 use rpc::{Code, Error, Origin};
 
 /// What calls return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this driver.
 pub fn error(code: Code, detail: impl Into<String>) -> Error {

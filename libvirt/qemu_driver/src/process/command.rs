@@ -1,25 +1,37 @@
-//! The emulator's command line for guests of the simplest kind.
+//! What is chosen when a guest starts, and what its emulator is handed.
 
 use crate::core::Core;
-use crate::definition;
-use crate::error::{Result, internal, unsupported};
+use crate::error::{Result, system, xml};
+use crate::{capabilities, definition};
+use confinement::launch::Identity;
+use cpu_map::Policy;
 use domain_xml::Domain as Definition;
-use domain_xml::address::Alias;
-use domain_xml::chardev::CharType;
-use domain_xml::disk::DiskBus;
-use domain_xml::graphics::GraphicsType;
-use domain_xml::misc::BalloonModel;
-use json::{Value, dict};
+use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
+use domain_xml::interface::Interface;
+use domain_xml::source::PoolMode;
+use qemu_caps::QemuCaps;
+use qemu_command::prepare::{self, Displays};
+use qemu_command::{Error, Host, Sealed, Settings, Tap, Volume};
+use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The first number of a descriptor that is passed.
 const FIRST_DESCRIPTOR: i32 = 20;
 
-/// What a command line depends on.
+/// What a command line depends on besides the definition.
 pub struct Context<'a> {
+    /// What the emulator can do.
+    pub caps: &'a QemuCaps,
+    /// The guest's number.
+    pub id: i32,
     /// The guest's directory.
     pub directory: &'a Path,
+    /// The directory of its channels' sockets.
+    pub channels: &'a Path,
     /// It goes on from a saved state.
     pub restore: bool,
 }
@@ -30,116 +42,256 @@ pub struct Plan {
     pub binary: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
     /// Descriptors, and the numbers at which it finds them.
     pub passed: Vec<(OwnedFd, i32)>,
     /// Files that must be there.
     pub files: Vec<String>,
     /// Ports that were taken for it.
     pub ports: Vec<u16>,
-    monitor: usize,
-}
-
-impl Plan {
-    /// The emulator finds its monitor's socket listening.
-    pub fn pass_monitor(&mut self, socket: OwnedFd) {
-        let number = FIRST_DESCRIPTOR + self.passed.len() as i32;
-        self.arguments[self.monitor] = format!("socket,id=charmonitor,fd={number},server=on,wait=off");
-        self.passed.push((socket, number));
-    }
 }
 
 /// The command line; the definition is completed by what is chosen here.
 ///
 /// # Errors
-/// The guest has something that cannot be had.
+/// The guest has something that cannot be had. Ports that were taken are free again.
 pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
-    let binary = domain.devices.emulator.clone().ok_or_else(|| internal("no emulator"))?;
+    let mut opener = Opener { core, passed: Vec::new(), ports: Vec::new() };
+    let planned = opener.plan(domain, context);
+    if planned.is_err() {
+        opener.ports.iter().for_each(|port| core.ports.release(*port));
+    }
+    planned
+}
+
+/// Opens what the emulator is handed.
+struct Opener<'a> {
+    core: &'a Core,
+    passed: Vec<(OwnedFd, i32)>,
+    ports: Vec<u16>,
+}
+
+impl Opener<'_> {
+    fn plan(&mut self, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
+        let settings = self.settings(domain, context);
+        expand_host_model(domain, context.caps)?;
+        qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
+        let config = &self.core.config;
+        let displays = Displays {
+            vnc: config.vnc_listen.clone(),
+            vnc_socket: false,
+            spice: config.spice_listen.clone(),
+            spice_socket: false,
+        };
+        prepare::all(domain, &displays, &settings, self).map_err(|error| xml(&error))?;
+        let incoming = context.restore.then_some("defer");
+        let command = qemu_command::build(domain, context.caps, &settings, self, incoming);
+        let command = command.map_err(|error| xml(&error))?;
+        Ok(Plan {
+            binary: command.program,
+            arguments: command.args,
+            environment: command.env,
+            passed: std::mem::take(&mut self.passed),
+            files: definition::local_files(domain),
+            ports: std::mem::take(&mut self.ports),
+        })
+    }
+
+    fn settings(&self, domain: &Definition, context: &Context<'_>) -> Settings {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let part = context.directory.file_name().map(|name| name.to_string_lossy().into_owned());
+        let part = part.unwrap_or_default();
+        let part = part.strip_prefix("domain-").unwrap_or(&part);
+        let paths = &self.core.paths;
+        Settings {
+            privileged: paths.privileged,
+            guest_folder: text(context.directory),
+            channel_folder: text(context.channels),
+            passt_folder: text(&paths.state.join("passt")),
+            memory_folder: text(&paths.data.join("ram").join(format!("{}-{}", context.id, domain.name()))),
+            huge_page_part: format!("libvirt/qemu/{part}"),
+            huge_pages: Vec::new(),
+            set_process_name: false,
+            dump_guest_core: self.core.config.dump_guest_core,
+            log_timestamp: true,
+            sandbox: self.core.config.sandbox,
+            deprecation: "none".to_owned(),
+            gluster_debug: 4,
+            host_arch: std::env::consts::ARCH.to_owned(),
+            ..Settings::default()
+        }
+    }
+
+    /// The emulator finds the descriptor at a number of its own; the number as text.
+    fn pass(&mut self, descriptor: impl Into<OwnedFd>) -> String {
+        let number = FIRST_DESCRIPTOR + self.passed.len() as i32;
+        self.passed.push((descriptor.into(), number));
+        number.to_string()
+    }
+
+    fn give(&self, path: &str) -> std::io::Result<()> {
+        match self.core.config.owner {
+            Some((user, group)) => chown(path, Some(user), Some(group)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn io_error(error: &std::io::Error, what: &str) -> Error {
+    Error::internal(system(error, what).message.unwrap_or_default())
+}
+
+impl Host for Opener<'_> {
+    fn listen(&mut self, _alias: &str, path: &str) -> Result<String, Error> {
+        let failed = |error| io_error(&error, &format!("Unable to bind to UNIX socket path '{path}'"));
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o775)).map_err(failed)?;
+        self.give(path).map_err(failed)?;
+        Ok(self.pass(listener))
+    }
+
+    fn vhost_user(&mut self, alias: &str) -> Result<String, Error> {
+        Err(Error::unsupported(format!("the program behind '{alias}' cannot be started yet")))
+    }
+
+    fn output(&mut self, _alias: &str, path: &str, append: bool) -> Result<Option<String>, Error> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(append).write(true).truncate(!append);
+        let file =
+            options.open(path).map_err(|error| io_error(&error, &format!("cannot open file '{path}'")))?;
+        self.give(path).map_err(|error| io_error(&error, &format!("cannot open file '{path}'")))?;
+        drop(file);
+        // The emulator opens it itself.
+        Ok(None)
+    }
+
+    fn tap(&mut self, _interface: &Interface) -> Result<Tap, Error> {
+        Err(Error::unsupported("interfaces that need a device of the host cannot be started yet"))
+    }
+
+    fn open(&mut self, path: &str, writable: bool) -> Result<String, Error> {
+        let file = OpenOptions::new().read(true).write(writable).open(path);
+        let file: File = file.map_err(|error| io_error(&error, &format!("cannot open file '{path}'")))?;
+        Ok(self.pass(file))
+    }
+
+    fn group(&mut self, name: &str) -> Result<(Vec<String>, bool), Error> {
+        Err(Error::unsupported(format!("file descriptor group '{name}' was not associated with the domain")))
+    }
+
+    fn vhost_scsi(&mut self) -> Result<String, Error> {
+        self.open("/dev/vhost-scsi", true)
+    }
+
+    fn vhost_vsock(&mut self, _alias: &str) -> Result<(String, u32), Error> {
+        Err(Error::unsupported("vsock devices cannot be started yet"))
+    }
+
+    fn secret(&mut self, reference: &str) -> Result<Sealed, Error> {
+        Err(Error::unsupported(format!("secret '{reference}' cannot be had: secrets are not supported yet")))
+    }
+
+    fn seal(&mut self, _text: &str) -> Result<Sealed, Error> {
+        Err(Error::unsupported("secrets are not supported yet"))
+    }
+
+    fn port(&mut self, kind: &str) -> Result<u16, Error> {
+        let range = if kind == "websocket" { (5700, 65_535) } else { self.core.config.display_ports };
+        let port = self.core.ports.acquire(range).ok_or_else(|| {
+            let (name, (first, last)) = (kind.to_uppercase(), range);
+            Error::internal(format!("Unable to find an unused port in range '{name}' ({first}-{last})"))
+        })?;
+        self.ports.push(port);
+        Ok(port)
+    }
+
+    fn scsi_generic(&mut self, adapter: &str, bus: u32, target: u32, unit: u64) -> Result<String, Error> {
+        let host = adapter.strip_prefix("scsi_host").unwrap_or(adapter);
+        let place = format!("/sys/bus/scsi/devices/{host}:{bus}:{target}:{unit}/scsi_generic");
+        let mut entries = std::fs::read_dir(&place)
+            .map_err(|error| io_error(&error, &format!("Failed to open dir '{place}'")))?;
+        let found = entries.next().and_then(std::result::Result::ok);
+        let found = found.ok_or_else(|| Error::internal(format!("no SCSI generic device at '{place}'")))?;
+        Ok(found.file_name().to_string_lossy().into_owned())
+    }
+
+    fn is_cdrom(&mut self, path: &str) -> bool {
+        let real = std::fs::canonicalize(path).unwrap_or_default();
+        let name = real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with("sr")
+            && std::fs::metadata(&real).is_ok_and(|found| found.file_type().is_block_device())
+    }
+
+    fn now(&mut self) -> (i64, i64) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = since.as_secs().cast_signed();
+        (seconds, hostio::time::local_offset(seconds))
+    }
+
+    fn tpm_cancel(&mut self, path: &str) -> Result<String, Error> {
+        let name =
+            Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let places =
+            [format!("/sys/class/tpm/{name}/device/cancel"), format!("/sys/class/misc/{name}/device/cancel")];
+        let found = places.into_iter().find(|place| Path::new(place).exists());
+        // Without such a file commands cannot be cancelled, which the emulator is told by this one.
+        Ok(found.unwrap_or_else(|| "/dev/null".to_owned()))
+    }
+
+    fn volume(&mut self, pool: &str, name: &str, _: Option<PoolMode>) -> Result<Volume, Error> {
+        Err(Error::unsupported(format!(
+            "volume '{name}' of pool '{pool}' cannot be had: pools are not supported yet"
+        )))
+    }
+
+    fn render_node(&mut self) -> Result<String, Error> {
+        let entries = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name.starts_with("renderD"));
+        names.sort();
+        let found = names.first().map(|name| format!("/dev/dri/{name}"));
+        found.ok_or_else(|| Error::unsupported("No DRM render nodes available"))
+    }
+
+    fn tpm_socket(&mut self, _alias: &str) -> Result<String, Error> {
+        Err(Error::unsupported("emulated security modules cannot be started yet"))
+    }
+}
+
+/// Puts the model and features that the host's processor has here in place of `host-model`.
+fn expand_host_model(domain: &mut Definition, caps: &QemuCaps) -> Result<()> {
     let virt = definition::virt_type(domain)?;
-    let mut arguments: Vec<String> = Vec::new();
-    let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
-    add("-name", format!("guest={},debug-threads=on", domain.name().replace(',', ",,")));
-    let key = context.directory.join("master-key.aes").to_string_lossy().into_owned();
-    let secret = dict! { "qom-type" => "secret", "id" => "masterKey0", "format" => "raw", "file" => key };
-    add("-object", Value::from(secret).to_string());
-    add("-machine", format!("{},usb=off,dump-guest-core=off", domain.machine()));
-    add("-accel", if virt == qemu_caps::VirtType::Kvm { "kvm" } else { "tcg" }.to_owned());
-    add("-m", domain.memory_kib().div_ceil(1024).to_string());
-    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
-    add("-smp", format!("{vcpus},sockets={vcpus},cores=1,threads=1"));
-    add("-uuid", domain.uuid.clone().unwrap_or_default());
-    arguments
-        .extend(["-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-chardev", ""].map(str::to_owned));
-    let monitor = arguments.len() - 1;
-    let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
-    add("-mon", "chardev=charmonitor,id=monitor,mode=control".to_owned());
-    let mut plan = Plan {
-        binary,
-        arguments: Vec::new(),
-        passed: Vec::new(),
-        files: Vec::new(),
-        ports: Vec::new(),
-        monitor,
+    let Some(cpu) = domain.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::HostModel)) else {
+        return Ok(());
     };
-    let devices = &mut domain.devices;
-    for (at, disk) in devices.disk.iter_mut().enumerate() {
-        let Some(source) = &mut disk.source else { continue };
-        let path =
-            source.file.clone().ok_or_else(|| unsupported("only disks in files can be started yet"))?;
-        if disk.target.as_ref().and_then(|target| target.bus) != Some(DiskBus::Virtio) {
-            return Err(unsupported("only virtio disks can be started yet"));
-        }
-        let index = at + 1;
-        source.index = Some(index as u32);
-        let alias = format!("virtio-disk{at}");
-        let storage = dict! {
-            "driver" => "file", "filename" => path.as_str(), "node-name" => format!("libvirt-{index}-storage"),
-            "auto-read-only" => true, "discard" => "unmap",
-        };
-        let format = dict! {
-            "node-name" => format!("libvirt-{index}-format"), "read-only" => disk.read_only, "driver" => "raw",
-            "file" => format!("libvirt-{index}-storage"),
-        };
-        let device = dict! { "driver" => "virtio-blk-pci", "drive" => format!("libvirt-{index}-format"), "id" => alias.as_str() };
-        add("-blockdev", Value::from(storage).to_string());
-        add("-blockdev", Value::from(format).to_string());
-        add("-device", Value::from(device).to_string());
-        disk.info.alias = Some(Alias { name: alias });
-        plan.files.push(path);
-    }
-    for (at, serial) in devices.serial.iter_mut().enumerate() {
-        if serial.source.kind != Some(CharType::Pty) {
-            return Err(unsupported("only serial ports at pseudo terminals can be started yet"));
-        }
-        add("-chardev", format!("pty,id=charserial{at}"));
-        let device = dict! { "driver" => "isa-serial", "chardev" => format!("charserial{at}"), "id" => format!("serial{at}") };
-        add("-device", Value::from(device).to_string());
-        serial.info.alias = Some(Alias { name: format!("serial{at}") });
-    }
-    for graphics in &mut devices.graphics {
-        if graphics.kind != GraphicsType::Vnc {
-            return Err(unsupported("only VNC can be started yet"));
-        }
-        let port = core
-            .ports
-            .acquire(core.config.display_ports)
-            .ok_or_else(|| internal("Unable to find an unused port in range 'VNC' (5900-65535)"))?;
-        graphics.port = Some(port.into());
-        plan.ports.push(port);
-        add("-vnc", format!("{}:{}", core.config.vnc_listen, port - 5900));
-    }
-    if devices.graphics.is_empty() {
-        add("-display", "none".to_owned());
-    }
-    if devices.memballoon.as_ref().is_some_and(|balloon| balloon.model != BalloonModel::None) {
-        add(
-            "-device",
-            Value::from(dict! { "driver" => "virtio-balloon-pci", "id" => "balloon0" }).to_string(),
-        );
-    }
-    if context.restore {
-        add("-incoming", "defer".to_owned());
-    }
-    add("-msg", "timestamp=on".to_owned());
-    plan.arguments = arguments;
-    Ok(plan)
+    let accelerator = caps.accelerator(virt);
+    let found = accelerator.and_then(|it| capabilities::host_model(it, false));
+    let found = found.ok_or_else(|| crate::error::unsupported("the host's CPU model is not known"))?;
+    cpu.mode = Some(CpuMode::Custom);
+    cpu.matching = Some(CpuMatch::Exact);
+    cpu.model = Some(CpuModel { fallback: Some(Fallback::Forbid), vendor_id: None, name: found.model });
+    cpu.vendor = found.vendor;
+    let wanted = std::mem::take(&mut cpu.feature);
+    cpu.feature = found
+        .features
+        .iter()
+        .filter(|feature| !wanted.iter().any(|own| own.name == feature.name))
+        .map(|feature| CpuFeature {
+            policy: Some(match feature.policy {
+                Some(Policy::Disable) => FeaturePolicy::Disable,
+                _ => FeaturePolicy::Require,
+            }),
+            name: feature.name.clone(),
+        })
+        .chain(wanted.iter().cloned())
+        .collect();
+    Ok(())
+}
+
+/// The identity that a guest's emulator runs with.
+pub fn identity(core: &Core) -> Option<Identity> {
+    core.config.owner.map(|(user, group)| Identity { user, group, groups: vec![group] })
 }

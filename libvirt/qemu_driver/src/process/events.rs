@@ -11,6 +11,7 @@ use rpc::DomainEvent;
 use rpc::protocol::events::*;
 use rustix::process::Signal;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn text<'a>(data: &'a Dict, key: &str) -> &'a str {
     data.get(key).and_then(Value::as_str).unwrap_or_default()
@@ -19,7 +20,7 @@ fn text<'a>(data: &'a Dict, key: &str) -> &'a str {
 impl Core {
     /// Takes what the monitor of the guest's run `id` has to tell.
     pub(super) fn notice(self: &Arc<Self>, guest: &Arc<Guest>, id: i32, notice: Notice) {
-        if guest.lock().id() != id {
+        if guest.lock().id() != id || self.stopping.load(Ordering::SeqCst) {
             return;
         }
         match notice {

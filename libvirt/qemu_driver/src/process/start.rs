@@ -17,15 +17,14 @@ use crate::process::command::{self, Plan};
 use crate::process::log::{GuestLog, command_text};
 use crate::process::{Live, Phase, Taint, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
-use confinement::launch::{Child, Held, Identity, Launch};
+use confinement::launch::{Child, Held, Launch};
 use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use rpc::{Code, Error, Origin};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,24 +92,26 @@ impl Starting<'_> {
         let mut definition = Definition::clone(definition);
         definition.id = Some(self.id);
         let monitor_path = self.directory.join("monitor.sock");
-        let monitor_socket = self.listen(&monitor_path)?;
         let mut plan = command::plan(
             self.core,
             &mut definition,
-            &command::Context { directory: &self.directory, restore: self.options.restore.is_some() },
+            &command::Context {
+                caps: &self.caps,
+                id: self.id,
+                directory: &self.directory,
+                channels: &self.channels,
+                restore: self.options.restore.is_some(),
+            },
         )?;
-        plan.pass_monitor(monitor_socket);
-        self.check_files(&plan)?;
         let ports = std::mem::take(&mut plan.ports);
-        let log = self.log(&plan)?;
-        let launched = self.launch(plan, &log);
-        let mut held = match launched {
-            Ok(held) => held,
-            Err(error) => {
-                ports.iter().for_each(|port| self.core.ports.release(*port));
-                return Err(error);
-            }
-        };
+        let launched = self.check_files(&plan).and_then(|()| {
+            let log = self.log(&plan)?;
+            let held = self.launch(plan, &log)?;
+            Ok((held, log))
+        });
+        let (mut held, log) = launched.inspect_err(|_| {
+            ports.iter().for_each(|port| self.core.ports.release(*port));
+        })?;
         self.adopt(&held, definition, ports)?;
         // From here on a daemon that is killed leaves behind who this process is.
         self.core
@@ -154,17 +155,6 @@ impl Starting<'_> {
             .map_err(|error| system(&error, &format!("unable to set user and group on '{}'", path.display())))
     }
 
-    /// A socket that the emulator finds listening already.
-    fn listen(&self, path: &Path) -> Result<OwnedFd> {
-        let failed = |error: std::io::Error| {
-            system(&error, &format!("Unable to bind to UNIX socket path '{}'", path.display()))
-        };
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o775)).map_err(failed)?;
-        self.give(path)?;
-        Ok(listener.into())
-    }
-
     fn check_files(&self, plan: &Plan) -> Result<()> {
         let owner = self.core.config.owner;
         let (user, group) = owner
@@ -178,26 +168,18 @@ impl Starting<'_> {
         Ok(())
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
-        let home = self.directory.to_string_lossy().into_owned();
+    fn environment(&self, plan: &Plan) -> Vec<(String, String)> {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-        [
-            ("LC_ALL", "C".to_owned()),
-            ("PATH", path),
-            ("HOME", home.clone()),
-            ("XDG_DATA_HOME", format!("{home}/.local/share")),
-            ("XDG_CACHE_HOME", format!("{home}/.cache")),
-            ("XDG_CONFIG_HOME", format!("{home}/.config")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        let mut all = vec![("LC_ALL".to_owned(), "C".to_owned()), ("PATH".to_owned(), path)];
+        all.extend(plan.environment.iter().cloned());
+        all
     }
 
     fn log(&self, plan: &Plan) -> Result<GuestLog> {
         let version = self.caps.version;
         let number = format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000);
         let qemu = format!("{number}{}", self.caps.package);
-        let command = command_text(&self.environment(), &plan.binary, &plan.arguments);
+        let command = command_text(&self.environment(plan), &plan.binary, &plan.arguments);
         GuestLog::begin(self.core, &self.name, &qemu, &command).map_err(|error| {
             let path = self.core.paths.log_file(&self.name);
             system(&error, &format!("Failed to open file '{}'", path.display()))
@@ -206,15 +188,16 @@ impl Starting<'_> {
 
     fn launch(&self, plan: Plan, log: &GuestLog) -> Result<Held> {
         let output = log.output().map_err(|error| system(&error, "cannot duplicate the log"))?;
+        let environment = self.environment(&plan);
         let mut launch = Launch::new(&plan.binary).arguments(plan.arguments).output(output).umask(0o002);
-        for (name, value) in self.environment() {
+        for (name, value) in environment {
             launch = launch.environment(&name, &value);
         }
         for (descriptor, number) in plan.passed {
             launch = launch.pass(descriptor, number);
         }
-        if let Some((user, group)) = self.core.config.owner {
-            launch = launch.identity(Identity { user, group, groups: vec![group] });
+        if let Some(identity) = command::identity(self.core) {
+            launch = launch.identity(identity);
         }
         let pid_file = self.core.paths.pid_file(&self.name);
         let _ = files::remove(&pid_file);
