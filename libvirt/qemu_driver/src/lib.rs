@@ -20,6 +20,7 @@ pub mod guest;
 pub mod job;
 pub mod paths;
 pub mod process;
+pub mod query;
 pub mod state;
 pub mod table;
 pub mod uuid;

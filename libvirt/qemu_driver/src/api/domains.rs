@@ -231,7 +231,7 @@ impl QemuDriver {
         self.core.paths.managed_save(&name).exists()
     }
 
-    fn listed(&self, flags: u32) -> Vec<Arc<Guest>> {
+    pub(super) fn listed(&self, flags: u32) -> Vec<Arc<Guest>> {
         let all = self.core.table.all();
         let wants_save = flags & (256 | 512) != 0;
         all.into_iter()
@@ -243,7 +243,12 @@ impl QemuDriver {
     }
 
     /// Changes the definition of the next start, and the running one too, as `flags` ask.
-    fn change(&self, guest: &Arc<Guest>, flags: u32, change: &mut dyn FnMut(&mut Definition)) -> Result<()> {
+    pub(super) fn change(
+        &self,
+        guest: &Arc<Guest>,
+        flags: u32,
+        change: &mut dyn FnMut(&mut Definition),
+    ) -> Result<()> {
         let (live, config) = {
             let inner = guest.lock();
             let (live, config) = self.targets(&inner, flags)?;

@@ -1,9 +1,14 @@
 //! The calls.
 
 mod capabilities;
+mod devices;
 mod domains;
+mod domstats;
+mod keys;
 mod others;
+mod qemu;
 mod stats;
+mod tuning;
 
 use crate::driver::QemuDriver;
 use crate::error::Result;

@@ -1,10 +1,11 @@
 //! State and statistics.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, not_running};
+use crate::error::{Result, check_flags, error, internal, not_running};
 use crate::process::times;
-use rpc::ClientContext;
+use crate::query::{self, AllBlockStats, BlockStats};
 use rpc::protocol::stats::*;
+use rpc::{ClientContext, Code, TypedParam};
 
 impl DomainStats for QemuDriver {
     fn domain_get_info(&self, _: &ClientContext, args: DomainGetInfoArgs) -> Result<DomainGetInfoRet> {
@@ -75,5 +76,195 @@ impl DomainStats for QemuDriver {
         let wanted = args.flags == 0 || args.flags & TAINTING != 0;
         let msgs = taints.filter(|_| wanted).map(|taint| format!("tainted: {}", taint.text())).collect();
         Ok(DomainGetMessagesRet { msgs })
+    }
+
+    fn domain_block_stats(
+        &self,
+        _: &ClientContext,
+        args: DomainBlockStatsArgs,
+    ) -> Result<DomainBlockStatsRet> {
+        let stats = self.block_stats(&args.dom, &args.path)?;
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Ok(DomainBlockStatsRet {
+            rd_req: signed(stats.read[0]),
+            rd_bytes: signed(stats.read[1]),
+            wr_req: signed(stats.write[0]),
+            wr_bytes: signed(stats.write[1]),
+            errs: -1,
+        })
+    }
+
+    fn domain_block_stats_flags(
+        &self,
+        _: &ClientContext,
+        args: DomainBlockStatsFlagsArgs,
+    ) -> Result<DomainBlockStatsFlagsRet> {
+        const TYPED_STRING: u32 = 4;
+        check_flags(args.flags, TYPED_STRING, "qemuDomainBlockStatsFlags")?;
+        let stats = self.block_stats(&args.dom, &args.path)?;
+        let all = [
+            ("wr_bytes", stats.write[1]),
+            ("wr_operations", stats.write[0]),
+            ("rd_bytes", stats.read[1]),
+            ("rd_operations", stats.read[0]),
+            ("flush_operations", stats.flush[0]),
+            ("wr_total_times", stats.write[2]),
+            ("rd_total_times", stats.read[2]),
+            ("flush_total_times", stats.flush[1]),
+        ];
+        let nparams = all.len() as i32;
+        let room = usize::try_from(args.nparams).unwrap_or(0);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let params =
+            all.iter().take(room).map(|(name, value)| TypedParam::new(*name, signed(*value))).collect();
+        Ok(DomainBlockStatsFlagsRet { params, nparams })
+    }
+
+    fn domain_interface_stats(
+        &self,
+        _: &ClientContext,
+        args: DomainInterfaceStatsArgs,
+    ) -> Result<DomainInterfaceStatsRet> {
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        let its = |interface: &&domain_xml::interface::Interface| {
+            let target = interface.target.as_ref().and_then(|target| target.dev.as_deref());
+            let mac = interface.mac.as_ref().map(|mac| mac.address.to_string());
+            target == Some(args.device.as_str())
+                || mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&args.device))
+        };
+        let invalid =
+            || error(Code::InvalidArg, format!("invalid path, '{}' is not a known interface", args.device));
+        let interface = definition.devices.interface.iter().find(its).ok_or_else(invalid)?;
+        let name = interface.target.as_ref().and_then(|target| target.dev.clone()).ok_or_else(invalid)?;
+        let stats = super::devices::interface_stats(&name)
+            .ok_or_else(|| internal("/proc/net/dev: Interface not found"))?;
+        let [rx_bytes, rx_packets, rx_errs, rx_drop, tx_bytes, tx_packets, tx_errs, tx_drop] =
+            stats.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+        Ok(DomainInterfaceStatsRet {
+            rx_bytes,
+            rx_packets,
+            rx_errs,
+            rx_drop,
+            tx_bytes,
+            tx_packets,
+            tx_errs,
+            tx_drop,
+        })
+    }
+
+    fn domain_memory_stats(
+        &self,
+        _: &ClientContext,
+        args: DomainMemoryStatsArgs,
+    ) -> Result<DomainMemoryStatsRet> {
+        const ACTUAL: i32 = 6;
+        const RSS: i32 = 7;
+        const LAST_UPDATE: i32 = 9;
+        check_flags(args.flags, 0, "qemuDomainMemoryStats")?;
+        let guest = self.guest(&args.dom)?;
+        let pid = guest.lock().live.as_ref().map(|live| live.pid).ok_or_else(not_running)?;
+        let (actual, memory) = query::memory(&guest)?;
+        let mut stats: Vec<_> = actual.map(|actual| (ACTUAL, actual)).into_iter().collect();
+        stats.extend(memory.stats);
+        stats.extend(memory.updated.map(|updated| (LAST_UPDATE, updated)));
+        stats.extend(query::resident(pid).map(|rss| (RSS, rss)));
+        stats.truncate(args.max_stats as usize);
+        let stats = stats.into_iter().map(|(tag, val)| DomainMemoryStat { tag, val }).collect();
+        Ok(DomainMemoryStatsRet { stats })
+    }
+
+    fn domain_get_job_info(
+        &self,
+        _: &ClientContext,
+        args: DomainGetJobInfoArgs,
+    ) -> Result<DomainGetJobInfoRet> {
+        let guest = self.guest(&args.dom)?;
+        if !guest.lock().is_active() {
+            return Err(not_running());
+        }
+        // No job of a kind that can be looked at is under way.
+        Ok(DomainGetJobInfoRet {
+            kind: 0,
+            time_elapsed: 0,
+            time_remaining: 0,
+            data_total: 0,
+            data_processed: 0,
+            data_remaining: 0,
+            mem_total: 0,
+            mem_processed: 0,
+            mem_remaining: 0,
+            file_total: 0,
+            file_processed: 0,
+            file_remaining: 0,
+        })
+    }
+
+    fn domain_get_job_stats(
+        &self,
+        _: &ClientContext,
+        args: DomainGetJobStatsArgs,
+    ) -> Result<DomainGetJobStatsRet> {
+        const COMPLETED: u32 = 1;
+        const KEEP_COMPLETED: u32 = 2;
+        check_flags(args.flags, COMPLETED | KEEP_COMPLETED, "qemuDomainGetJobStats")?;
+        let guest = self.guest(&args.dom)?;
+        if args.flags & COMPLETED == 0 && !guest.lock().is_active() {
+            return Err(not_running());
+        }
+        Ok(DomainGetJobStatsRet { kind: 0, params: Vec::new() })
+    }
+
+    fn connect_get_all_domain_stats(
+        &self,
+        _: &ClientContext,
+        args: ConnectGetAllDomainStatsArgs,
+    ) -> Result<ConnectGetAllDomainStatsRet> {
+        Ok(ConnectGetAllDomainStatsRet { ret_stats: self.domain_stats(args)? })
+    }
+
+    fn domain_get_security_label_list(
+        &self,
+        _: &ClientContext,
+        args: DomainGetSecurityLabelListArgs,
+    ) -> Result<DomainGetSecurityLabelListRet> {
+        let guest = self.guest(&args.dom)?;
+        let none = DomainGetSecurityLabelRet { label: vec![0], enforcing: 0 };
+        let mut labels = vec![none];
+        if self.core.paths.privileged && guest.lock().is_active() {
+            let (user, group) = self.core.config.owner.unwrap_or((0, 0));
+            let label = format!("+{user}:+{group}\0").into_bytes();
+            labels.push(DomainGetSecurityLabelRet { label, enforcing: 0 });
+        }
+        let ret = labels.len() as i32;
+        Ok(DomainGetSecurityLabelListRet { labels, ret })
+    }
+}
+
+impl QemuDriver {
+    /// What a disk has done, or all of them if `path` is empty.
+    fn block_stats(&self, dom: &rpc::Domain, path: &str) -> Result<BlockStats> {
+        let guest = self.guest(dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        if path.is_empty() {
+            let all = AllBlockStats::ask(&guest)?;
+            let mut sum = BlockStats::default();
+            for stats in definition.devices.disk.iter().filter_map(|disk| all.of(disk)) {
+                (0..3).for_each(|at| sum.read[at] += stats.read[at]);
+                (0..3).for_each(|at| sum.write[at] += stats.write[at]);
+                (0..2).for_each(|at| sum.flush[at] += stats.flush[at]);
+            }
+            return Ok(sum);
+        }
+        let disk = query::find_disk(&definition, path)
+            .ok_or_else(|| error(Code::InvalidArg, format!("invalid path {path} not assigned to domain")))?;
+        let found = AllBlockStats::ask(&guest)?.of(disk);
+        found.ok_or_else(|| internal(format!("cannot find statistics for device '{}'", disk.dev())))
     }
 }

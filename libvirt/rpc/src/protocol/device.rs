@@ -46,10 +46,10 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 194 domain_get_block_info(dom: Domain, path: str, flags: u32)
+    call 194 domain_get_block_info(dom: Domain, path: str, flags: u32)
         -> (allocation: u64, capacity: u64, physical: u64):
         virDomainGetBlockInfo, acl["domain:read"];
-    missing 201 domain_open_console(dom: Domain, dev_name: str?, flags: u32):
+    call 201 domain_open_console(dom: Domain, dev_name: str?, flags: u32):
         virDomainOpenConsole, write, read_stream, acl["domain:open_device"];
     missing 205 domain_set_blkio_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_BLKIO_PARAMETERS_MAX], flags: u32
@@ -63,11 +63,11 @@ derive::protocol! {
     missing 206 domain_get_blkio_parameters(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLKIO_PARAMETERS_MAX], nparams: i32):
         virDomainGetBlkioParameters, acl["domain:read"];
-    missing 210 domain_inject_nmi(dom: Domain, flags: u32):
+    call 210 domain_inject_nmi(dom: Domain, flags: u32):
         virDomainInjectNMI, write, acl["domain:inject_nmi"];
-    missing 211 domain_screenshot(dom: Domain, screen: u32, flags: u32) -> (mime: str?):
+    call 211 domain_screenshot(dom: Domain, screen: u32, flags: u32) -> (mime: str?):
         virDomainScreenshot, write, read_stream, acl["domain:screenshot"];
-    missing 226 domain_send_key(
+    call 226 domain_send_key(
         dom: Domain, codeset: u32, holdtime: u32, keycodes: [u32; DOMAIN_SEND_KEY_MAX], flags: u32
     ):
         virDomainSendKey, write, acl["domain:send_input"];
@@ -84,7 +84,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 253 domain_get_block_io_tune(dom: Domain, disk: str?, nparams: i32, flags: u32)
+    call 253 domain_get_block_io_tune(dom: Domain, disk: str?, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLOCK_IO_TUNE_PARAMETERS_MAX], nparams: i32):
         virDomainGetBlockIoTune, acl["domain:read"];
     missing 256 domain_set_interface_parameters(
@@ -99,10 +99,10 @@ derive::protocol! {
     missing 257 domain_get_interface_parameters(dom: Domain, device: str, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_INTERFACE_PARAMETERS_MAX], nparams: i32):
         virDomainGetInterfaceParameters, acl["domain:read"];
-    missing 263 domain_get_disk_errors(dom: Domain, maxerrors: u32, flags: u32)
+    call 263 domain_get_disk_errors(dom: Domain, maxerrors: u32, flags: u32)
         -> (errors: [DomainDiskError; DOMAIN_DISK_ERRORS_MAX], nerrors: i32):
         virDomainGetDiskErrors, acl["domain:read"];
-    missing 296 domain_open_channel(dom: Domain, name: str?, flags: u32):
+    call 296 domain_open_channel(dom: Domain, name: str?, flags: u32):
         virDomainOpenChannel, write, read_stream, acl["domain:open_device"];
     missing 343 domain_open_graphics_fd(dom: Domain, idx: u32, flags: u32):
         virDomainOpenGraphicsFD, write, fds_out, acl["domain:open_graphics"];

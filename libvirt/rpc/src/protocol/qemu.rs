@@ -6,7 +6,7 @@ derive::protocol! {
     /// QEMU's monitor and the guest's agent as they are.
     handler Qemu, prefix "Qemu";
 
-    missing 1 domain_monitor_command(dom: Domain, cmd: str, flags: u32) -> (result: str):
+    call 1 domain_monitor_command(dom: Domain, cmd: str, flags: u32) -> (result: str):
         virDomainQemuMonitorCommand, write, acl["domain:write"];
     missing 2 domain_attach(pid_value: u32, flags: u32) -> (dom: Domain):
         virDomainQemuAttach, write, acl["domain:start", "domain:write"];

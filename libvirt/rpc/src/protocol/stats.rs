@@ -27,10 +27,10 @@ derive::protocol! {
     call 16 domain_get_info(dom: Domain)
         -> (state: u32, max_mem: u64, memory: u64, nr_virt_cpu: u32, cpu_time: u64):
         virDomainGetInfo, acl["domain:read"];
-    missing 64 domain_block_stats(dom: Domain, path: str)
+    call 64 domain_block_stats(dom: Domain, path: str)
         -> (rd_req: i64, rd_bytes: i64, wr_req: i64, wr_bytes: i64, errs: i64):
         virDomainBlockStats, acl["domain:read"];
-    missing 65 domain_interface_stats(dom: Domain, device: str)
+    call 65 domain_interface_stats(dom: Domain, device: str)
         -> (
             rx_bytes: i64, rx_packets: i64, rx_errs: i64, rx_drop: i64, tx_bytes: i64, tx_packets: i64,
             tx_errs: i64, tx_drop: i64,
@@ -38,10 +38,10 @@ derive::protocol! {
         virDomainInterfaceStats, high, acl["domain:read"];
     call 121 domain_get_security_label(dom: Domain) -> (label: chars<SECURITY_LABEL_MAX>, enforcing: i32):
         virDomainGetSecurityLabel, high, acl["domain:read"];
-    missing 159 domain_memory_stats(dom: Domain, max_stats: u32, flags: u32)
+    call 159 domain_memory_stats(dom: Domain, max_stats: u32, flags: u32)
         -> (stats: [DomainMemoryStat; DOMAIN_MEMORY_STATS_MAX]):
         virDomainMemoryStats, acl["domain:read"];
-    missing 163 domain_get_job_info(dom: Domain)
+    call 163 domain_get_job_info(dom: Domain)
         -> (
             kind: i32, time_elapsed: u64, time_remaining: u64, data_total: u64, data_processed: u64,
             data_remaining: u64, mem_total: u64, mem_processed: u64, mem_remaining: u64, file_total: u64,
@@ -54,19 +54,19 @@ derive::protocol! {
     call 229 domain_get_control_info(dom: Domain, flags: u32)
         -> (state: u32, details: u32, state_time: u64):
         virDomainGetControlInfo, high, acl["domain:read"];
-    missing 243 domain_block_stats_flags(dom: Domain, path: str, nparams: i32, flags: u32)
+    call 243 domain_block_stats_flags(dom: Domain, path: str, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLOCK_STATS_PARAMETERS_MAX], nparams: i32):
         virDomainBlockStatsFlags, acl["domain:read"];
     missing 262 domain_get_cpu_stats(dom: Domain, nparams: u32, start_cpu: i32, ncpus: u32, flags: u32)
         -> (params: [TypedParam; DOMAIN_GET_CPU_STATS_MAX], nparams: i32):
         virDomainGetCPUStats, acl["domain:read"];
-    missing 278 domain_get_security_label_list(dom: Domain)
+    call 278 domain_get_security_label_list(dom: Domain)
         -> (labels: [DomainGetSecurityLabelRet; SECURITY_LABEL_LIST_MAX], ret: i32):
         virDomainGetSecurityLabelList, high, acl["domain:read"];
-    missing 298 domain_get_job_stats(dom: Domain, flags: u32)
+    call 298 domain_get_job_stats(dom: Domain, flags: u32)
         -> (kind: i32, params: [TypedParam; DOMAIN_JOB_STATS_MAX]):
         virDomainGetJobStats, acl["domain:read"];
-    missing 344 connect_get_all_domain_stats(doms: [Domain; DOMAIN_LIST_MAX], stats: u32, flags: u32)
+    call 344 connect_get_all_domain_stats(doms: [Domain; DOMAIN_LIST_MAX], stats: u32, flags: u32)
         -> (ret_stats: [DomainStatsRecord; DOMAIN_LIST_MAX]):
         virConnectGetAllDomainStats, acl["connect:search_domains"];
     missing 396 domain_get_launch_security_info(dom: Domain, flags: u32)

@@ -25,22 +25,22 @@ derive::protocol! {
         cpumap: bytes<CPUMAP_MAX>,
     }
 
-    missing 17 domain_get_max_memory(dom: Domain) -> (memory: u64):
+    call 17 domain_get_max_memory(dom: Domain) -> (memory: u64):
         virDomainGetMaxMemory, high, acl["domain:read"];
-    missing 18 domain_get_max_vcpus(dom: Domain) -> (num: i32):
+    call 18 domain_get_max_vcpus(dom: Domain) -> (num: i32):
         virDomainGetMaxVcpus, high, acl["domain:read"];
-    missing 20 domain_get_vcpus(dom: Domain, maxinfo: i32, maplen: i32)
+    call 20 domain_get_vcpus(dom: Domain, maxinfo: i32, maplen: i32)
         -> (info: [VcpuInfo; VCPUINFO_MAX], cpumaps: bytes<CPUMAPS_MAX>):
         virDomainGetVcpus, high, acl["domain:read"];
     missing 26 domain_pin_vcpu(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>):
         virDomainPinVcpu, write, acl["domain:write"];
-    missing 30 domain_set_max_memory(dom: Domain, memory: u64):
+    call 30 domain_set_max_memory(dom: Domain, memory: u64):
         virDomainSetMaxMemory, high, write, acl["domain:write"];
-    missing 31 domain_set_memory(dom: Domain, memory: u64): virDomainSetMemory, write, acl["domain:write"];
-    missing 32 domain_set_vcpus(dom: Domain, nvcpus: u32): virDomainSetVcpus, write, acl["domain:write"];
-    missing 56 domain_get_scheduler_type(dom: Domain) -> (kind: str, nparams: i32):
+    call 31 domain_set_memory(dom: Domain, memory: u64): virDomainSetMemory, write, acl["domain:write"];
+    call 32 domain_set_vcpus(dom: Domain, nvcpus: u32): virDomainSetVcpus, write, acl["domain:write"];
+    call 56 domain_get_scheduler_type(dom: Domain) -> (kind: str, nparams: i32):
         virDomainGetSchedulerType, acl["domain:read"];
-    missing 57 domain_get_scheduler_parameters(dom: Domain, nparams: i32)
+    call 57 domain_get_scheduler_parameters(dom: Domain, nparams: i32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
         virDomainGetSchedulerParameters, acl["domain:read"];
     missing 58 domain_set_scheduler_parameters(
@@ -56,10 +56,10 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 198 domain_get_memory_parameters(dom: Domain, nparams: i32, flags: u32)
+    call 198 domain_get_memory_parameters(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_MEMORY_PARAMETERS_MAX], nparams: i32):
         virDomainGetMemoryParameters, acl["domain:read"];
-    missing 199 domain_set_vcpus_flags(dom: Domain, nvcpus: u32, flags: u32):
+    call 199 domain_set_vcpus_flags(dom: Domain, nvcpus: u32, flags: u32):
         virDomainSetVcpusFlags, write,
         acl[
             "domain:write",
@@ -67,9 +67,9 @@ derive::protocol! {
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
             "domain:write:VIR_DOMAIN_VCPU_GUEST",
         ];
-    missing 200 domain_get_vcpus_flags(dom: Domain, flags: u32) -> (num: i32):
+    call 200 domain_get_vcpus_flags(dom: Domain, flags: u32) -> (num: i32):
         virDomainGetVcpusFlags, write_if(0x8), acl["domain:read", "domain:write:VIR_DOMAIN_VCPU_GUEST"];
-    missing 204 domain_set_memory_flags(dom: Domain, memory: u64, flags: u32):
+    call 204 domain_set_memory_flags(dom: Domain, memory: u64, flags: u32):
         virDomainSetMemoryFlags, write,
         acl[
             "domain:write",
@@ -85,7 +85,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 223 domain_get_scheduler_parameters_flags(dom: Domain, nparams: i32, flags: u32)
+    call 223 domain_get_scheduler_parameters_flags(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
         virDomainGetSchedulerParametersFlags, acl["domain:read"];
     missing 225 domain_pin_vcpu_flags(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
@@ -95,7 +95,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 230 domain_get_vcpu_pin_info(dom: Domain, ncpumaps: i32, maplen: i32, flags: u32)
+    call 230 domain_get_vcpu_pin_info(dom: Domain, ncpumaps: i32, maplen: i32, flags: u32)
         -> (cpumaps: bytes<CPUMAPS_MAX>, num: i32):
         virDomainGetVcpuPinInfo, acl["domain:read"];
     missing 254 domain_set_numa_parameters(
@@ -107,7 +107,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 255 domain_get_numa_parameters(dom: Domain, nparams: i32, flags: u32)
+    call 255 domain_get_numa_parameters(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_NUMA_PARAMETERS_MAX], nparams: i32):
         virDomainGetNumaParameters, acl["domain:read"];
     missing 279 domain_pin_emulator(dom: Domain, cpumap: bytes<CPUMAP_MAX>, flags: u32):
@@ -117,17 +117,17 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 280 domain_get_emulator_pin_info(dom: Domain, maplen: i32, flags: u32)
+    call 280 domain_get_emulator_pin_info(dom: Domain, maplen: i32, flags: u32)
         -> (cpumaps: bytes<CPUMAPS_MAX>, ret: i32):
         virDomainGetEmulatorPinInfo, acl["domain:read"];
-    missing 308 domain_set_memory_stats_period(dom: Domain, period: i32, flags: u32):
+    call 308 domain_set_memory_stats_period(dom: Domain, period: i32, flags: u32):
         virDomainSetMemoryStatsPeriod, write,
         acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 351 domain_get_iothread_info(dom: Domain, flags: u32)
+    call 351 domain_get_iothread_info(dom: Domain, flags: u32)
         -> (info: [DomainIothreadInfo; IOTHREAD_INFO_MAX], ret: u32):
         virDomainGetIOThreadInfo, acl["domain:read"];
     missing 352 domain_pin_iothread(dom: Domain, iothreads_id: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):

@@ -1,0 +1,327 @@
+//! Devices, and what is sent to or read from them.
+
+use crate::driver::QemuDriver;
+use crate::error::{Result, check_flags, error, internal, invalid, not_running, system};
+use crate::query::{self, Nodes};
+use json::{Dict, Value, dict};
+use rpc::call::Stream;
+use rpc::protocol::device::*;
+use rpc::server::Direction;
+use rpc::{ClientContext, Code, TypedParam};
+use std::os::fd::OwnedFd;
+
+/// Bytes, packets, errors and drops, received and then sent, of a network device of the host.
+pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
+    let text = std::fs::read_to_string("/proc/net/dev").ok()?;
+    let row = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    let fields: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let at = |index: usize| fields.get(index).copied().unwrap_or(0);
+    // What the device received the guest sent.
+    Some([at(8), at(9), at(10), at(11), at(0), at(1), at(2), at(3)])
+}
+
+/// The names of what a disk's throttle can be set to: libvirt's, and whether it is a length.
+const IO_TUNE: &[&str] = &[
+    "total_bytes_sec",
+    "read_bytes_sec",
+    "write_bytes_sec",
+    "total_iops_sec",
+    "read_iops_sec",
+    "write_iops_sec",
+    "total_bytes_sec_max",
+    "read_bytes_sec_max",
+    "write_bytes_sec_max",
+    "total_iops_sec_max",
+    "read_iops_sec_max",
+    "write_iops_sec_max",
+    "size_iops_sec",
+    "group_name",
+    "total_bytes_sec_max_length",
+    "read_bytes_sec_max_length",
+    "write_bytes_sec_max_length",
+    "total_iops_sec_max_length",
+    "read_iops_sec_max_length",
+    "write_iops_sec_max_length",
+];
+
+fn io_tune_values(tune: &domain_xml::disk::IoTune) -> Vec<TypedParam> {
+    let numbers = [
+        tune.total_bytes_sec,
+        tune.read_bytes_sec,
+        tune.write_bytes_sec,
+        tune.total_iops_sec,
+        tune.read_iops_sec,
+        tune.write_iops_sec,
+        tune.total_bytes_sec_max,
+        tune.read_bytes_sec_max,
+        tune.write_bytes_sec_max,
+        tune.total_iops_sec_max,
+        tune.read_iops_sec_max,
+        tune.write_iops_sec_max,
+        tune.size_iops_sec,
+        None,
+        tune.total_bytes_sec_max_length,
+        tune.read_bytes_sec_max_length,
+        tune.write_bytes_sec_max_length,
+        tune.total_iops_sec_max_length,
+        tune.read_iops_sec_max_length,
+        tune.write_iops_sec_max_length,
+    ];
+    let one = |(name, value): (&&str, Option<u64>)| match *name {
+        "group_name" => TypedParam::new(*name, tune.group_name.clone().unwrap_or_default()),
+        _ => TypedParam::new(*name, value.unwrap_or(0)),
+    };
+    IO_TUNE.iter().zip(numbers).map(one).collect()
+}
+
+impl DomainDevices for QemuDriver {
+    fn domain_get_block_info(
+        &self,
+        _: &ClientContext,
+        args: DomainGetBlockInfoArgs,
+    ) -> Result<DomainGetBlockInfoRet> {
+        check_flags(args.flags, 0, "qemuDomainGetBlockInfo")?;
+        if args.path.is_empty() {
+            return Err(error(Code::InvalidArg, "NULL or empty path"));
+        }
+        let guest = self.guest(&args.dom)?;
+        let (definition, active) = {
+            let inner = guest.lock();
+            let definition = inner.current().cloned().ok_or_else(|| internal("no definition"))?;
+            (definition, inner.is_active())
+        };
+        let disk = query::find_disk(&definition, &args.path).ok_or_else(|| {
+            error(Code::InvalidArg, format!("invalid path {} not assigned to domain", args.path))
+        })?;
+        let path = query::local_path(disk).ok_or_else(|| {
+            error(Code::InvalidArg, format!("disk '{}' does not currently have a source assigned", args.path))
+        })?;
+        let mut sizes = query::file_sizes(path)
+            .map_err(|error| system(&error, &format!("Failed to open file '{path}'")))?;
+        if active && let Some(capacity) = Nodes::ask(&guest)?.capacity(disk) {
+            sizes.capacity = capacity;
+        }
+        Ok(DomainGetBlockInfoRet {
+            allocation: sizes.allocation,
+            capacity: sizes.capacity,
+            physical: sizes.physical,
+        })
+    }
+
+    fn domain_get_block_io_tune(
+        &self,
+        _: &ClientContext,
+        args: DomainGetBlockIoTuneArgs,
+    ) -> Result<DomainGetBlockIoTuneRet> {
+        check_flags(args.flags, 7, "qemuDomainGetBlockIoTune")?;
+        let nparams = IO_TUNE.len() as i32;
+        let guest = self.guest(&args.dom)?;
+        let inner = guest.lock();
+        let (live, _) = self.targets(&inner, args.flags)?;
+        if args.nparams == 0 {
+            return Ok(DomainGetBlockIoTuneRet { params: Vec::new(), nparams });
+        }
+        let definition = if live { inner.current() } else { inner.inactive() };
+        let name = args.disk.unwrap_or_default();
+        let disk =
+            definition.and_then(|definition| query::find_disk(definition, &name)).ok_or_else(|| {
+                error(Code::InvalidArg, format!("disk '{name}' was not found in the domain config"))
+            })?;
+        let tune = disk.iotune.clone().unwrap_or_default();
+        Ok(DomainGetBlockIoTuneRet { params: io_tune_values(&tune), nparams })
+    }
+
+    fn domain_get_disk_errors(
+        &self,
+        _: &ClientContext,
+        args: DomainGetDiskErrorsArgs,
+    ) -> Result<DomainGetDiskErrorsRet> {
+        check_flags(args.flags, 0, "qemuDomainGetDiskErrors")?;
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        if args.maxerrors == 0 {
+            return Ok(DomainGetDiskErrorsRet {
+                errors: Vec::new(),
+                nerrors: definition.devices.disk.len() as i32,
+            });
+        }
+        let reply = guest.execute("query-block", Dict::default())?;
+        let mut errors = Vec::new();
+        for row in reply.as_list().unwrap_or_default() {
+            let state = match row.get("io-status").and_then(Value::as_str) {
+                Some("failed") => 1,
+                Some("nospace") => 2,
+                _ => continue,
+            };
+            let qdev = row.get("qdev").and_then(Value::as_str).unwrap_or_default();
+            let ours = |disk: &&domain_xml::disk::Disk| {
+                crate::definition::disk_alias(disk)
+                    .is_some_and(|alias| qdev.split('/').any(|part| part == alias))
+            };
+            if let Some(disk) = definition.devices.disk.iter().find(ours) {
+                errors.push(DomainDiskError { disk: disk.dev().to_owned(), error: state });
+            }
+        }
+        errors.truncate(args.maxerrors as usize);
+        let nerrors = errors.len() as i32;
+        Ok(DomainGetDiskErrorsRet { errors, nerrors })
+    }
+
+    fn domain_inject_nmi(&self, _: &ClientContext, args: DomainInjectNmiArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainInjectNMI")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainInjectNMI")?;
+        guest.execute("inject-nmi", Dict::default()).map(drop)
+    }
+
+    fn domain_send_key(&self, _: &ClientContext, args: DomainSendKeyArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainSendKey")?;
+        let guest = self.guest(&args.dom)?;
+        let keys = super::keys::to_qemu(args.codeset, &args.keycodes)?;
+        let _job = guest.jobs.begin("virDomainSendKey")?;
+        let keys: Vec<Dict> =
+            keys.into_iter().map(|code| dict! { "type" => "number", "data" => i64::from(code) }).collect();
+        let mut arguments = dict! { "keys" => keys };
+        if args.holdtime != 0 {
+            arguments.insert("hold-time", i64::from(args.holdtime).into());
+        }
+        guest.execute("send-key", arguments).map(drop)
+    }
+
+    fn domain_screenshot(
+        &self,
+        _: &ClientContext,
+        args: DomainScreenshotArgs,
+        stream: Stream,
+    ) -> Result<DomainScreenshotRet> {
+        check_flags(args.flags, 0, "qemuDomainScreenshot")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainScreenshot")?;
+        let (definition, png) = {
+            let inner = guest.lock();
+            let live = inner.live.as_ref().ok_or_else(not_running)?;
+            (live.definition.clone(), live.caps.has("screenshot-format-png"))
+        };
+        let videos = &definition.devices.video;
+        if videos.is_empty() {
+            return Err(invalid("only one screen is supported"));
+        }
+        // All heads of the first card, then those of the next one.
+        let mut head = args.screen;
+        let mut card = None;
+        for video in videos {
+            let heads = video.model.as_ref().and_then(|model| model.heads).unwrap_or(1);
+            if head < heads {
+                card = Some(video);
+                break;
+            }
+            head -= heads;
+        }
+        let card = card.ok_or_else(|| error(Code::InvalidArg, "no such screen"))?;
+        let directory = &self.core.paths.data;
+        let name = format!(
+            "qemu.screendump.{:016x}",
+            u64::from_ne_bytes(crate::files::random().map_err(|error| system(&error, "no random numbers"))?)
+        );
+        let path = directory.join(name);
+        let shown = path.to_string_lossy().into_owned();
+        let create = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        create.map_err(|error| system(&error, &format!("cannot create '{shown}'")))?;
+        if let Some((user, group)) = self.core.config.owner {
+            let _ = std::os::unix::fs::chown(&path, Some(user), Some(group));
+        }
+        let mut arguments = dict! { "filename" => shown.as_str() };
+        if let Some(alias) = card.info.alias.as_ref().filter(|_| args.screen > 0 || videos.len() > 1) {
+            arguments.insert("device", alias.name.as_str().into());
+            arguments.insert("head", i64::from(head).into());
+        }
+        if png {
+            arguments.insert("format", "png".into());
+        }
+        let taken = guest.execute("screendump", arguments);
+        let file = std::fs::File::open(&path);
+        let _ = std::fs::remove_file(&path);
+        taken?;
+        let file = file.map_err(|error| system(&error, &format!("unable to open '{shown}'")))?;
+        let mime = if png { "image/png" } else { "image/x-portable-pixmap" };
+        stream.attach(file.into(), Direction::Read, None);
+        Ok(DomainScreenshotRet { mime: Some(mime.to_owned()) })
+    }
+
+    fn domain_open_console(
+        &self,
+        _: &ClientContext,
+        args: DomainOpenConsoleArgs,
+        stream: Stream,
+    ) -> Result<()> {
+        const SAFE: u32 = 1;
+        const FORCE: u32 = 2;
+        check_flags(args.flags, SAFE | FORCE, "qemuDomainOpenConsole")?;
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        let devices = &definition.devices;
+        let mut all = devices.console.iter().chain(&devices.serial).chain(&devices.parallel);
+        let found = match &args.dev_name {
+            Some(name) => {
+                all.find(|device| device.info.alias.as_ref().is_some_and(|alias| alias.name == *name))
+            }
+            None => devices.console.first().or(devices.serial.first()),
+        };
+        let device = found.ok_or_else(|| match &args.dev_name {
+            Some(name) => internal(format!("cannot find character device {name}")),
+            None => internal("cannot find character device (null)"),
+        })?;
+        open_chardev(device, stream)
+    }
+
+    fn domain_open_channel(
+        &self,
+        _: &ClientContext,
+        args: DomainOpenChannelArgs,
+        stream: Stream,
+    ) -> Result<()> {
+        const FORCE: u32 = 1;
+        check_flags(args.flags, FORCE, "qemuDomainOpenChannel")?;
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        let named = |channel: &&domain_xml::chardev::CharDevice| match &args.name {
+            Some(name) => channel.target.as_ref().and_then(|target| target.name.as_deref()) == Some(name),
+            None => true,
+        };
+        let channel = definition.devices.channel.iter().find(named);
+        let channel = channel.ok_or_else(|| {
+            internal(format!("cannot find channel {}", args.name.as_deref().unwrap_or("(null)")))
+        })?;
+        open_chardev(channel, stream)
+    }
+}
+
+/// Connects a stream with a character device.
+fn open_chardev(device: &domain_xml::chardev::CharDevice, stream: Stream) -> Result<()> {
+    use domain_xml::chardev::CharType;
+    use rustix::fs::{Mode, OFlags};
+    let path =
+        device.source.path().ok_or_else(|| internal("character device is not using a PTY or UNIX socket"))?;
+    let descriptor: OwnedFd = match device.source.kind {
+        Some(CharType::Pty) => {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty())
+                .map_err(|errno| system(&errno.into(), &format!("Unable to open stream for '{path}'")))?
+        }
+        Some(CharType::Unix) => std::os::unix::net::UnixStream::connect(path)
+            .map_err(|error| system(&error, &format!("Unable to connect to '{path}'")))?
+            .into(),
+        _ => return Err(internal(format!("character device {path} is not using a PTY or UNIX socket"))),
+    };
+    stream.attach(descriptor, Direction::Both, None);
+    Ok(())
+}
