@@ -85,10 +85,10 @@ fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, Stri
         let user = |text: &str| number(text, daemon::privileges::user, "user");
         let group = |text: &str| number(text, daemon::privileges::group, "group");
         // Where the distribution's user does not exist, emulators run as we do.
-        let default_user = daemon::privileges::user("libvirt-qemu").unwrap_or(0);
-        let default_group = daemon::privileges::group("libvirt-qemu").unwrap_or(0);
-        let user = qemu.user.as_deref().map_or(Ok(default_user), user)?;
-        let group = qemu.group.as_deref().map_or(Ok(default_group), group)?;
+        let user = qemu.user.as_deref().map(user).transpose()?;
+        let user = user.or_else(|| daemon::privileges::user("libvirt-qemu")).unwrap_or(0);
+        let group = qemu.group.as_deref().map(group).transpose()?;
+        let group = group.or_else(|| daemon::privileges::group("libvirt-qemu")).unwrap_or(0);
         owner = Some((user, group)).filter(|ids| *ids != (0, 0));
     }
     let port = |key: &str, value: u32| {

@@ -7,14 +7,14 @@ use super::stream::Streams;
 use crate::client::ClientContext;
 use crate::relay::Relays;
 use parking_lot::Mutex;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How clients of a socket show who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +52,16 @@ struct Output {
     packets: VecDeque<Packet>,
     /// Bytes of all of them.
     queued: usize,
-    /// Writing was asked to be told of.
-    armed: bool,
+    /// Some thread reads, or reading has stopped: nothing that arrives is to be told of.
+    reading: bool,
 }
+
+/// How long a worker waits for a client's next call before it waits for all clients.
+const LINGER: Duration = Duration::from_micros(50);
+/// A client whose next call comes sooner than this after its last one is worth to be waited for.
+const SOON: Duration = Duration::from_micros(200);
+/// How much a client's habit counts.
+const HABIT: u8 = 8;
 
 /// Why a connection does not take more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +85,9 @@ pub struct Connection {
     pub(super) requests: AtomicU32,
     /// Reading has stopped because there are too many.
     stalled: AtomicBool,
+    /// How often of late the next call came at once; and when the last one was served.
+    eager: AtomicU8,
+    served: Mutex<Option<Instant>>,
     pub(super) keepalive: Keepalive,
     /// Held while the connection is opened.
     pub(super) opening: Mutex<()>,
@@ -107,6 +117,8 @@ impl Connection {
             output: Mutex::default(),
             requests: AtomicU32::new(0),
             stalled: AtomicBool::new(false),
+            eager: AtomicU8::new(0),
+            served: Mutex::default(),
             keepalive: Keepalive {
                 started: AtomicBool::new(false),
                 unanswered: AtomicU8::new(0),
@@ -129,14 +141,74 @@ impl Connection {
 
     /// Begins to watch the socket.
     pub(super) fn watch(&self) -> rustix::io::Result<()> {
-        epoll::add(&self.epoll, &self.socket, self.data(), Self::interest(false))
+        epoll::add(&self.epoll, &self.socket, self.data(), Self::interest(true, false))
     }
 
-    /// Edge-triggered: a call costs no change of the interest.
-    fn interest(write: bool) -> epoll::EventFlags {
-        let mut flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+    /// One thread is told of an event, and nobody of another before the interest is renewed: while a thread reads,
+    /// what arrives wakes no other.
+    fn interest(read: bool, write: bool) -> epoll::EventFlags {
+        let mut flags = epoll::EventFlags::ONESHOT;
+        flags.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, read);
         flags.set(epoll::EventFlags::OUT, write);
         flags
+    }
+
+    fn renew(&self, output: &Output) {
+        let flags = Self::interest(!output.reading, !output.packets.is_empty());
+        if flags != epoll::EventFlags::ONESHOT && !self.context.is_closed() {
+            // Fails only when the socket is not watched any more.
+            let _ = epoll::modify(&self.epoll, &self.socket, self.data(), flags);
+        }
+    }
+
+    /// There is something to be read: whether the calling thread is to read it. [`Connection::end_reading`] must
+    /// follow.
+    pub(super) fn begin_reading(&self) -> bool {
+        !std::mem::replace(&mut self.output.lock().reading, true)
+    }
+
+    /// What arrives is to be told of again.
+    pub(super) fn end_reading(&self) {
+        let mut output = self.output.lock();
+        output.reading = false;
+        self.renew(&output);
+    }
+
+    /// The event that was told of was not about reading.
+    pub(super) fn event_done(&self) {
+        self.renew(&self.output.lock());
+    }
+
+    /// Whether reading stopped because of too many requests; it goes on by [`Connection::request_done`].
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
+    }
+
+    /// A call came: notes whether it came soon.
+    pub(super) fn note_call(&self) {
+        if self.served.lock().take().is_some_and(|served| served.elapsed() < SOON) {
+            let eager = self.eager.load(Ordering::Relaxed);
+            self.eager.store((eager + 1).min(HABIT), Ordering::Relaxed);
+        }
+    }
+
+    /// Waits a moment for the next call of a client that is known for calling again at once; `true`: something came.
+    pub(super) fn linger(&self) -> bool {
+        let begin = Instant::now();
+        let eager = self.eager.load(Ordering::Relaxed);
+        *self.served.lock() = Some(begin);
+        if eager == 0 {
+            return false;
+        }
+        while begin.elapsed() < LINGER {
+            let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+            if poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0) {
+                return true;
+            }
+            rustix::thread::sched_yield();
+        }
+        self.eager.store(eager - 1, Ordering::Relaxed);
+        false
     }
 
     /// Receives what is there and hands out messages, `limit` requests at most in progress. What `take` answers says
@@ -238,19 +310,11 @@ impl Connection {
                     output.packets.pop_front();
                 }
                 Err(Errno::AGAIN) => {
-                    if !output.armed {
-                        output.armed = true;
-                        epoll::modify(&self.epoll, &self.socket, self.data(), Self::interest(true))
-                            .map_err(|_| Gone)?;
-                    }
+                    self.renew(output);
                     return Ok(done);
                 }
                 Err(_) => return Err(Gone),
             }
-        }
-        if output.armed {
-            output.armed = false;
-            epoll::modify(&self.epoll, &self.socket, self.data(), Self::interest(false)).map_err(|_| Gone)?;
         }
         Ok(done)
     }

@@ -22,8 +22,13 @@ use std::sync::atomic::Ordering;
 const UNAUTHENTICATED: std::ops::RangeInclusive<u32> = 66..=70;
 
 impl Server {
-    /// Reads what a client has sent, and begins what it asks for.
+    /// Reads what a client has sent, and does what it asks for. The calling thread has begun to read; here it ends.
     pub(super) fn readable(self: &Arc<Self>, connection: &Arc<Connection>) {
+        while self.read_and_serve(connection) {}
+    }
+
+    /// One round; `true`: there is more to be read, and nobody else does.
+    fn read_and_serve(self: &Arc<Self>, connection: &Arc<Connection>) -> bool {
         let mut requests = Vec::new();
         let mut pings = 0u32;
         let received = connection.receive(self.limits().requests.max(1), |message| {
@@ -32,8 +37,7 @@ impl Server {
                 pings += u32::from(super::keepalive::is_ping(&message.header));
                 return false;
             }
-            let kind = Kind::from_number(message.header.kind);
-            match kind {
+            match Kind::from_number(message.header.kind) {
                 Some(Kind::Call | Kind::CallWithFds | Kind::Stream | Kind::StreamHole) => {
                     requests.push(message)
                 }
@@ -48,12 +52,11 @@ impl Server {
             self.sent(connection, sent);
         }
         let mut inline = None;
+        let alone = requests.len() == 1;
         for message in requests {
             if matches!(Kind::from_number(message.header.kind), Some(Kind::Stream | Kind::StreamHole)) {
                 self.stream_message(connection, message);
-                continue;
-            }
-            if inline.is_none() {
+            } else if inline.is_none() {
                 inline = Some(message);
             } else {
                 self.queue_call(connection, message);
@@ -61,15 +64,38 @@ impl Server {
         }
         if received.is_err() {
             self.drop_client(connection);
-            return;
+            return false;
         }
-        let Some(message) = inline else { return };
+        // What is answered at once keeps nobody else from being heard: the same thread reads on.
+        let quick = alone && inline.as_ref().is_some_and(|message| is_quick(&message.header));
+        let stalled = connection.is_stalled();
+        if !quick && !stalled {
+            connection.end_reading();
+        }
+        let Some(message) = inline else { return false };
+        connection.note_call();
         let high = is_high(&message.header);
+        let mut reading = quick && !stalled;
         if self.pool.begin(self, high) {
-            self.run(Job::Call { connection: connection.clone(), message, high });
+            self.serve(connection, message);
+            let again = reading && connection.linger();
+            let next = self.pool.end();
+            if again && next.is_none() {
+                return true;
+            }
+            if std::mem::take(&mut reading) {
+                connection.end_reading();
+            }
+            if let Some(job) = next {
+                self.run(job);
+            }
         } else {
             self.queue_call(connection, message);
         }
+        if reading {
+            connection.end_reading();
+        }
+        false
     }
 
     fn queue_call(&self, connection: &Arc<Connection>, message: Incoming<OwnedFd>) {
@@ -230,6 +256,11 @@ fn row(header: &Header) -> Option<&'static Procedure> {
 
 fn is_high(header: &Header) -> bool {
     row(header).is_none_or(|row| row.high)
+}
+
+/// Whether a call is one that looks at what is known and waits for nothing.
+fn is_quick(header: &Header) -> bool {
+    row(header).is_none_or(|row| row.high && !row.write && !matches!(row.answer, Answer::Relay(_)))
 }
 
 /// What is said about a procedure that nobody serves.

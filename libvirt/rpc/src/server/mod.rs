@@ -281,8 +281,10 @@ impl Server {
             let sent = connection.flush();
             self.sent(&connection, sent);
         }
-        if flags.intersects(!epoll::EventFlags::OUT) {
+        if flags.intersects(!epoll::EventFlags::OUT) && connection.begin_reading() {
             self.readable(&connection);
+        } else {
+            connection.event_done();
         }
     }
 
