@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 #[path = "../../fuzz/harness/board.rs"]
 mod board;
+#[path = "../../fuzz/harness/domain_xml.rs"]
+mod domain_xml_input;
 #[path = "../../fuzz/harness/engine_code.rs"]
 mod engine_code;
 #[path = "../../fuzz/harness/json_keyval.rs"]
@@ -94,6 +96,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn board() {
     replay("board", board::run);
+}
+
+#[test]
+fn domain_xml() {
+    replay("domain_xml", domain_xml_input::run);
 }
 
 #[test]

@@ -251,6 +251,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn built(
+    tests: &Path,
     text: &str,
     caps: &QemuCaps,
     program: &Program<'_>,
@@ -262,6 +263,7 @@ fn built(
     let audio = program.on(name, "vncAllowHostAudio") || program.on(name, "nogfxAllowHostAudio");
     let definition = qemu_domain::Settings {
         host_audio: audio.then_some(AudioType::Alsa),
+        lib: "/tmp/lib".to_owned(),
         nvram: "/var/lib/libvirt/qemu/nvram".to_owned(),
         channels: settings.channel_folder.clone(),
         vnc_auto_unix_socket: program.on(name, "vncAutoUnixSocket"),
@@ -272,6 +274,12 @@ fn built(
     let mut context =
         qemu_domain::Context { caps, settings: &definition, update_abi: false, generate: &mut Fixed };
     qemu_domain::complete(&mut domain, &mut context).map_err(error)?;
+    // The folders with descriptions of firmware that libvirt's test program pretends, the user's first.
+    let firmware = tests.join("qemufirmwaredata");
+    let folders = ["home/user/.config/qemu/firmware", "etc/qemu/firmware", "usr/share/qemu/firmware"];
+    let folders = folders.map(|folder| firmware.join(folder));
+    let descriptions = qemu_domain::firmware::read(&folders.each_ref().map(|folder| folder.as_path()));
+    qemu_domain::firmware::select(&mut domain, &descriptions, &definition.nvram).map_err(error)?;
     qemu_domain::address::assign(&mut domain, caps, true).map_err(error)?;
     qemu_domain::alias::assign(&mut domain).map_err(error)?;
     let mut host = Pretended { files: 0, devices: 0 };
@@ -300,7 +308,7 @@ fn check(
     let text = read(format!("{name}.xml"))?;
     let wanted = read(format!("{name}.x86_64-latest.args"));
     if let (Err(_), Ok(refusal)) = (&wanted, read(format!("{name}.x86_64-latest.err"))) {
-        return match built(&text, caps, program, name) {
+        return match built(tests, &text, caps, program, name) {
             Err(error) if error.contains(refusal.trim()) => Ok(()),
             other => Err(format!("expected {}\n      found {other:?}", refusal.trim())),
         };
@@ -310,7 +318,7 @@ fn check(
     let common = ["LC_ALL=", "PATH=", "USER=", "LOGNAME="];
     let expected: Vec<String> =
         expected.into_iter().filter(|w| !common.iter().any(|c| w.starts_with(c))).collect();
-    let found = built(&text, caps, program, name)?;
+    let found = built(tests, &text, caps, program, name)?;
     if found == expected {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! Controllers: their order and numbers, and those that devices need.
 
+use std::collections::BTreeSet;
+
 use domain_xml::address::{Address, CcidAddress, HasInfo};
 use domain_xml::controller::{Controller, ControllerType, Master};
 use domain_xml::disk::DiskBus;
@@ -56,8 +58,9 @@ pub fn order(domain: &mut Domain) {
 }
 
 fn free_index(controllers: &[Controller], kind: ControllerType) -> u32 {
-    let used = |index| controllers.iter().any(|other| other.kind == kind && other.index == Some(index));
-    (0..).find(|index| !used(*index)).unwrap_or(0)
+    let used: BTreeSet<u32> =
+        controllers.iter().filter(|other| other.kind == kind).filter_map(|other| other.index).collect();
+    (0..).find(|index| !used.contains(index)).unwrap_or(0)
 }
 
 /// Gives numbers to controllers without.
@@ -204,7 +207,9 @@ pub fn implicit(domain: &mut Domain) -> Result<()> {
             Some(_) => 0,
             None => {
                 let slots = cards.iter().filter_map(|other| match &other.info.address {
-                    Some(Address::Ccid(address)) if address.controller == 0 => Some(address.slot + 1),
+                    Some(Address::Ccid(address)) if address.controller == 0 => {
+                        Some(address.slot.saturating_add(1))
+                    }
                     _ => None,
                 });
                 let slot = slots.max().unwrap_or(0);

@@ -37,11 +37,9 @@ pub fn complete(domain: &mut Domain, caps: &QemuCaps) -> Result<()> {
         nodes(cpu, count)?;
         if let Some(topology) = &mut cpu.topology {
             let dies = *topology.dies.get_or_insert(1);
-            let all = u64::from(topology.sockets)
-                * u64::from(dies)
-                * u64::from(topology.cores)
-                * u64::from(topology.threads);
-            if all != u64::from(count) {
+            let parts = [topology.sockets, dies, topology.cores, topology.threads];
+            let all = parts.into_iter().try_fold(1_u32, u32::checked_mul);
+            if all != Some(count) {
                 return Err(Error::unsupported("CPU topology doesn't match maximum vcpu count"));
             }
         }

@@ -164,15 +164,14 @@ pub fn late(domain: &mut Domain, update_abi: bool) -> Result<()> {
 }
 
 fn memory(domain: &mut Domain, update_abi: bool) -> Result<()> {
-    let numa: u64 = domain
-        .cpu
-        .as_ref()
-        .and_then(|cpu| cpu.numa.as_ref())
-        .map_or(0, |numa| numa.cell.iter().map(|cell| cell_size(cell).0).sum());
-    let modules: u64 = domain.devices.memory.iter().map(domain_xml::memory::Memory::size).sum();
+    let numa: u64 =
+        domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(0, |numa| {
+            numa.cell.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell_size(cell).0))
+        });
+    let modules = domain.devices.memory.iter().fold(0, |sum: u64, module| sum.saturating_add(module.size()));
     let total = &mut domain.memory.size.0;
     if numa > 0 && (*total == 0 || update_abi) {
-        *total = numa + modules;
+        *total = numa.saturating_add(modules);
     } else if modules > *total {
         return Err(Error::xml("Total size of memory devices exceeds the total memory size"));
     }

@@ -71,17 +71,21 @@ pub fn implicit(domain: &mut Domain, context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The back end of sound that the first display brings.
+/// The back end of sound that the displays bring: the last one that has an opinion decides.
 fn default_audio(domain: &mut Domain, context: &Context<'_>) {
     let settings = context.settings;
-    let kind = match domain.devices.graphics.first().map(|graphics| graphics.kind) {
-        None if settings.nographics_allow_host_audio => settings.host_audio,
-        Some(GraphicsType::Vnc) if settings.vnc_allow_host_audio => settings.host_audio,
-        None | Some(GraphicsType::Vnc) => Some(AudioType::None),
-        Some(GraphicsType::Spice) => Some(AudioType::Spice),
-        Some(GraphicsType::Sdl) => Some(AudioType::Sdl),
-        Some(GraphicsType::Dbus) => Some(AudioType::Dbus),
-        Some(_) => Some(AudioType::None),
+    let host = |allowed: bool| if allowed { settings.host_audio } else { Some(AudioType::None) };
+    let displays = &domain.devices.graphics;
+    let kind = if displays.is_empty() {
+        host(settings.nographics_allow_host_audio)
+    } else {
+        let opinion = displays.iter().rev().find_map(|graphics| match graphics.kind {
+            GraphicsType::Vnc => Some(host(settings.vnc_allow_host_audio)),
+            GraphicsType::Spice => Some(Some(AudioType::Spice)),
+            GraphicsType::Sdl => Some(host(true)),
+            _ => None,
+        });
+        opinion.flatten()
     };
     if let Some(kind) = kind {
         domain.devices.audio.push(Audio { id: 1, kind, ..Audio::default() });

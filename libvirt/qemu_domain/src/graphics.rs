@@ -12,6 +12,7 @@ pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
         match graphics.kind {
             GraphicsType::Vnc => {
                 listens(graphics)?;
+                forget_generated(graphics, &settings.lib);
                 vnc(graphics);
             }
             GraphicsType::Spice => {
@@ -20,9 +21,18 @@ pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
             }
             _ => {}
         }
-        let _ = settings;
     }
     Ok(())
+}
+
+/// A socket that the driver made for another start is made anew, or not at all.
+fn forget_generated(graphics: &mut Graphics, lib: &str) {
+    for listen in &mut graphics.listens {
+        let ours = listen.socket.as_ref().is_some_and(|path| !lib.is_empty() && path.starts_with(lib));
+        if listen.kind == ListenType::Socket && ours {
+            *listen = Listen { kind: ListenType::Address, ..Listen::default() };
+        }
+    }
 }
 
 fn vnc(graphics: &mut Graphics) {

@@ -11,6 +11,7 @@ mod defaults;
 mod devices;
 pub mod disks;
 pub mod each;
+pub mod firmware;
 mod graphics;
 mod inactive;
 pub mod machine;
@@ -31,6 +32,8 @@ pub trait Generate {
 /// What of the driver's settings changes a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The driver's own folder, in which sockets of displays are made.
+    pub lib: String,
     /// The folder that copies of firmware variables are in.
     pub nvram: String,
     /// The folder below which the sockets of channels are, if they have none of their own.
@@ -61,6 +64,7 @@ pub struct Context<'a> {
 
 /// Adds what is missing in a domain that a client defines, and drops what only a running one has.
 pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
+    limits(domain)?;
     inactive::strip(domain, context.settings);
     defaults::general(domain, context)?;
     graphics::complete(domain, context.settings)?;
@@ -90,6 +94,45 @@ pub fn virt_type(domain: &Domain) -> VirtType {
     if domain.kind == DomainType::Kvm { VirtType::Kvm } else { VirtType::Qemu }
 }
 
+/// Most devices of one sort. Work grows with the square of their number; no machine has room for as many.
+const MAX_DEVICES: usize = 4096;
+
+/// Refuses domains that would take long only to be refused in the end.
+fn limits(domain: &Domain) -> Result<()> {
+    let devices = &domain.devices;
+    let counts = [
+        ("disk", devices.disk.len()),
+        ("controller", devices.controller.len()),
+        ("filesystem", devices.filesystem.len()),
+        ("interface", devices.interface.len()),
+        ("smartcard", devices.smartcard.len()),
+        ("serial", devices.serial.len()),
+        ("parallel", devices.parallel.len()),
+        ("console", devices.console.len()),
+        ("channel", devices.channel.len()),
+        ("input", devices.input.len()),
+        ("graphics", devices.graphics.len()),
+        ("video", devices.video.len()),
+        ("sound", devices.sound.len()),
+        ("hostdev", devices.hostdev.len()),
+        ("redirdev", devices.redirdev.len()),
+        ("hub", devices.hub.len()),
+        ("rng", devices.rng.len()),
+        ("shmem", devices.shmem.len()),
+        ("memory", devices.memory.len()),
+        ("panic", devices.panic.len()),
+    ];
+    match counts.into_iter().find(|(_, count)| *count > MAX_DEVICES) {
+        Some((name, _)) => {
+            Err(Error::unsupported(format!("more than {MAX_DEVICES} devices of type '{name}'")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn missing(what: &str) -> Error {
     Error::xml(what)
 }
+
+#[cfg(test)]
+mod tests;

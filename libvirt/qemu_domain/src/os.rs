@@ -10,6 +10,11 @@ use crate::Settings;
 pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
     let name = domain.name().to_owned();
     let os = &mut domain.os;
+    if os.features.is_some() && os.firmware.is_none() {
+        return Err(Error::unsupported(
+            "cannot use feature-based firmware autoselection when firmware autoselection is disabled",
+        ));
+    }
     if let Some(features) = &mut os.features {
         let state = |features: &[FirmwareFeature], name: &str| {
             features.iter().find(|feature| feature.name == name).map(|feature| feature.enabled)

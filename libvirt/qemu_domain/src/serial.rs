@@ -120,7 +120,6 @@ fn protocol(source: &mut domain_xml::chardev::CharSource) {
         let complete = |mode: CharMode| {
             source.ends.iter().find(|end| end.mode == Some(mode)).cloned().map(|mut end| {
                 end.mode = Some(mode);
-                end.host.get_or_insert_with(|| "127.0.0.1".to_owned());
                 end
             })
         };

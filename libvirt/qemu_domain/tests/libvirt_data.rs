@@ -36,6 +36,7 @@ fn settings(program: &str, name: &str) -> Settings {
     let audio = on("vncAllowHostAudio") || on("nogfxAllowHostAudio");
     Settings {
         host_audio: audio.then_some(AudioType::Alsa),
+        lib: "/tmp/lib".to_owned(),
         nvram: "/bad-test-used-env-home/.config/libvirt/qemu/nvram".to_owned(),
         channels: "/tmp/lib/channel/target".to_owned(),
         vnc_auto_unix_socket: on("vncAutoUnixSocket"),

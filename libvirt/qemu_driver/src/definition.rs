@@ -120,6 +120,7 @@ impl Core {
     fn domain_settings(&self) -> Settings {
         let below = |name: &str| self.paths.data.join(name).to_string_lossy().into_owned();
         Settings {
+            lib: self.paths.data.to_string_lossy().into_owned(),
             nvram: below("nvram"),
             channels: below("channel/target"),
             vnc_auto_unix_socket: false,

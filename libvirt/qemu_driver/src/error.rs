@@ -64,6 +64,7 @@ pub fn xml(what: &domain_xml::Error) -> Error {
     let (origin, code) = match what.code {
         domain_xml::Code::Internal => (Origin::Domain, Code::InternalError),
         domain_xml::Code::InvalidArgument => (Origin::Domain, Code::InvalidArg),
+        domain_xml::Code::OperationFailed => (Origin::Domain, Code::OperationFailed),
         domain_xml::Code::OsType => (Origin::Domain, Code::OsType),
         domain_xml::Code::NoName => (Origin::Domain, Code::NoName),
         domain_xml::Code::Xml => (Origin::Domain, Code::XmlError),

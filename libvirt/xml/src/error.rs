@@ -10,6 +10,8 @@ pub enum Code {
     Internal = 1,
     /// `VIR_ERR_INVALID_ARG`.
     InvalidArgument = 8,
+    /// `VIR_ERR_OPERATION_FAILED`.
+    OperationFailed = 9,
     /// `VIR_ERR_OS_TYPE`.
     OsType = 16,
     /// `VIR_ERR_NO_NAME`.
@@ -53,6 +55,7 @@ impl std::fmt::Display for Error {
         let prefix = match self.code {
             Code::Internal => "internal error: ",
             Code::InvalidArgument => "invalid argument: ",
+            Code::OperationFailed => "operation failed: ",
             Code::OsType => "unknown OS type ",
             Code::NoName => "missing name information in ",
             Code::Xml => "XML error: ",

@@ -169,7 +169,8 @@ impl Buses {
     }
 
     fn take(&mut self, address: &PciAddress, needs: Connect, chosen: bool) -> Result<()> {
-        if self.growing && address.bus.0 as usize >= self.all.len() {
+        let known = usize::try_from(address.bus.0).is_ok_and(|bus| bus < self.all.len());
+        if self.growing && !known && address.bus.0 < MAX_BUSES as u64 {
             self.grow(&mut address.clone(), needs)?;
         }
         self.validate(address, needs, chosen)?;

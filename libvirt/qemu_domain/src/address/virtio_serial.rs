@@ -52,7 +52,8 @@ pub fn assign(domain: &mut Domain) -> Result<()> {
         } else {
             &mut domain.devices.channel[index - consoles]
         };
-        if !console || wanted.is_none() {
+        // The emulator itself puts consoles where they belong; their ports are only kept free.
+        if !console {
             device.info.address = Some(Address::VirtioSerial(free));
         }
     }

@@ -1,0 +1,82 @@
+//! Numbers and counts that no machine has.
+
+use super::*;
+use qemu_caps::{Accelerator, MachineType};
+
+struct Fixed;
+
+impl Generate for Fixed {
+    fn uuid(&mut self) -> String {
+        "00010203-0405-4607-8809-0a0b0c0d0e0f".to_owned()
+    }
+
+    fn mac(&mut self) -> [u8; 3] {
+        [1, 2, 3]
+    }
+}
+
+fn complete_text(parts: &str, devices: &str) -> Result<Domain> {
+    let machine = MachineType { name: "pc-i440fx-8.0".to_owned(), default: true, ..MachineType::default() };
+    let accelerator = Accelerator { machines: vec![machine], ..Accelerator::default() };
+    let caps = QemuCaps { arch: "x86_64".to_owned(), kvm: Some(accelerator), ..QemuCaps::default() };
+    let settings = Settings {
+        lib: "/lib".to_owned(),
+        nvram: "/nvram".to_owned(),
+        channels: "/channels".to_owned(),
+        vnc_auto_unix_socket: false,
+        spice_auto_unix_socket: false,
+        vnc_allow_host_audio: false,
+        nographics_allow_host_audio: false,
+        host_audio: None,
+    };
+    let text = format!(
+        "<domain type='kvm'><name>t</name><memory>65536</memory><os><type>hvm</type></os>{parts}\
+         <devices>{devices}</devices></domain>"
+    );
+    let mut domain = domain_xml::parse(&text)?;
+    let mut context = Context { caps: &caps, settings: &settings, update_abi: true, generate: &mut Fixed };
+    complete(&mut domain, &mut context)?;
+    Ok(domain)
+}
+
+fn refusal(parts: &str, devices: &str) -> String {
+    complete_text(parts, devices).expect_err("it makes no sense").to_string()
+}
+
+#[test]
+fn an_ordinary_domain_is_completed() {
+    let domain = complete_text("", "").unwrap();
+    assert_eq!(domain.machine(), "pc-i440fx-8.0");
+}
+
+#[test]
+fn large_numbers_are_refused() {
+    let topology =
+        "<cpu><topology sockets='4294967295' dies='4294967295' cores='4294967295' threads='2'/></cpu>";
+    assert!(refusal(topology, "").ends_with("CPU topology doesn't match maximum vcpu count"));
+    let far = "<rng model='virtio'><backend model='builtin'/>\
+               <address type='pci' bus='0xffffffffffffffff' slot='0xffffffffffffffff' function='0xff'/></rng>";
+    assert!(refusal("", far).contains("Only PCI buses up to"));
+    let slot = "<rng model='virtio'><backend model='builtin'/><address type='pci' slot='0x40'/></rng>";
+    assert!(refusal("", slot).contains("slot must be <= 31"));
+    let function =
+        "<rng model='virtio'><backend model='builtin'/><address type='pci' slot='5' function='9'/></rng>";
+    assert!(refusal("", function).contains("function must be <= 7"));
+}
+
+#[test]
+fn sums_do_not_overflow() {
+    let cell = "<cell memory='18014398509481983'/>".repeat(1500);
+    let cpu = format!("<cpu><numa>{cell}</numa></cpu>");
+    assert!(complete_text(&cpu, "").is_ok());
+    let cards = "<smartcard mode='host'><address type='ccid' controller='0' slot='4294967295'/></smartcard>\
+                 <smartcard mode='host'/>";
+    assert!(complete_text("", cards).is_ok());
+}
+
+#[test]
+fn too_many_devices_are_refused_at_once() {
+    let refused = refusal("", &"<controller type='usb'/>".repeat(100_000));
+    assert!(refused.ends_with("more than 4096 devices of type 'controller'"));
+    assert!(refusal("", "<disk><target dev='vda'/></disk>".repeat(5000).as_str()).contains("'disk'"));
+}
