@@ -207,7 +207,7 @@ fn computed() -> Result<u64> {
         .and_then(|word| word.parse().ok())
         .ok_or_else(|| Error::internal(format!("uptime file has unexpected format '{text}'")))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    Ok(now.saturating_sub(up.round() as u64))
+    Ok((now as f64 - up).round() as u64)
 }
 
 #[cfg(test)]
