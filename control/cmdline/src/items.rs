@@ -1,7 +1,7 @@
 //! Board, CPUs, accelerators, devices, objects.
 
 use crate::parse::{Builder, Info, Raw, Stop, refuse};
-use crate::{Accel, Global, Item, PropValue};
+use crate::{Accel, Global, Item, PropValue, TcgProperties};
 use json::{Dict, Value};
 use keyval::Opts;
 use std::fmt::Write as _;
@@ -37,7 +37,7 @@ impl Builder<'_> {
             let mut invalid = false;
             for name in std::mem::take(&mut self.machine_accels) {
                 if matches!(name.as_str(), "tcg" | "kvm") {
-                    self.plan.accels.push(Accel { location: None, name, kernel_irqchip: None, tier: None });
+                    self.plan.accels.push(Accel::named(&name));
                 } else {
                     report::error_report!("invalid accelerator {name}");
                     self.plan.accel_failed = true;
@@ -51,12 +51,7 @@ impl Builder<'_> {
             }
         }
         if self.plan.accels.is_empty() {
-            self.plan.accels.push(Accel {
-                location: None,
-                name: "tcg".to_owned(),
-                kernel_irqchip: None,
-                tier: None,
-            });
+            self.plan.accels.push(Accel::named("tcg"));
         }
         Ok(())
     }
@@ -116,25 +111,44 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
     if !matches!(name, "tcg" | "kvm") {
         // Told when it is tried: another may follow.
         let location = Some(raw.location.clone());
-        builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip: None, tier: None });
+        builder.plan.accels.push(Accel { location, ..Accel::named(name) });
         return Ok(());
     }
     let mut kernel_irqchip = None;
-    let mut tier = None;
+    let mut tcg = TcgProperties::default();
     for (key, value) in opts.iter().filter(|(key, _)| *key != "accel") {
         match (name, key, value) {
             ("kvm", "kernel-irqchip", "on" | "off" | "split") => kernel_irqchip = Some(value.to_owned()),
             ("kvm", "kernel-irqchip", _) => {
                 return refuse(format!("Parameter 'kernel-irqchip' does not accept value '{value}'"));
             }
-            ("tcg", "tier", "1") => tier = Some(1),
-            ("tcg", "tier", "2") => tier = Some(2),
+            ("tcg", "tier", "1") => tcg.tier = Some(1),
+            ("tcg", "tier", "2") => tcg.tier = Some(2),
             ("tcg", "tier", _) => return refuse(format!("Parameter 'tier' does not accept value '{value}'")),
             // Every vCPU of ours has its own thread.
             ("tcg", "thread", "multi") => {}
-            ("tcg", "thread", "single") | ("tcg", "tb-size" | "split-wx" | "one-insn-per-tb", _) => {
+            ("tcg", "thread", "single") => {
                 return refuse(format!("'{key}={value}' is not supported by this build"));
             }
+            ("tcg", "tb-size", _) => match value.parse::<u64>().map(u32::try_from) {
+                Ok(Ok(size)) => tcg.tb_size = size.into(),
+                Ok(Err(_)) => return refuse(format!("Parameter '{key}' expects uint32_t")),
+                Err(_) => return refuse(format!("Parameter '{key}' expects uint64")),
+            },
+            ("tcg", "one-insn-per-tb", _) => tcg.one_insn_per_tb = on_off(key, value)?,
+            // No page is ever both writable and executable.
+            ("tcg", "split-wx", _) => {
+                if !on_off(key, value)? {
+                    return refuse(format!("'{key}={value}' is not supported by this build"));
+                }
+            }
+            ("tcg", "x-tiny-tlb", _) => tcg.tiny_tlb = on_off(key, value)?,
+            ("tcg", "x-lazy-flags", _) => tcg.lazy_flags = on_off(key, value)?,
+            ("tcg", "x-threshold", _) => match value.parse() {
+                Ok(count) => tcg.threshold = Some(count),
+                Err(_) => return refuse(format!("Parameter '{key}' expects uint8")),
+            },
+            ("tcg", "x-without", _) => tcg.without = Some(value.to_owned()),
             ("tcg", "thread", _) => return refuse(format!("Invalid 'thread' setting {value}")),
             ("kvm", "kvm-shadow-mem" | "dirty-ring-size" | "eager-split-size" | "device" | "rapl", _)
             | ("kvm", "notify-vmexit" | "notify-window" | "rapl-helper-socket", _) => {
@@ -144,8 +158,16 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
         }
     }
     let location = Some(raw.location.clone());
-    builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip, tier });
+    builder.plan.accels.push(Accel { location, name: name.to_owned(), kernel_irqchip, tcg });
     Ok(())
+}
+
+fn on_off(key: &str, value: &str) -> Result<bool, Stop> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => refuse(format!("Parameter '{key}' expects 'on' or 'off'")),
+    }
 }
 
 pub(crate) fn enable_kvm(builder: &mut Builder<'_>, _raw: &Raw<'_>) -> Result<(), Stop> {

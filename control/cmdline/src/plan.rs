@@ -106,8 +106,34 @@ pub struct Accel {
     pub name: String,
     /// `kernel-irqchip=` for kvm, as given.
     pub kernel_irqchip: Option<String>,
-    /// `tier=` for tcg: 1, the interpreter, or 2, the translator for hot code.
+    /// Properties of tcg.
+    pub tcg: TcgProperties,
+}
+
+impl Accel {
+    /// The accelerator without properties.
+    pub fn named(name: &str) -> Self {
+        Self { location: None, name: name.to_owned(), kernel_irqchip: None, tcg: TcgProperties::default() }
+    }
+}
+
+/// Properties of `-accel tcg`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcgProperties {
+    /// `tier=`: 1, the interpreter, or 2, the translator for hot code.
     pub tier: Option<u8>,
+    /// `tb-size=` in MiB, 0 for the default.
+    pub tb_size: u64,
+    /// `one-insn-per-tb=`.
+    pub one_insn_per_tb: bool,
+    /// `x-tiny-tlb=`: for tests, a TLB of two entries.
+    pub tiny_tlb: bool,
+    /// `x-threshold=`: executions before a block is translated.
+    pub threshold: Option<u8>,
+    /// `x-lazy-flags=`: arithmetic flags that nothing reads may be wrong in an exception's frame.
+    pub lazy_flags: bool,
+    /// `x-without=`: features of the host that are not used, separated by colons.
+    pub without: Option<String>,
 }
 
 /// CPU count and topology, complete and consistent.

@@ -3,6 +3,7 @@
 use crate::Failed;
 use accel::Accelerator;
 use cmdline::Accel;
+use engine::{Options, Tcg, Without};
 use kvm::{Kvm, OpenError};
 use report::error_report;
 use std::io;
@@ -36,7 +37,7 @@ pub(crate) struct Chosen {
 pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Failed> {
     for accel in wanted {
         let opened = match accel.name.as_str() {
-            "tcg" => Ok(tcg(accel)),
+            "tcg" => tcg(accel),
             "kvm" => {
                 if let Some(value @ ("on" | "split")) = accel.kernel_irqchip.as_deref() {
                     let text = format!("kernel_irqchip={value} is not supported by this build");
@@ -64,22 +65,35 @@ pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Faile
     Err(Failed::told())
 }
 
-fn tcg(accel: &Accel) -> Chosen {
-    let engine = if accel.tier == Some(2) {
-        engine::Tcg::with_translator().unwrap_or_else(|lack| {
-            let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
-            report::warn_report!("{lack}: everything is left to tier 1");
-            engine::Tcg::new()
-        })
-    } else {
-        engine::Tcg::new()
+fn tcg(accel: &Accel) -> Result<Chosen, String> {
+    let wanted = &accel.tcg;
+    let without = match wanted.without.as_deref().map(Without::parse) {
+        Some(Err(name)) => return Err(format!("unknown feature in x-without: {name}")),
+        Some(Ok(without)) => without,
+        None => Without::default(),
     };
-    Chosen {
+    let size = usize::try_from(wanted.tb_size).ok().and_then(|mib| mib.checked_mul(1 << 20));
+    let Some(size) = size else { return Err(format!("tb-size={} is too large", wanted.tb_size)) };
+    let options = Options {
+        translate: wanted.tier == Some(2),
+        code_size: (size != 0).then_some(size),
+        one_instruction: wanted.one_insn_per_tb,
+        tiny_tlb: wanted.tiny_tlb,
+        threshold: wanted.threshold,
+        lazy_flags: wanted.lazy_flags,
+        without,
+    };
+    let engine = Tcg::with(options).unwrap_or_else(|lack| {
+        let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
+        report::warn_report!("{lack}: everything is left to tier 1");
+        Tcg::with(Options { translate: false, ..options }).unwrap_or_default()
+    });
+    Ok(Chosen {
         accelerator: Box::new(engine),
         features: engine::supported_features(),
         host: None,
         phys_bits: SOFTWARE_PHYS_BITS,
-    }
+    })
 }
 
 fn kvm() -> Result<Chosen, String> {
@@ -104,7 +118,7 @@ mod tests {
     use super::*;
 
     fn accel(name: &str) -> Accel {
-        Accel { location: None, name: name.to_owned(), kernel_irqchip: None, tier: None }
+        Accel::named(name)
     }
 
     #[test]

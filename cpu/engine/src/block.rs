@@ -86,6 +86,8 @@ pub(crate) struct BlockCache {
     stale: Vec<Box<Block>>,
     jumps: Box<[Jump]>,
     held: usize,
+    /// Most instructions in a block.
+    most: usize,
     /// A block that is not kept.
     single: [Insn; 1],
 }
@@ -98,8 +100,14 @@ impl BlockCache {
             stale: Vec::new(),
             jumps: vec![NO_JUMP; JUMPS].into(),
             held: 0,
+            most: MAX_INSNS,
             single: [none],
         }
+    }
+
+    /// Whether blocks have one instruction only.
+    pub(crate) fn set_single(&mut self, single: bool) {
+        self.most = if single { 1 } else { MAX_INSNS };
     }
 
     /// Drops every block. Not while one runs.
@@ -387,7 +395,7 @@ impl Cpu {
         let mut decoder = Decoder::with_ip(mode.bits.into(), bytes, rip, DecoderOptions::NONE);
         let mut insns = Vec::with_capacity(8);
         let mut from = Instruction::default();
-        while insns.len() < MAX_INSNS && decoder.can_decode() {
+        while insns.len() < self.blocks.most && decoder.can_decode() {
             decoder.decode_out(&mut from);
             if decoder.last_error() == DecoderError::NoMoreBytes {
                 break;

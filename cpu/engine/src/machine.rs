@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::insn::Insn;
 use crate::mmu::{Ram, Tlb};
+use crate::options::Options;
 use crate::shared::Peers;
 use crate::vector::{Machine, Operands};
 use accel::{Accelerator, Exit, Vcpu, VcpuSetup};
@@ -17,7 +18,7 @@ use x86::{Activity, X86State};
 #[derive(Default)]
 pub struct Tcg {
     peers: Arc<Peers>,
-    translate: bool,
+    options: Options,
 }
 
 impl Tcg {
@@ -26,13 +27,15 @@ impl Tcg {
         Self::default()
     }
 
-    /// The same with tier 2, the translator, for hot code.
+    /// The same with `options`.
     ///
     /// # Errors
-    /// What the host lacks for it.
-    pub fn with_translator() -> Result<Self, &'static str> {
-        crate::translator::host_is_able()?;
-        Ok(Self { translate: true, ..Self::default() })
+    /// What the host lacks for the translator.
+    pub fn with(options: Options) -> Result<Self, &'static str> {
+        if options.translate {
+            crate::translator::host_is_able(options.without)?;
+        }
+        Ok(Self { options, ..Self::default() })
     }
 }
 
@@ -43,9 +46,7 @@ impl Accelerator for Tcg {
 
     fn create_vcpu(&self, setup: VcpuSetup) -> Result<Box<dyn Vcpu>, String> {
         let mut cpu = Box::new(Cpu::new(setup, self.peers.clone()));
-        if self.translate {
-            cpu.jit.enable();
-        }
+        cpu.set_options(&self.options);
         Ok(cpu)
     }
 }
@@ -107,6 +108,17 @@ impl Cpu {
         };
         cpu.load_state(&state);
         cpu
+    }
+}
+
+impl Cpu {
+    /// Takes options over. Before anything runs.
+    pub(crate) fn set_options(&mut self, options: &Options) {
+        self.tlb.set_tiny(options.tiny_tlb);
+        self.blocks.set_single(options.one_instruction);
+        if options.translate {
+            self.jit.enable(options);
+        }
     }
 }
 

@@ -297,11 +297,13 @@ pub(crate) struct Tlb {
     last: u64,
     /// Changes whenever an entry was dropped or lost rights.
     epoch: u64,
+    /// With the tiny TLB, the two slots that hold something.
+    tiny: Option<[usize; 2]>,
 }
 
 impl Tlb {
     pub(crate) fn new() -> Self {
-        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1, epoch: 0 }
+        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1, epoch: 0, tiny: None }
     }
 
     #[inline(always)]
@@ -389,6 +391,11 @@ impl Tlb {
         self.epoch += 1;
     }
 
+    /// Whether only two translations are kept, for tests.
+    pub(crate) fn set_tiny(&mut self, tiny: bool) {
+        self.tiny = tiny.then_some([0, 1]);
+    }
+
     /// Enters a translation of `linear` in `set`.
     pub(crate) fn fill(&mut self, set: u8, linear: u64, entry: TlbEntry, origin: Origin) {
         let bank = &mut self.bank;
@@ -401,6 +408,14 @@ impl Tlb {
             TlbEntry { read: tag(entry.read), write: tag(entry.write), exec: tag(entry.exec), ..entry };
         bank.entries[slot] = entry;
         bank.touched[slot / CHUNK] = 1;
+        if let Some([older, newer]) = self.tiny {
+            if slot != newer && slot != older {
+                bank.entries[older] = empty(older);
+                self.epoch += 1;
+            }
+            self.tiny = Some(if slot == newer { [older, newer] } else { [newer, slot] });
+            return;
+        }
         let second = second_slot(set, linear);
         bank.second[second] = SecondEntry { key: linear & PAGE_MASK | u64::from(set), entry, origin };
         if bank.filled.len() < FILLS {

@@ -1,5 +1,7 @@
 //! A small assembler for the fixed sequences around translated instructions (SDM vol. 2, chapter 2).
 
+use crate::options::Without;
+
 /// Number of a host general register.
 pub(super) type Reg = u8;
 pub(super) const RAX: Reg = 0;
@@ -36,6 +38,11 @@ pub(super) const CMP_RR: u8 = 0x39;
 /// Extension of opcode 83.
 pub(super) const CMP: Reg = 7;
 
+/// Whether RORX is used.
+pub(super) fn has_bmi2(without: &Without) -> bool {
+    !without.bmi2 && is_x86_feature_detected!("bmi2")
+}
+
 /// A place in the code that jumps lead to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Label(usize);
@@ -44,13 +51,14 @@ pub(super) struct Label(usize);
 pub(super) struct Assembler {
     pub(super) code: Vec<u8>,
     origin: u64,
+    bmi2: bool,
     labels: Vec<Option<usize>>,
     fixups: Vec<(usize, Label)>,
 }
 
 impl Assembler {
-    pub(super) fn new(origin: u64) -> Self {
-        Self { code: Vec::with_capacity(1024), origin, labels: Vec::new(), fixups: Vec::new() }
+    pub(super) fn new(origin: u64, bmi2: bool) -> Self {
+        Self { code: Vec::with_capacity(1024), origin, bmi2, labels: Vec::new(), fixups: Vec::new() }
     }
 
     /// Address of the next byte.
@@ -312,8 +320,14 @@ impl Assembler {
         self.imm32(v);
     }
 
-    /// `to = from rotated right`, flags untouched (BMI2).
-    pub(super) fn rorx(&mut self, to: Reg, from: Reg, bits: u8) {
+    /// `to = from rotated right`; the flags are lost.
+    pub(super) fn rotate(&mut self, to: Reg, from: Reg, bits: u8) {
+        if !self.bmi2 {
+            self.mov(to, from);
+            self.op_reg(true, &[0xc1], 1, to);
+            self.code.push(bits);
+            return;
+        }
         let r = if to & 8 == 0 { 0x80 } else { 0 };
         let b = if from & 8 == 0 { 0x20 } else { 0 };
         self.bytes(&[0xc4, r | 0x40 | b | 3, 0xfb, 0xf0, 0xc0 | (to & 7) << 3 | from & 7, bits]);
@@ -434,7 +448,7 @@ mod tests {
     use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 
     fn text(build: impl FnOnce(&mut Assembler)) -> String {
-        let mut a = Assembler::new(0x1000);
+        let mut a = Assembler::new(0x1000, true);
         build(&mut a);
         a.finish();
         let mut out = Vec::new();
@@ -451,7 +465,7 @@ mod tests {
     fn sequences_decode_to_what_was_meant() {
         assert_eq!(text(|a| a.load(R10, Mem::Cpu(0x80))), "mov %gs:0x80,%r10");
         assert_eq!(text(|a| a.store(Mem::Base(RSP, 8), R9)), "mov %r9,8(%rsp)");
-        assert_eq!(text(|a| a.rorx(R11, R10, 7)), "rorx $7,%r10,%r11");
+        assert_eq!(text(|a| a.rotate(R11, R10, 7)), "rorx $7,%r10,%r11");
         assert_eq!(text(|a| a.lea_sum(R10, R10, R11)), "lea (%r10,%r11),%r10");
         assert_eq!(text(|a| a.lea(R9, R9, -8)), "lea -8(%r9),%r9");
         assert_eq!(text(|a| a.imm(R10, 0x1234)), "mov $0x1234,%r10d");

@@ -40,6 +40,8 @@ pub(super) struct Vectors {
     pub(super) avx: bool,
     /// The x87 unit can be used.
     pub(super) x87: bool,
+    /// BMI2 may be used.
+    pub(super) bmi2: bool,
     /// The model has TZCNT and LZCNT; on others they are BSF and BSR.
     pub(super) zero_counts: bool,
 }
@@ -138,6 +140,9 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
 fn is_native(i: &Instruction, vectors: Vectors) -> bool {
     let mut vector = false;
     for feature in i.cpuid_features() {
+        if *feature == F::BMI2 && !vectors.bmi2 {
+            return false;
+        }
         match host_has(*feature) {
             Some((true, v)) => vector |= v,
             _ => return false,
@@ -293,7 +298,7 @@ mod tests {
 
     fn of(bytes: &[u8]) -> (Kind, u32, u32, u8) {
         let i = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
-        let kind = kind(&i, Vectors { sse: true, avx: true, x87: true, zero_counts: true });
+        let kind = kind(&i, Vectors { sse: true, avx: true, x87: true, bmi2: true, zero_counts: true });
         let (read, written) = flags(&i, kind);
         (kind, read, written, alignment(&i))
     }

@@ -33,6 +33,8 @@ pub(super) struct Source<'a> {
     pub(super) bits: u8,
     /// Segments (bit = number) that operands may be in.
     pub(super) segments: u8,
+    /// Flags that nothing in the program reads are right too where an exception or an interrupt can show them.
+    pub(super) exact: bool,
     /// Whether the flags may be read at a RIP in the same page before they are written.
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
@@ -93,7 +95,7 @@ pub(super) struct Emitter<'a> {
 /// Translates a block for `origin`.
 pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
     let mut e = Emitter {
-        a: Assembler::new(origin),
+        a: Assembler::new(origin, source.vectors.bmi2),
         slots: Slots::new(),
         stubs,
         source,
@@ -123,8 +125,14 @@ impl Emitter<'_> {
                 _ => at(last.next_ip()),
             };
         }
+        if source.exact {
+            live[kinds.len()] = ARITH;
+        }
         for n in (0..kinds.len()).rev() {
-            let (read, written) = flags(&source.instructions[n], kinds[n]);
+            let (mut read, written) = flags(&source.instructions[n], kinds[n]);
+            if source.exact && may_fault(&source.instructions[n], kinds[n]) {
+                read = ARITH;
+            }
             live[n] = live[n + 1] & !written | read;
         }
         live
@@ -343,5 +351,14 @@ impl Emitter<'_> {
     pub(super) fn interpret(&mut self, n: usize) {
         self.call_interpreter(n, self.flags.rflags && !self.flags.memory);
         self.flags = FlagsIn { rflags: true, memory: true };
+    }
+}
+
+/// Whether instruction `i` can raise an exception, or let an interrupt come in.
+fn may_fault(i: &Instruction, kind: Kind) -> bool {
+    match kind {
+        Kind::Nothing | Kind::Lea | Kind::Condition | Kind::Jump => false,
+        Kind::Native => (0..i.op_count()).any(|n| i.op_kind(n) == iced_x86::OpKind::Memory),
+        _ => true,
     }
 }

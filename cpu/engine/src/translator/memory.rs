@@ -36,7 +36,7 @@ impl Emitter<'_> {
         const _: () = assert!(size_of::<TlbEntry>() == 32 && crate::mmu::TLB_SIZE == 1024);
         let (again, other) = (self.a.label(), self.a.label());
         self.a.bind(again);
-        self.a.rorx(T1, T0, 7);
+        self.a.rotate(T1, T0, 7);
         self.a.and32_imm(T1, 0x7fe0);
         self.a.add(T1, self.slots.tlb);
         self.a.xor(T0, Mem::Base(T1, tag));

@@ -4,6 +4,7 @@
 //! instruction at a time, in the middle of a translated block. A translation is valid while its page's stamp is what
 //! it was, the linear address leads to the same place, and the processor's mode is the one that it was made for.
 
+mod arena;
 mod asm;
 mod cache;
 mod classify;
@@ -25,6 +26,8 @@ use crate::block::{Mix, Watched};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use crate::mmu::{CodePage, SECOND_SHIFT, SecondEntry, TlbEntry};
+use crate::options::{Options, Without};
+use arena::Arena;
 use asm::Mem;
 use cache::CodeCache;
 use irq::{CpuSignals, Event};
@@ -37,8 +40,12 @@ use x86::reg::{cr0, cr4, flags, xcr0};
 
 /// Executions by the interpreter before a block is translated.
 const THRESHOLD: u8 = 24;
-/// Bytes of code of one vCPU.
+/// Bytes of code of one vCPU and of its tables, unless told otherwise.
 const CODE_SIZE: usize = 64 << 20;
+/// Most bytes: jumps reach everywhere.
+const MAX_CODE_SIZE: usize = 1 << 30;
+/// Fewest bytes.
+const MIN_CODE_SIZE: usize = 1 << 20;
 /// Most bytes that one block can become.
 const MAX_BLOCK: usize = 64 << 10;
 /// Most instructions in a block.
@@ -117,8 +124,6 @@ struct Translation {
     watched: Watched,
     /// The page in which its only instruction ends, when that is another one.
     second: Option<Second>,
-    /// What the code points to.
-    _insns: Box<[Insn]>,
 }
 
 /// The page in which an instruction ends.
@@ -167,6 +172,15 @@ pub(crate) struct Jit {
     context: u16,
     /// Executions by the interpreter before a block is translated.
     pub(crate) threshold: u8,
+    /// Most instructions in a block.
+    most: usize,
+    /// Bytes that code and instructions may have.
+    size: usize,
+    without: Without,
+    lazy_flags: bool,
+    /// How often everything was dropped for want of room.
+    pub(crate) flushes: u64,
+    arena: Arena,
     stubs: Stubs,
     cache: Option<CodeCache>,
     /// A jump cache for each context; the unused ones are empty.
@@ -174,9 +188,6 @@ pub(crate) struct Jit {
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
-    /// Translations that were replaced. Their code stays in the cache, and with it what the code points to: a stamp
-    /// that has come round to its old value may let it run.
-    replaced: Vec<Translation>,
     counters: Box<[u8]>,
     /// Blocks translated since the start.
     pub(crate) made: u64,
@@ -213,12 +224,17 @@ impl Jit {
             fpu: x87::Area::new(),
             context: 0,
             threshold: THRESHOLD,
+            most: MAX_INSTRUCTIONS,
+            size: CODE_SIZE,
+            without: Without::default(),
+            lazy_flags: false,
+            flushes: 0,
+            arena: Arena::default(),
             stubs: Stubs::default(),
             cache: None,
             tables: Box::default(),
             epoch: 0,
             map: HashMap::default(),
-            replaced: Vec::new(),
             counters: Box::default(),
             made: 0,
             site: 0,
@@ -228,9 +244,16 @@ impl Jit {
     }
 
     /// Makes room for code; without it everything is left to the interpreter.
-    pub(crate) fn enable(&mut self) {
-        let Some(mut cache) = CodeCache::new(CODE_SIZE) else { return };
-        let (code, stubs) = stubs::make(cache.next(), is_x86_feature_detected!("avx"), run_one);
+    pub(crate) fn enable(&mut self, options: &Options) {
+        self.size = options.code_size.unwrap_or(CODE_SIZE).clamp(MIN_CODE_SIZE, MAX_CODE_SIZE);
+        self.without = options.without;
+        self.lazy_flags = options.lazy_flags;
+        self.threshold = options.threshold.unwrap_or(THRESHOLD);
+        if options.one_instruction {
+            self.most = 1;
+        }
+        let Some(mut cache) = CodeCache::new(self.size) else { return };
+        let (code, stubs) = stubs::make(cache.next(), &self.without, run_one);
         cache.add(&code);
         cache.keep();
         self.stubs = stubs;
@@ -245,7 +268,7 @@ impl Jit {
         if let Some(cache) = &mut self.cache {
             cache.clear();
             self.map.clear();
-            self.replaced.clear();
+            self.arena.clear();
             self.site = 0;
             self.tables.fill(Box::default());
             self.choose_table();
@@ -273,14 +296,10 @@ impl Jit {
     }
 }
 
-/// Whether the host has what generated code uses: FSGSBASE (for user space too), BMI2, and executable shared memory.
-pub(crate) fn host_is_able() -> Result<(), &'static str> {
-    const HWCAP2_FSGSBASE: usize = 1 << 1;
-    if rustix::param::linux_hwcap().1 & HWCAP2_FSGSBASE == 0 {
-        return Err("the host does not have FSGSBASE");
-    }
-    if !is_x86_feature_detected!("bmi2") {
-        return Err("the host does not have BMI2");
+/// Whether the host has what generated code needs: executable shared memory.
+pub(crate) fn host_is_able(without: Without) -> Result<(), &'static str> {
+    if without.shm {
+        return Err("executable shared memory is not used");
     }
     CodeCache::new(4096).map(drop).ok_or("the host does not allow executable shared memory")
 }
@@ -405,7 +424,7 @@ impl Cpu {
         self.jit.me = self;
         if self.jit.cache.is_some() {
             // SAFETY: FSGSBASE was checked; nothing else on this thread relies on the GS base.
-            unsafe { set_gs_base(self as *mut Self as u64) };
+            unsafe { set_gs_base(self as *mut Self as u64, self.jit.without.fsgsbase) };
         }
     }
 
@@ -459,8 +478,10 @@ impl Cpu {
     /// The code for RIP, translated now when it is hot.
     #[inline(never)]
     fn find_translation(&mut self, linear: u64, slot: usize) -> Option<u64> {
-        if self.jit.cache.as_ref()?.left() < MAX_BLOCK {
+        let left = self.jit.cache.as_ref()?.left();
+        if left < MAX_BLOCK || self.jit.arena.size() > left {
             self.jit.clear();
+            self.jit.flushes += 1;
         }
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
@@ -471,7 +492,7 @@ impl Cpu {
         if let Some(second) = second {
             let other = self.exec_host(second.linear, set).ok()?.ok()?;
             if other != second.host {
-                self.jit.replaced.extend(self.jit.map.remove(&place));
+                self.jit.map.remove(&place);
             }
         }
         let found = self.jit.map.get(&place);
@@ -528,9 +549,18 @@ fn jump(at: u64, to: u64) -> [u8; 5] {
     [0xe9, a, b, c, d]
 }
 
+/// Sets the GS base; by a system call where the host has no FSGSBASE (for user space too), or `slowly` is wanted.
+///
 /// # Safety
 /// Nothing else on this thread may rely on the GS base.
-unsafe fn set_gs_base(base: u64) {
+unsafe fn set_gs_base(base: u64, slowly: bool) {
+    const HWCAP2_FSGSBASE: usize = 1 << 1;
+    const ARCH_SET_GS: libc::c_long = 0x1001;
+    if slowly || rustix::param::linux_hwcap().1 & HWCAP2_FSGSBASE == 0 {
+        // SAFETY: the caller vouches for the base; the call changes nothing else.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, base) };
+        return;
+    }
     // SAFETY: FSGSBASE was checked; the caller vouches for the rest.
     unsafe { std::arch::asm!("wrgsbase {}", in(reg) base, options(nostack, preserves_flags)) };
 }

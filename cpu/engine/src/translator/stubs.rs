@@ -6,6 +6,7 @@ use super::{Jit, Slots};
 use crate::Cpu;
 use crate::insn::Insn;
 use crate::mmu::{SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SecondEntry, TlbEntry};
+use crate::options::Without;
 use std::mem::offset_of;
 
 /// Holds the guest's RSP.
@@ -73,7 +74,7 @@ pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label, second: Labe
     a.load32(T1, Mem::Base(T1, 0));
     a.test32(slots.mask, T1);
     a.jcc(CC_NE, miss);
-    a.rorx(T1, T0, 12);
+    a.rotate(T1, T0, 12);
     a.xor32(T1, T0);
     a.and32_imm(T1, (1i32 << JUMP_BITS) - 1);
     a.shl32(T1, 4);
@@ -83,14 +84,20 @@ pub(super) fn lookup(a: &mut Assembler, slots: &Slots, miss: Label, second: Labe
     a.jmp_mem(Mem::Base(T1, 8));
 }
 
+/// Whether YMM registers are used.
+pub(super) fn has_avx(without: &Without) -> bool {
+    !without.avx && is_x86_feature_detected!("avx")
+}
+
 /// Makes the shared code for `origin`.
 pub(super) fn make(
     origin: u64,
-    avx: bool,
+    without: &Without,
     run: extern "sysv64" fn(*mut Cpu, *const Insn) -> u64,
 ) -> (Vec<u8>, Stubs) {
     let slots = Slots::new();
-    let mut a = Assembler::new(origin);
+    let avx = has_avx(without);
+    let mut a = Assembler::new(origin, has_bmi2(without));
     let mut stubs = Stubs::default();
     let (load_all, leave, go_on, miss, exit_mem) = (a.label(), a.label(), a.label(), a.label(), a.label());
 
@@ -220,7 +227,7 @@ pub(super) fn make(
     stubs.stack = a.here();
     let slow = a.label();
     a.xor(T0, slots.stack_tag);
-    a.rorx(T1, T0, 7);
+    a.rotate(T1, T0, 7);
     a.and32_imm(T1, 0x7fe0);
     a.add(T1, slots.tlb);
     a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
@@ -255,7 +262,7 @@ pub(super) fn make(
         a.and_imm(RAX, -4096);
         a.cmp(RAX, Mem::Base(T1, tag));
         a.jcc(CC_E, fail);
-        a.rorx(RCX, RAX, 12);
+        a.rotate(RCX, RAX, 12);
         a.imul_imm(RCX, SECOND_FACTOR.cast_signed());
         a.shr(RCX, SECOND_RIGHT);
         a.and32_imm(RCX, SECOND_MASK.cast_signed());

@@ -1,7 +1,7 @@
 //! From guest memory to a translation.
 
 use super::classify::{self, Vectors};
-use super::{CODE_32, MAX_INSTRUCTIONS, Place, SEGMENTS, Second, Translation, X87, emit, legacy32, x87};
+use super::{CODE_32, Place, SEGMENTS, Second, Translation, X87, asm, emit, legacy32, stubs, x87};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
@@ -26,7 +26,7 @@ impl Cpu {
         let code = &bytes[(place.linear & 0xfff) as usize..];
         let mut decoder = Decoder::with_ip(bits.into(), code, place.linear, DecoderOptions::NONE);
         let mut second = None;
-        while instructions.len() < MAX_INSTRUCTIONS && decoder.can_decode() {
+        while instructions.len() < self.jit.most && decoder.can_decode() {
             let at = decoder.position();
             let mut i = decoder.decode();
             if decoder.last_error() == DecoderError::NoMoreBytes {
@@ -43,7 +43,7 @@ impl Cpu {
             second = Some(end);
             instructions.push(instruction);
         }
-        let insns: Box<[Insn]> = instructions
+        let insns: Vec<Insn> = instructions
             .iter()
             .map(|i| {
                 let exec = self.executor(i);
@@ -58,23 +58,27 @@ impl Cpu {
         let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
             .iter()
             .all(|c| crate::features::offered(&self.model, *c));
-        let avx = place.context & 4 != 0 && is_x86_feature_detected!("avx");
-        let x87 = place.context >> X87 & 1 != 0;
-        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, zero_counts };
+        let without = self.jit.without;
+        let avx = place.context & 4 != 0 && stubs::has_avx(&without);
+        let bmi2 = asm::has_bmi2(&without);
+        let x87 = place.context >> X87 & 1 != 0 && !without.xsave;
+        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, bmi2, zero_counts };
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
+        let insns = self.jit.arena.add(&insns);
         let live_at = |target: u64| flags_live(bits, &bytes, page, target);
         let source = emit::Source {
             start: place.linear,
             host: place.host,
             instructions: &instructions,
-            insns: &insns,
+            insns,
             watched,
             second,
             vectors,
             bits,
             segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
+            exact: !self.jit.lazy_flags,
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
@@ -85,8 +89,8 @@ impl Cpu {
         }
         self.jit.made += 1;
         let (entry, head) = (origin + product.entry as u64, origin + product.head as u64);
-        let translation = Translation { entry, head, watched, second, _insns: insns };
-        self.jit.replaced.extend(self.jit.map.insert(place, translation));
+        let translation = Translation { entry, head, watched, second };
+        self.jit.map.insert(place, translation);
         Some((entry, head))
     }
 
@@ -112,7 +116,7 @@ impl Cpu {
 /// has written all of them.
 fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
     let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
-    let vectors = Vectors { sse: false, avx: false, x87: false, zero_counts: true };
+    let vectors = Vectors { sse: false, avx: false, x87: false, bmi2: false, zero_counts: true };
     let mut live = classify::ARITH;
     for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
         if i.is_invalid() || i.flow_control() != FlowControl::Next {
