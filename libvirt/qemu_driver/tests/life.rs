@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use qemu_driver::{Config, Paths, QemuDriver};
 use rpc::protocol::domain::*;
+use rpc::protocol::save::*;
 use rpc::protocol::stats::*;
 use rpc::{ClientContext, Domain, DomainEvent, EventSink, Hypervisor as _, Identity, Uuid};
 use std::path::{Path, PathBuf};
@@ -365,12 +366,115 @@ fn a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing() {
     assert!(running > 0 && nothing > 0);
 }
 
-fn child(root: &Path) {
+fn state_is_saved_and_restored() {
+    let scene = Scene::new("saved");
+    let daemon = scene.daemon();
+    let dom = daemon.define(&scene.xml("guest"));
+    let path = scene.paths().managed_save("guest");
+    let save = || {
+        daemon
+            .driver
+            .domain_managed_save(&daemon.client, DomainManagedSaveArgs { dom: dom.clone(), flags: 0 })
+    };
+    assert_eq!(save().unwrap_err().to_string(), "Requested operation is not valid: domain is not running");
+    daemon.create(&dom).unwrap();
+    daemon.take_events();
+    let begin = Instant::now();
+    save().unwrap();
+    println!("save: {:?}", begin.elapsed());
+    assert_eq!(
+        (daemon.state(&dom), daemon.take_events()),
+        ((5, 5), vec!["3/0".to_owned(), "5/4".to_owned()])
+    );
+    assert!(scene.emulators().is_empty() && path.exists());
+    let shown = daemon.driver.domain_managed_save_get_xml_desc(
+        &daemon.client,
+        DomainManagedSaveGetXmlDescArgs { dom: dom.clone(), flags: 0 },
+    );
+    assert!(shown.unwrap().xml.contains("<name>guest</name>"));
+    let refused = daemon.driver.domain_undefine(&daemon.client, DomainUndefineArgs { dom: dom.clone() });
+    assert!(refused.unwrap_err().to_string().contains("managed save image exists"));
+    daemon.create(&dom).unwrap();
+    assert_eq!(
+        (daemon.state(&dom), daemon.take_events()),
+        ((1, 3), vec!["2/2".to_owned(), "4/0".to_owned()])
+    );
+    assert!(!path.exists());
+
+    let to = scene.root.join("state").to_string_lossy().into_owned();
+    let args = DomainSaveFlagsArgs { dom: dom.clone(), to: to.clone(), dxml: None, flags: 4 };
+    daemon.driver.domain_save_flags(&daemon.client, args).unwrap();
+    daemon.take_events();
+    daemon.driver.domain_restore(&daemon.client, DomainRestoreArgs { from: to.clone() }).unwrap();
+    assert_eq!(
+        (daemon.state(&dom), daemon.take_events()),
+        ((3, 1), vec!["2/2".to_owned(), "3/4".to_owned()])
+    );
+    let refused = daemon.driver.domain_restore(&daemon.client, DomainRestoreArgs { from: to.clone() });
+    assert!(refused.unwrap_err().to_string().contains("already active"));
+    // What cannot be written lets the guest go on.
+    let args = DomainSaveArgs { dom: dom.clone(), to: "/nonexistent/x".to_owned() };
+    assert!(daemon.driver.domain_save(&daemon.client, args).is_err());
+    assert_eq!(daemon.state(&dom), (3, 1));
+    daemon.driver.domain_resume(&daemon.client, DomainResumeArgs { dom: dom.clone() }).unwrap();
+    let args = DomainSaveArgs { dom: dom.clone(), to: "/nonexistent/x".to_owned() };
+    assert!(daemon.driver.domain_save(&daemon.client, args).is_err());
+    assert_eq!(daemon.state(&dom), (1, 7));
+    daemon.destroy(&dom).unwrap();
+}
+
+/// Kills the daemon at ever later moments of a managed save.
+fn a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state() {
+    let scene = Scene::new("killed-save");
+    drop(scene.daemon().define(&scene.xml("guest")));
+    let (mut running, mut saved) = (0, 0);
+    for delay in (0..160).step_by(8) {
+        let mut daemon = Command::new("/proc/self/exe")
+            .args(["daemon-save", &scene.root.to_string_lossy()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut byte = [0];
+        std::io::Read::read_exact(daemon.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let next = scene.daemon();
+        let dom = next.find("guest").unwrap();
+        let suspended = next.driver.domain_suspend(&next.client, DomainSuspendArgs { dom: dom.clone() });
+        if suspended.is_ok() {
+            running += 1;
+            // What was written of its state is gone.
+            next.destroy(&dom).unwrap();
+            assert!(!scene.paths().managed_save("guest").exists(), "after {delay} ms");
+        } else {
+            saved += 1;
+            assert!(matches!(next.state(&dom), (5, _)), "after {delay} ms: {:?}", next.state(&dom));
+            next.create(&dom).unwrap();
+            assert_eq!(next.state(&dom), (1, 3), "after {delay} ms");
+            next.destroy(&dom).unwrap();
+        }
+        assert!(scene.emulators().is_empty(), "after {delay} ms");
+        next.driver.stop();
+    }
+    println!("killed: {running} guests lived on, {saved} were saved");
+    assert!(running > 0);
+}
+
+fn child(root: &Path, save: bool) {
     let daemon = Daemon::start(root);
     let dom = daemon.find("guest").unwrap();
+    if save {
+        daemon.create(&dom).unwrap();
+    }
     std::io::Write::write_all(&mut std::io::stdout(), b"!").unwrap();
     std::io::Write::flush(&mut std::io::stdout()).unwrap();
-    let _ = daemon.create(&dom);
+    if save {
+        let _ = daemon.driver.domain_managed_save(&daemon.client, DomainManagedSaveArgs { dom, flags: 0 });
+    } else {
+        let _ = daemon.create(&dom);
+    }
     std::thread::sleep(Duration::from_secs(20));
 }
 
@@ -378,9 +482,9 @@ fn main() {
     confinement::launch::run_if_asked();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [word, root] = arguments.as_slice()
-        && word == "daemon"
+        && (word == "daemon" || word == "daemon-save")
     {
-        return child(Path::new(root));
+        return child(Path::new(root), word == "daemon-save");
     }
     if !Path::new(QEMU).exists() {
         println!("SKIPPED life: no {QEMU}");
@@ -396,6 +500,11 @@ fn main() {
         (
             "a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing",
             a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing,
+        ),
+        ("state_is_saved_and_restored", state_is_saved_and_restored),
+        (
+            "a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state",
+            a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state,
         ),
     ];
     let mut passed = 0;

@@ -190,7 +190,10 @@ impl QemuDriver {
             }
             inner.config.clone().ok_or_else(|| invalid("domain has no definition"))?
         };
-        self.core.start(&guest, definition, &create_options(client, flags))?;
+        let options = create_options(client, flags);
+        if !self.start_saved(&guest, &options, flags & FORCE_BOOT != 0)? {
+            self.core.start(&guest, definition, &options)?;
+        }
         drop(_job);
         Ok(guest)
     }
@@ -226,7 +229,7 @@ impl QemuDriver {
     }
 
     /// Whether a managed save of the domain exists.
-    fn has_managed_save(&self, guest: &Guest) -> bool {
+    pub(super) fn has_managed_save(&self, guest: &Guest) -> bool {
         let name = guest.lock().name.clone();
         self.core.paths.managed_save(&name).exists()
     }

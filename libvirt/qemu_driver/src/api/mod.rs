@@ -7,6 +7,7 @@ mod domstats;
 mod keys;
 mod others;
 mod qemu;
+mod save;
 mod stats;
 mod tuning;
 

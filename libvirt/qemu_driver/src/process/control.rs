@@ -49,6 +49,7 @@ impl Core {
             }
             _ => {}
         }
+        guest.with_live(id, |live| live.running_because = Some(reason));
         guest.execute("cont", Dict::default())?;
         self.set_running(guest, id, reason);
         Ok(())

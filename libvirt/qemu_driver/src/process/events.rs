@@ -111,7 +111,8 @@ impl Core {
             "RESUME" => {
                 // A guest that starts is said to run by who starts it.
                 if !matches!(guest.lock().state, State::Paused(Paused::StartingUp)) {
-                    self.set_running(guest, id, Running::Unpaused);
+                    let because = guest.with_live(id, |live| live.running_because).flatten();
+                    self.set_running(guest, id, because.unwrap_or(Running::Unpaused));
                 }
             }
             "RESET" => {

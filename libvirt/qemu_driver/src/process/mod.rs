@@ -7,16 +7,18 @@ mod events;
 mod log;
 mod ports;
 mod reconnect;
+mod save;
 mod start;
 mod status;
 mod stop;
 mod taint;
 
 pub use ports::Ports;
+pub use save::Image;
 pub use start::{Restore, StartOptions};
 pub use taint::Taint;
 
-use crate::state::Paused;
+use crate::state::{Paused, Running};
 use confinement::launch::Child;
 
 use domain_xml::Domain as Definition;
@@ -66,8 +68,14 @@ pub struct Live {
     pub fake_reboot: bool,
     /// Somebody ends it: what its monitor tells of that is no news.
     pub ending: bool,
+    /// Where its state is being saved: with a complete file there it ends, else it goes on.
+    pub saving: Option<PathBuf>,
+    /// The managed save that it goes on from: of no use once it has, and to be removed then.
+    pub restored_from: Option<PathBuf>,
     /// Why it is going to be paused.
     pub paused_because: Option<Paused>,
+    /// Why it is going to run.
+    pub running_because: Option<Running>,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
     /// The ports of its displays.

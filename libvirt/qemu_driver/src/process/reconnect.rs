@@ -4,8 +4,8 @@ use crate::core::{Core, Level};
 use crate::guest::Guest;
 use crate::process::start::StartOptions;
 use crate::process::status::Status;
-use crate::process::{Live, Phase};
-use crate::state::{Shutoff, State};
+use crate::process::{Image, Live, Phase};
+use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
 use json::Dict;
 use qmp::{Monitor, Options};
@@ -81,7 +81,10 @@ impl Core {
             shutdown_seen: matches!(status.state, State::Shutdown(_)),
             fake_reboot: status.fake_reboot,
             ending: false,
+            saving: status.saving,
+            restored_from: status.restored_from,
             paused_because: None,
+            running_because: None,
             autodestroy: None,
             ports,
         };
@@ -99,6 +102,7 @@ impl Core {
         let reason = match status.state {
             State::Shutdown(_) => Shutoff::Shutdown,
             _ if status.starting => Shutoff::Failed,
+            _ if status.saving.as_deref().is_some_and(is_saved) => Shutoff::Saved,
             _ => Shutoff::Crashed,
         };
         self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));
@@ -120,6 +124,13 @@ impl Core {
             return;
         };
         let name = guest.lock().name.clone();
+        let saving = guest.with_live(id, |live| live.saving.clone()).flatten();
+        if saving.as_deref().is_some_and(is_saved) {
+            // Going on would make the saved state one of the past, which its disks no longer fit.
+            self.end_process(guest, id);
+            self.clean_up(guest, id, Shutoff::Saved, Some(Shutoff::Saved.stopped_detail()));
+            return;
+        }
         if starting || shut {
             // A start that nobody waits for any more; or an end that was not completed.
             self.end_process(guest, id);
@@ -146,6 +157,7 @@ impl Core {
             self.clean_up(guest, id, reason, Some(reason.stopped_detail()));
             return;
         }
+        self.forget_save(guest, id);
         if let Err(error) = self.catch_up(guest, id) {
             self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}"));
             self.end_process(guest, id);
@@ -157,6 +169,9 @@ impl Core {
 
     /// What may have changed meanwhile.
     fn catch_up(self: &Arc<Self>, guest: &Arc<Guest>, id: i32) -> crate::error::Result<()> {
+        if let Some(path) = guest.with_live(id, |live| live.saving.clone()).flatten() {
+            self.give_up_saving(guest, id, &path)?;
+        }
         self.refresh_state(guest, id);
         let vcpus = super::start::threads(&guest.execute("query-cpus-fast", Dict::default())?);
         let chardevs = guest.execute("query-chardev", Dict::default())?;
@@ -169,6 +184,27 @@ impl Core {
         {
             let actual = domain_xml::units::Kib(actual.div_ceil(1024));
             guest.with_live(id, |live| live.change(|it| it.current_memory = Some(actual)));
+        }
+        Ok(())
+    }
+
+    /// The state that was being saved is not wanted any more: the guest goes on, if it was stopped for that.
+    fn give_up_saving(&self, guest: &Arc<Guest>, id: i32, path: &Path) -> crate::error::Result<()> {
+        guest.execute("migrate_cancel", Dict::default())?;
+        let for_that = matches!(guest.lock().state, State::Paused(Paused::Save));
+        let begin = std::time::Instant::now();
+        while for_that && begin.elapsed() < PATIENCE {
+            // The emulator takes a moment to let go.
+            if guest.execute("cont", Dict::default()).is_ok() {
+                self.set_running(guest, id, Running::SaveCanceled);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        guest.with_live(id, |live| live.saving = None);
+        // Only what says of itself that it is not complete.
+        if Image::is_partial(path) {
+            let _ = crate::files::remove(path);
         }
         Ok(())
     }
@@ -206,6 +242,11 @@ impl Core {
             });
         }
     }
+}
+
+/// Whether a complete state is there.
+fn is_saved(path: &Path) -> bool {
+    Image::open(path, false).is_ok()
 }
 
 /// Whether the process with the number of the status file is the one that it means: the number may be another's now.

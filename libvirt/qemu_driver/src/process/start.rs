@@ -23,7 +23,7 @@ use json::{Dict, Value, dict};
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use rpc::{Code, Error, Origin};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct StartOptions {
 pub struct Restore {
     /// The file, at the place where the emulator's stream begins.
     pub stream: OwnedFd,
+    /// Its path, if it is to be removed once the guest goes on.
+    pub used_up: Option<PathBuf>,
 }
 
 /// What a start needs to know of the guest.
@@ -235,7 +237,10 @@ impl Starting<'_> {
             shutdown_seen: false,
             fake_reboot: false,
             ending: false,
+            saving: None,
+            restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
             paused_because: None,
+            running_because: None,
             autodestroy: self.options.autodestroy,
             ports,
         };
@@ -328,21 +333,47 @@ impl Starting<'_> {
     }
 
     fn finish(&self) -> Result<()> {
+        /// Details of the events: the guest goes on from a saved state.
+        const STARTED_RESTORED: i32 = 2;
+        const SUSPENDED_RESTORED: i32 = 4;
+        let qemu = self.monitor()?;
         let restored = self.options.restore.is_some();
+        if let Some(restore) = &self.options.restore {
+            let fds = [restore.stream.as_fd()];
+            qemu.execute_with_fds("getfd", dict! { "fdname" => "restore" }, &fds)
+                .map_err(|error| monitor(error, "getfd"))?;
+            qemu.execute("migrate-incoming", dict! { "uri" => "fd:restore" })
+                .map_err(|error| monitor(error, "migrate-incoming"))?;
+            super::save::await_migration(&qemu, "domain restore job")?;
+        }
         self.with_live(|live| live.phase = Phase::Ready)?;
+        if restored {
+            // The guest is what the file was from now on: whoever comes after us keeps the one and removes the other.
+            self.core
+                .write_status(self.guest)
+                .map_err(|error| system(&error, "Unable to write the status file"))?;
+            self.core.forget_save(self.guest, self.id);
+        }
         if self.options.paused {
-            let state = if restored { Paused::Migration } else { Paused::User };
-            self.guest.lock().state = State::from(state);
+            self.guest.lock().state = State::from(Paused::User);
             self.core.save_status(self.guest);
-            self.core.lifecycle(self.guest, lifecycle::STARTED, i32::from(restored) * 2);
-            self.core.lifecycle(self.guest, lifecycle::SUSPENDED, 0);
+            self.core.lifecycle(self.guest, lifecycle::STARTED, if restored { STARTED_RESTORED } else { 0 });
+            self.core.lifecycle(
+                self.guest,
+                lifecycle::SUSPENDED,
+                if restored { SUSPENDED_RESTORED } else { 0 },
+            );
             return Ok(());
         }
-        let qemu = self.monitor()?;
+        if restored {
+            self.core.lifecycle(self.guest, lifecycle::STARTED, STARTED_RESTORED);
+        }
         qemu.execute("cont", Dict::default()).map_err(|error| monitor(error, "cont"))?;
         let reason = if restored { Running::Restored } else { Running::Booted };
         self.core.set_running(self.guest, self.id, reason);
-        self.core.lifecycle(self.guest, lifecycle::STARTED, i32::from(restored) * 2);
+        if !restored {
+            self.core.lifecycle(self.guest, lifecycle::STARTED, 0);
+        }
         Ok(())
     }
 

@@ -36,6 +36,10 @@ pub struct Status {
     pub pid: i32,
     /// The guest was still starting.
     pub starting: bool,
+    /// The managed save that it goes on from.
+    pub restored_from: Option<PathBuf>,
+    /// Where its state was being saved.
+    pub saving: Option<PathBuf>,
     /// A power-off is to become a reset.
     pub fake_reboot: bool,
     /// Where its monitor listens.
@@ -100,6 +104,13 @@ pub fn format(state: State, live: &Live) -> String {
             empty(writer, "job", &[("type", "none"), ("async", "start"), ("phase", "none")]);
             empty(writer, "operation", &[("name", "start"), ("phase", live.phase.word())]);
         }
+        if let Some(to) = &live.saving {
+            empty(writer, "job", &[("type", "none"), ("async", "save"), ("phase", "none")]);
+            empty(writer, "operation", &[("name", "save"), ("path", &path(to))]);
+        }
+        if let Some(from) = &live.restored_from {
+            empty(writer, "restored", &[("path", &path(from))]);
+        }
         if live.fake_reboot {
             empty(writer, "fakereboot", &[]);
         }
@@ -147,6 +158,9 @@ fn read(root: &Node<'_>) -> Result<Status, String> {
         state,
         pid: number(need(root, "pid")?)?,
         starting: job.as_deref() == Some("start"),
+        restored_from: place("restored"),
+        // Of another daemon's file only it knows the place; the guest goes on then.
+        saving: (job.as_deref() == Some("save")).then(|| place("operation").unwrap_or_default()),
         fake_reboot: child("fakereboot").is_some(),
         channels: place("channelTargetDir").unwrap_or_else(|| directory.clone()),
         directory,

@@ -82,6 +82,7 @@ impl Core {
                 inner.state = reason.into();
                 if let Some(live) = &mut inner.live {
                     live.paused_because = None;
+                    live.running_because = None;
                 }
             }
             is

@@ -9,25 +9,25 @@ derive::protocol! {
 
     missing 53 domain_core_dump(dom: Domain, to: str, flags: u32):
         virDomainCoreDump, write, acl["domain:core_dump"];
-    missing 54 domain_restore(from: str): virDomainRestore, write, acl["domain:start", "domain:write"];
-    missing 55 domain_save(dom: Domain, to: str): virDomainSave, write, acl["domain:hibernate"];
-    missing 182 domain_managed_save(dom: Domain, flags: u32):
+    call 54 domain_restore(from: str): virDomainRestore, write, acl["domain:start", "domain:write"];
+    call 55 domain_save(dom: Domain, to: str): virDomainSave, write, acl["domain:hibernate"];
+    call 182 domain_managed_save(dom: Domain, flags: u32):
         virDomainManagedSave, write, acl["domain:hibernate"];
-    missing 183 domain_has_managed_save_image(dom: Domain, flags: u32) -> (result: i32):
+    call 183 domain_has_managed_save_image(dom: Domain, flags: u32) -> (result: i32):
         virDomainHasManagedSaveImage, acl["domain:read"];
-    missing 184 domain_managed_save_remove(dom: Domain, flags: u32):
+    call 184 domain_managed_save_remove(dom: Domain, flags: u32):
         virDomainManagedSaveRemove, write, acl["domain:hibernate"];
-    missing 232 domain_save_flags(dom: Domain, to: str, dxml: str?, flags: u32):
+    call 232 domain_save_flags(dom: Domain, to: str, dxml: str?, flags: u32):
         virDomainSaveFlags, write, acl["domain:hibernate"];
-    missing 233 domain_restore_flags(from: str, dxml: str?, flags: u32):
+    call 233 domain_restore_flags(from: str, dxml: str?, flags: u32):
         virDomainRestoreFlags, write, acl["domain:start", "domain:write"];
-    missing 235 domain_save_image_get_xml_desc(file: str, flags: u32) -> (xml: str):
+    call 235 domain_save_image_get_xml_desc(file: str, flags: u32) -> (xml: str):
         virDomainSaveImageGetXMLDesc, high, write, acl["domain:write"];
-    missing 236 domain_save_image_define_xml(file: str, dxml: str, flags: u32):
+    call 236 domain_save_image_define_xml(file: str, dxml: str, flags: u32):
         virDomainSaveImageDefineXML, high, write, acl["domain:write", "domain:hibernate"];
     missing 334 domain_core_dump_with_format(dom: Domain, to: str, dumpformat: u32, flags: u32):
         virDomainCoreDumpWithFormat, write, acl["domain:core_dump"];
-    missing 388 domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> (xml: str):
+    call 388 domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> (xml: str):
         virDomainManagedSaveGetXMLDesc, write_if(0x1, "virDomainManagedSaveGetXMLDesc with secure flag"),
         acl[
             "domain:read",

@@ -1,0 +1,266 @@
+//! Saved states of guests: the file that libvirt and we write, how a guest gets into one and out again.
+//!
+//! The file begins with a header of 92 bytes in the host's byte order: 16 bytes that say whether it is complete, the
+//! version (2), the length of the data behind it, whether the guest ran, how the stream is compressed (0: not), where
+//! in the data the cookie is (0: nowhere), and 14 reserved words. Then the data: the definition as XML, ended by a
+//! zero, and room to edit it. The emulator's migration stream follows.
+
+use crate::core::Core;
+use crate::error::{Result, error, failed, internal, monitor, system};
+use crate::guest::Guest;
+use crate::process::{Restore, StartOptions};
+use crate::state::{Paused, Running, Shutoff, State};
+use json::{Dict, Value, dict};
+use qmp::Monitor;
+use rpc::Code;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const COMPLETE: &[u8; 16] = b"LibvirtQemudSave";
+const PARTIAL: &[u8; 16] = b"LibvirtQemudPart";
+const VERSION: u32 = 2;
+const HEADER: usize = 92;
+/// Room for edits behind the definition.
+const ROOM: usize = 64 << 10;
+/// Most data that is read.
+const MAX_DATA: u32 = 64 << 20;
+/// No limit that a host could reach, in bytes a second.
+const UNLIMITED: i64 = 9_223_372_036_853_727_232;
+
+/// What a file of a saved state tells.
+pub struct Image {
+    /// The definition.
+    pub xml: String,
+    /// The guest ran when it was saved.
+    pub was_running: bool,
+    /// The file, at the place where the stream begins.
+    pub file: File,
+    data: usize,
+}
+
+impl Image {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It is none, or not complete.
+    pub fn open(path: &Path, write: bool) -> Result<Self> {
+        let shown = path.display();
+        let opened = OpenOptions::new().read(true).write(write).open(path);
+        let mut file = opened.map_err(|error| system(&error, &format!("Failed to open file '{shown}'")))?;
+        let mut header = [0; HEADER];
+        file.read_exact(&mut header).map_err(|_| failed("failed to read qemu header"))?;
+        let word =
+            |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        if header.starts_with(PARTIAL) {
+            return Err(failed("save image is incomplete"));
+        }
+        if !header.starts_with(COMPLETE) {
+            return Err(failed("image magic is incorrect"));
+        }
+        let (version, length, was_running, compression) = (word(16), word(20), word(24), word(28));
+        if version > VERSION {
+            return Err(failed(format!("image version is not supported ({version} > {VERSION})")));
+        }
+        if length == 0 || length > MAX_DATA {
+            return Err(failed(format!("invalid header data length: {length}")));
+        }
+        if compression != 0 {
+            return Err(failed(format!("compressed save format {compression} is not supported yet")));
+        }
+        let mut data = vec![0; length as usize];
+        file.read_exact(&mut data).map_err(|_| failed("failed to read domain XML"))?;
+        let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
+        let xml = String::from_utf8(data[..end].to_vec()).map_err(|_| failed("failed to read domain XML"))?;
+        Ok(Self { xml, was_running: was_running != 0, file, data: length as usize })
+    }
+
+    /// Whether the file is the beginning of a saved state that was not completed, or empty.
+    pub fn is_partial(path: &Path) -> bool {
+        let mut head = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(PARTIAL.len() as u64).read_to_end(&mut head));
+        read.is_ok() && (head.is_empty() || head == PARTIAL)
+    }
+
+    /// Puts another definition in place of the one in the file.
+    ///
+    /// # Errors
+    /// There is no room for it, or the file cannot be written.
+    pub fn replace_xml(&self, xml: &str) -> Result<()> {
+        if xml.len() >= self.data {
+            return Err(internal("new xml too large to fit in file"));
+        }
+        let mut data = xml.as_bytes().to_vec();
+        data.resize(self.data, 0);
+        self.file
+            .write_all_at(&data, HEADER as u64)
+            .map_err(|error| system(&error, "failed to write domain XML"))
+    }
+}
+
+fn head(magic: &[u8; 16], data: usize, was_running: bool) -> Vec<u8> {
+    let mut bytes = magic.to_vec();
+    for word in [VERSION, data as u32, u32::from(was_running), 0, 0] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    bytes.resize(HEADER, 0);
+    bytes
+}
+
+/// Waits until the migration that is under way has ended.
+pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<()> {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let reply = qemu.execute("query-migrate", Dict::default());
+        let reply = reply.map_err(|error| monitor(error, "query-migrate"))?;
+        match reply.get("status").and_then(Value::as_str) {
+            Some("completed") => return Ok(()),
+            Some("failed") => {
+                let why = reply.get("error-desc").and_then(Value::as_str).map(|why| format!(": {why}"));
+                return Err(failed(format!("{what}: unexpectedly failed{}", why.unwrap_or_default())));
+            }
+            Some("cancelled") => {
+                return Err(error(Code::OperationAborted, format!("{what}: canceled by client")));
+            }
+            _ => {}
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+impl Core {
+    /// Saves the guest's state to `path` and ends it. Its job is held by the caller. `running`: what the guest is to
+    /// do when it is restored, if not what it does now.
+    ///
+    /// # Errors
+    /// It cannot be saved: then it goes on, and the file is gone.
+    pub fn save(self: &Arc<Self>, guest: &Arc<Guest>, path: &Path, running: Option<bool>) -> Result<()> {
+        let id = guest.running_id()?;
+        let was_running = matches!(guest.lock().state, State::Running(_));
+        if was_running {
+            self.suspend(guest, Paused::Save)?;
+        }
+        // What was there before must not be taken for this state.
+        if Image::open(path, false).is_ok() {
+            let _ = std::fs::remove_file(path);
+        }
+        guest.with_live(id, |live| live.saving = Some(path.to_owned()));
+        // Whoever finds this lets the guest go on, or completes its end.
+        self.save_status(guest);
+        let saved = self.write_image(guest, id, path, running.unwrap_or(was_running));
+        if let Err(error) = saved {
+            let _ = std::fs::remove_file(path);
+            guest.with_live(id, |live| live.saving = None);
+            if was_running {
+                let _ = self.resume(guest, Running::SaveCanceled);
+            }
+            self.save_status(guest);
+            return Err(error);
+        }
+        self.end_process(guest, id);
+        self.clean_up(guest, id, Shutoff::Saved, Some(Shutoff::Saved.stopped_detail()));
+        Ok(())
+    }
+
+    fn write_image(&self, guest: &Arc<Guest>, id: i32, path: &Path, running: bool) -> Result<()> {
+        let qemu = guest.monitor()?;
+        let definition = guest.with_live(id, |live| live.definition.clone());
+        let mut definition = (*definition.ok_or_else(crate::error::not_running)?).clone();
+        definition.id = None;
+        let mut data = domain_xml::format(&definition).into_bytes();
+        data.push(0);
+        data.resize(data.len() + ROOM, 0);
+        let shown = path.display();
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let mut file = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
+        let write = |file: &mut File| {
+            file.write_all(&head(PARTIAL, data.len(), running))?;
+            file.write_all(&data)
+        };
+        let unwritten = |error: std::io::Error| {
+            system(&error, &format!("failed to write header to domain save file '{shown}'"))
+        };
+        write(&mut file).map_err(unwritten)?;
+        let ask = |command: &str, arguments: Dict| {
+            qemu.execute(command, arguments).map_err(|error| monitor(error, command))
+        };
+        ask("migrate-set-parameters", dict! { "max-bandwidth" => UNLIMITED })?;
+        qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[file.as_fd()])
+            .map_err(|error| monitor(error, "getfd"))?;
+        ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
+        await_migration(&qemu, "domain save job")?;
+        file.sync_all().map_err(|error| system(&error, &format!("unable to sync file '{shown}'")))?;
+        // Only now it is a saved state.
+        file.write_all_at(COMPLETE, 0).and_then(|()| file.sync_all()).map_err(unwritten)
+    }
+
+    /// Removes the managed save that the guest of that run goes on from.
+    pub(super) fn forget_save(&self, guest: &Guest, id: i32) {
+        if let Some(path) = guest.with_live(id, |live| live.restored_from.clone()).flatten()
+            && crate::files::remove(&path).is_ok()
+        {
+            guest.with_live(id, |live| live.restored_from = None);
+            self.save_status(guest);
+        }
+    }
+
+    /// Starts a guest from a saved state; `used_up`: the path of a file that is removed then. Its job is held by the
+    /// caller.
+    ///
+    /// # Errors
+    /// The guest cannot be started, or not from this state.
+    pub fn restore(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        mut image: Image,
+        definition: domain_xml::Domain,
+        options: &StartOptions,
+        running: Option<bool>,
+        used_up: Option<&Path>,
+    ) -> Result<()> {
+        let offset = SeekFrom::Start((HEADER + image.data) as u64);
+        image.file.seek(offset).map_err(|error| system(&error, "cannot find the saved state"))?;
+        let paused = !running.unwrap_or(image.was_running);
+        let restore = Arc::new(Restore { stream: image.file.into(), used_up: used_up.map(Path::to_owned) });
+        let options =
+            StartOptions { paused: paused || options.paused, restore: Some(restore), ..options.clone() };
+        self.start(guest, Arc::new(definition), &options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers() {
+        let path = std::env::temp_dir().join(format!("save-{}", std::process::id()));
+        let write = |magic, text: &str| {
+            let mut bytes = head(magic, 100, true);
+            assert_eq!(bytes.len(), HEADER);
+            let mut data = text.as_bytes().to_vec();
+            data.resize(100, 0);
+            bytes.extend(data);
+            std::fs::write(&path, bytes).expect("write");
+        };
+        let refused = || Image::open(&path, false).err().expect("refused").to_string();
+        write(PARTIAL, "<domain/>");
+        assert_eq!(refused(), "operation failed: save image is incomplete");
+        write(b"0123456789abcdef", "");
+        assert_eq!(refused(), "operation failed: image magic is incorrect");
+        std::fs::write(&path, "short").expect("write");
+        assert_eq!(refused(), "operation failed: failed to read qemu header");
+        write(COMPLETE, "<domain/>");
+        let image = Image::open(&path, true).expect("image");
+        assert!(image.was_running && image.xml == "<domain/>");
+        image.replace_xml("<domain>x</domain>").expect("room");
+        assert!(image.replace_xml(&"x".repeat(100)).is_err());
+        assert_eq!(Image::open(&path, false).expect("image").xml, "<domain>x</domain>");
+        std::fs::remove_file(&path).expect("remove");
+    }
+}
