@@ -153,6 +153,86 @@ fn file(emulator: &Emulator, folder: &Path, line: &str, name: &str) -> Option<Ve
     Some(item(emulator, folder, line, key, size))
 }
 
+/// An image that prints `length` bytes of fw_cfg's item `key` on the debug console when it is started as firmware.
+fn firmware(folder: &Path, key: u16, length: u32) -> String {
+    let [low, high] = key.to_le_bytes();
+    let [a, b, c, d] = length.to_le_bytes();
+    // mov $0x510, %dx; mov $key, %ax; out %ax, %dx; inc %dx; mov $length, %ecx
+    // 1: in %dx, %al; out %al, $0xe9; dec %ecx; jnz 1b; mov $1, %al; out %al, $0xf4; hlt
+    let code = [
+        0xba, 0x10, 0x05, 0xb8, low, high, 0xef, 0x42, 0x66, 0xb9, a, b, c, d, 0xec, 0xe6, 0xe9, 0x66, 0x49,
+        0x75, 0xf9, 0xb0, 1, 0xe6, 0xf4, 0xf4,
+    ];
+    let mut image = vec![0xf4; 0x1_0000];
+    image[..code.len()].copy_from_slice(&code);
+    // ljmp $0xf000, $0
+    image[0xfff0..0xfff5].copy_from_slice(&[0xea, 0, 0, 0, 0xf0]);
+    let path = folder.join("firmware");
+    std::fs::write(&path, image).expect("write");
+    path.display().to_string()
+}
+
+/// Bytes of an item as firmware finds them.
+fn item_of_firmware(emulator: &Emulator, folder: &Path, line: &str, key: u16, length: u32) -> Vec<u8> {
+    let output = folder.join("output");
+    let _ = std::fs::remove_file(&output);
+    let line = format!(
+        "-accel tcg -nodefaults -display none -device isa-debug-exit,iobase=0xf4,iosize=1 -debugcon file:{} -bios {} \
+         {line}",
+        output.display(),
+        firmware(folder, key, length)
+    );
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let found = emulator.run(&words, LATER).expect("it ends");
+    assert_eq!(found.status.code(), Some(3), "{}", String::from_utf8_lossy(&found.stderr));
+    std::fs::read(output).expect("what the firmware wrote")
+}
+
+/// A bzImage of protocol 2.15 with recognisable bytes.
+fn kernel() -> Vec<u8> {
+    let mut image: Vec<u8> = (0..0x3000u32).map(|n| ((n * 7) >> 3) as u8).collect();
+    image[0x1f1] = 3;
+    image[0x201] = 0x6a;
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&[0x0f, 2]);
+    image[0x211] = 1;
+    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+    image[0x236..0x238].copy_from_slice(&[0, 0]);
+    image
+}
+
+#[test]
+fn firmware_is_offered_the_kernel() {
+    let Some(emulators) = both() else { return };
+    let folder = blackbox::paths::scratch(&blackbox::current_test());
+    std::fs::write(folder.join("kernel"), kernel()).expect("write");
+    std::fs::write(folder.join("initrd"), vec![0x77; 5000]).expect("write");
+    let at = folder.display();
+    let line =
+        format!("-m 64 -M pc-i440fx-7.1 -kernel {at}/kernel -initrd {at}/initrd -append quiet,vga=0x317");
+    // Addresses and sizes, then contents: kernel, command line, real-mode part, initial RAM disk.
+    for (key, length) in [
+        (0x07, 4),
+        (0x08, 4),
+        (0x0a, 4),
+        (0x0b, 4),
+        (0x13, 4),
+        (0x14, 4),
+        (0x16, 4),
+        (0x17, 4),
+        (0x11, 0x2800),
+        (0x15, 20),
+        (0x18, 0x800),
+        (0x12, 5001),
+    ] {
+        let [reference, ours] =
+            emulators.each_ref().map(|emulator| item_of_firmware(emulator, &folder, &line, key, length));
+        assert_eq!(reference.len(), length as usize);
+        let differs = reference.iter().zip(&ours).position(|(a, b)| a != b);
+        assert_eq!(differs, None, "item {key:#x}: the reference's {reference:x?}, ours {ours:x?}");
+    }
+}
+
 #[test]
 fn firmware_is_told_what_boot_options_say() {
     let Some(emulators) = both() else { return };

@@ -159,6 +159,13 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
 
     let rom = firmware::load(plan, &board)?;
     firmware::add_items(plan, &board.fw_cfg)?;
+    // With firmware of the user's own the kernel is its to start.
+    let (image, elf) = match image {
+        Some(image) if plan.bios.is_some() => {
+            (None, firmware::offer_kernel(plan, &board, &boot_order, image.request()?)?)
+        }
+        image => (image, None),
+    };
 
     let tree = DeviceTree::default();
     onboard::list(&tree, &board, &globals, plan.rtc.slew)?;
@@ -201,6 +208,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         drives: plan.drives.iter().map(|drive| drive.id.clone()).collect(),
         rom,
         image,
+        elf,
         boot: plan.boot.clone(),
     }));
     life.set_machine(&machine);

@@ -27,10 +27,7 @@ fn find(plan: &Plan, name: &str) -> Option<PathBuf> {
 pub(crate) fn load(plan: &Plan, board: &Pc) -> Result<Option<(String, u64)>, Failed> {
     let name = match (&plan.bios, &plan.kernel) {
         (None, Some(_)) => return Ok(None),
-        (Some(_), Some(_)) => {
-            return Err(Failed::because("-bios together with -kernel is not supported by this build"));
-        }
-        (Some(name), None) => name.as_str(),
+        (Some(name), _) => name.as_str(),
         (None, None) => DEFAULT,
     };
     let refused = || Failed::because(format!("qemu: could not load PC BIOS '{name}'"));
@@ -60,6 +57,66 @@ pub(crate) fn add_items(plan: &Plan, fw_cfg: &FwCfg) -> Result<(), Failed> {
         })?;
     }
     Ok(())
+}
+
+/// RAM below 4 GiB that firmware keeps for tables: a RAM disk ends below it.
+const TABLES: u64 = 0x2_8000;
+
+/// Offers the kernel to the firmware of `-bios`, which starts it by the option ROM that goes with it. Returns an ELF
+/// kernel, whose segments are to be in memory whenever firmware starts.
+///
+/// # Errors
+/// The kernel is of no kind that can be handed on, or does not fit.
+pub(crate) fn offer_kernel(
+    plan: &Plan,
+    board: &Pc,
+    devices: &BootOrder,
+    request: boot::BootRequest,
+) -> Result<Option<Vec<u8>>, Failed> {
+    use fwcfg::key;
+    let elf = (boot::identify(&request.kernel) == Some(boot::ImageKind::Pvh)).then(|| request.kernel.clone());
+    let top = board.memory.layout.below_4g.saturating_sub(TABLES);
+    let handover = boot::handover(request, top).map_err(|error| Failed::because(error.to_string()))?;
+    let fw = &board.fw_cfg;
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let number = |key: u16, value: u32| {
+        if value != 0 {
+            fw.add_u32(key, value);
+        }
+    };
+    number(key::KERNEL_ENTRY, handover.entry.unwrap_or(0));
+    let (address, length, kernel) = handover.kernel;
+    fw.add_u32(key::KERNEL_ADDR, address);
+    fw.add_u32(key::KERNEL_SIZE, length);
+    if let Some(kernel) = kernel {
+        fw.add_bytes(key::KERNEL_DATA, kernel);
+    }
+    let (address, setup) = handover.setup;
+    number(key::SETUP_ADDR, address);
+    fw.add_u32(key::SETUP_SIZE, size(&setup));
+    fw.add_bytes(key::SETUP_DATA, setup);
+    let (address, line) = handover.command_line;
+    number(key::CMDLINE_ADDR, address);
+    fw.add_u32(key::CMDLINE_SIZE, size(&line));
+    fw.add_bytes(key::CMDLINE_DATA, line);
+    if let Some((address, initrd)) = handover.initrd {
+        fw.add_u32(key::INITRD_ADDR, address);
+        fw.add_u32(key::INITRD_SIZE, size(&initrd));
+        fw.add_bytes(key::INITRD_DATA, initrd);
+    }
+    let name = handover.option_rom;
+    match find(plan, name).map(std::fs::read) {
+        Some(Ok(rom)) => {
+            fw.set_file(&format!("genroms/{name}"), rom)
+                .map_err(|_| Failed::because(format!("cannot add fw_cfg file genroms/{name}")))?;
+            devices.add(0, format!("/rom@genroms/{name}")).map_err(|error| Failed::because(error.0))?;
+        }
+        // Firmware of other kinds needs none.
+        Some(Err(_)) | None => {
+            eprintln!("Could not open option rom '{name}': No such file or directory");
+        }
+    }
+    Ok(elf)
 }
 
 /// What `-boot` tells firmware, besides the order of drive letters ([`set_boot_order`]).

@@ -78,27 +78,35 @@ impl Image {
         Ok(Some(Self { kernel, modules, command_line: plan.append.clone().unwrap_or_default(), long_mode }))
     }
 
+    /// Everything as it is in the files now.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn request(&self) -> Result<BootRequest, String> {
+        let read = |source: &Source| {
+            source.read().map_err(|error| format!("could not read '{}': {}", source.name, reason(&error)))
+        };
+        let mut modules = Vec::new();
+        for source in &self.modules {
+            modules.push(Module { data: read(source)?, command_line: source.command_line.clone() });
+        }
+        Ok(BootRequest {
+            kernel: read(&self.kernel)?,
+            kernel_name: self.kernel.name.clone(),
+            command_line: self.command_line.clone(),
+            modules,
+            rsdp: 0,
+            long_mode: self.long_mode,
+        })
+    }
+
     /// Puts everything into guest memory; returns how the first processor starts. `rsdp` is where ACPI's tables begin, or 0.
     ///
     /// # Errors
     /// A file cannot be read, or the kernel cannot be started.
     pub(crate) fn load(&self, board: &Pc, rsdp: u64) -> Result<X86State, String> {
-        let read = |source: &Source| {
-            source.read().map_err(|error| format!("could not read '{}': {}", source.name, reason(&error)))
-        };
         let map = board.memory_map();
-        let mut modules = Vec::new();
-        for source in &self.modules {
-            modules.push(Module { data: read(source)?, command_line: source.command_line.clone() });
-        }
-        let request = BootRequest {
-            kernel: read(&self.kernel)?,
-            kernel_name: self.kernel.name.clone(),
-            command_line: self.command_line.clone(),
-            modules,
-            rsdp,
-            long_mode: self.long_mode,
-        };
+        let request = BootRequest { rsdp, ..self.request()? };
         boot::load(&board.memory.memory, &map, &request).map_err(|error| error.to_string())
     }
 }

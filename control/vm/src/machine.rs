@@ -50,6 +50,8 @@ pub(crate) struct Machine {
     pub(crate) rom: Option<(String, u64)>,
     /// What is booted without firmware.
     pub(crate) image: Option<Image>,
+    /// An ELF kernel that firmware starts.
+    elf: Option<Vec<u8>>,
     /// The order of boot drives.
     boot: cmdline::Boot,
     /// How often the machine has been reset, the first start included.
@@ -79,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) drives: Vec<String>,
     pub(crate) rom: Option<(String, u64)>,
     pub(crate) image: Option<Image>,
+    pub(crate) elf: Option<Vec<u8>>,
     pub(crate) boot: cmdline::Boot,
 }
 
@@ -100,6 +103,7 @@ impl Machine {
             drives,
             rom,
             image,
+            elf,
             boot,
         } = parts;
         Self {
@@ -118,6 +122,7 @@ impl Machine {
             drives,
             rom,
             image,
+            elf,
             boot,
             resets: AtomicU32::new(0),
             rsdp: AtomicU32::new(0),
@@ -174,6 +179,9 @@ impl Machine {
             }
             None => None,
         };
+        if let Some(elf) = &self.elf {
+            boot::load_elf(&self.board.memory.memory, elf).map_err(|error| error.to_string())?;
+        }
         self.reset_processors(start);
         Ok(())
     }

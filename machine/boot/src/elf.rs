@@ -81,6 +81,17 @@ impl<'a> Elf<'a> {
         self.image.get(start..start.checked_add(len)?)
     }
 
+    /// Where the loadable segments lie: the lowest start and the highest end.
+    pub(crate) fn extent(&self) -> Option<(u64, u64)> {
+        let mut whole: Option<(u64, u64)> = None;
+        for segment in self.segments.iter().filter(|s| s.kind == PT_LOAD && s.memory_size != 0) {
+            let end = segment.physical.checked_add(segment.memory_size)?;
+            let (start, last) = whole.unwrap_or((segment.physical, end));
+            whole = Some((start.min(segment.physical), last.max(end)));
+        }
+        whole
+    }
+
     /// Copies the loadable segments to their physical addresses and returns the end of the highest.
     pub(crate) fn load(&self, memory: &AddressSpace) -> Result<u64, BootError> {
         let damaged = || BootError::Invalid("Error while loading elf kernel".to_owned());

@@ -8,6 +8,7 @@
 mod bytes;
 mod elf;
 mod entry;
+mod handover;
 mod linux;
 mod map;
 mod multiboot;
@@ -15,6 +16,7 @@ mod pvh;
 
 use entry::multiboot_state;
 pub use entry::{long_mode_state, protected_mode_state};
+pub use handover::{Handover, handover};
 pub use linux::SetupHeader;
 pub use map::{MemoryKind, MemoryMap, MemoryRange};
 pub use multiboot::split_modules;
@@ -83,6 +85,16 @@ pub fn identify(kernel: &[u8]) -> Option<ImageKind> {
     } else {
         None
     }
+}
+
+/// Puts the segments of an ELF kernel into memory, as for firmware that is told its entry point.
+///
+/// # Errors
+/// It is damaged or does not fit.
+pub fn load_elf(memory: &AddressSpace, kernel: &[u8]) -> Result<(), BootError> {
+    let elf = elf::Elf::parse(kernel)
+        .ok_or_else(|| BootError::Invalid("Error while loading elf kernel".to_owned()))?;
+    elf.load(memory).map(drop)
 }
 
 /// Loads the kernel and what goes with it into `memory` and returns the state in which processor 0 starts.

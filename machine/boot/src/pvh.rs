@@ -18,6 +18,13 @@ pub(crate) fn entry_point(image: &[u8]) -> Option<u32> {
     entry_of(&Elf::parse(image)?)
 }
 
+/// Entry point, lowest address and bytes in memory of a kernel with a PVH note.
+pub(crate) fn extent(image: &[u8]) -> Option<(u32, u32, u32)> {
+    let elf = Elf::parse(image)?;
+    let (start, end) = elf.extent()?;
+    Some((entry_of(&elf)?, u32::try_from(start).ok()?, u32::try_from(end - start).ok()?))
+}
+
 fn entry_of(elf: &Elf<'_>) -> Option<u32> {
     // The value is a native word of the kernel; its low half is the 32-bit address.
     array(elf.note(b"Xen\0", PHYS32_ENTRY)?, 0).map(u32::from_le_bytes)
