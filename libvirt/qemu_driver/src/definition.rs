@@ -5,7 +5,7 @@ use crate::error::{Result, error, unsupported, xml};
 use crate::uuid;
 use domain_xml::chardev::CharDevice;
 use domain_xml::disk::Disk;
-use domain_xml::graphics::GraphicsType;
+use domain_xml::graphics::{GraphicsType, ListenType};
 use domain_xml::misc::BalloonModel;
 use domain_xml::source::SourceType;
 use domain_xml::{Domain as Definition, DomainType};
@@ -141,13 +141,22 @@ fn check_name(name: &str) -> Result<()> {
 
 /// The text that a client gets: without secrets unless it asks for them.
 pub fn format(definition: &Definition, secure: bool) -> String {
-    if secure {
-        return domain_xml::format(definition);
-    }
     let mut shown = definition.clone();
     for graphics in &mut shown.devices.graphics {
-        graphics.passwd = None;
-        graphics.passwd_valid_to = None;
+        if !secure {
+            graphics.passwd = None;
+            graphics.passwd_valid_to = None;
+        }
+        // Where values come from is for our own files; old clients look for the address here.
+        graphics.websocket_generated = None;
+        for listen in &mut graphics.listens {
+            listen.from_config = None;
+            listen.auto_generated = None;
+        }
+        let first = graphics.listens.first().filter(|listen| listen.kind == ListenType::Address);
+        if let Some(address) = first.and_then(|listen| listen.address.clone()) {
+            graphics.listen = Some(address);
+        }
     }
     domain_xml::format(&shown)
 }

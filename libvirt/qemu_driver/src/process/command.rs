@@ -9,6 +9,8 @@ use domain_xml::Domain as Definition;
 use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
 use domain_xml::interface::Interface;
 use domain_xml::source::PoolMode;
+use domain_xml::tune::SecLabel;
+use domain_xml::words::YesNo;
 use qemu_caps::QemuCaps;
 use qemu_command::prepare::{self, Displays};
 use qemu_command::{Error, Host, Sealed, Settings, Tap, Volume};
@@ -75,6 +77,8 @@ struct Opener<'a> {
 impl Opener<'_> {
     fn plan(&mut self, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
         let settings = self.settings(domain, context);
+        self.host_parts(domain);
+        end_chains(domain);
         expand_host_model(domain, context.caps)?;
         qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
         let config = &self.core.config;
@@ -96,6 +100,27 @@ impl Opener<'_> {
             files: definition::local_files(domain),
             ports: std::mem::take(&mut self.ports),
         })
+    }
+
+    /// What a running guest has of the host: its group of control groups, its owner.
+    fn host_parts(&self, domain: &mut Definition) {
+        if !self.core.paths.privileged {
+            return;
+        }
+        let resource = domain.resource.get_or_insert_default();
+        resource.partition.get_or_insert_with(|| "/machine".to_owned());
+        let (user, group) = self.core.config.owner.unwrap_or((0, 0));
+        let label = format!("+{user}:+{group}");
+        if !domain.seclabel.iter().any(|label| label.model.as_deref() == Some("dac")) {
+            domain.seclabel.push(SecLabel {
+                kind: Some("dynamic".to_owned()),
+                model: Some("dac".to_owned()),
+                relabel: Some(YesNo::Yes),
+                label: Some(label.clone()),
+                imagelabel: Some(label),
+                ..SecLabel::default()
+            });
+        }
     }
 
     fn settings(&self, domain: &Definition, context: &Context<'_>) -> Settings {
@@ -258,6 +283,18 @@ impl Host for Opener<'_> {
 
     fn tpm_socket(&mut self, _alias: &str) -> Result<String, Error> {
         Err(Error::unsupported("emulated security modules cannot be started yet"))
+    }
+}
+
+/// Notes of images that are known to stand on nothing else that they do.
+fn end_chains(domain: &mut Definition) {
+    use domain_xml::source::{BackingStore, DiskFormat, SourceType};
+    for disk in &mut domain.devices.disk {
+        let local = matches!(disk.kind, SourceType::File | SourceType::Block) && disk.source.is_some();
+        let raw = disk.driver.as_ref().and_then(|driver| driver.format) == Some(DiskFormat::Raw);
+        if local && raw && disk.backing_store.is_none() {
+            disk.backing_store = Some(Box::new(BackingStore::default()));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod chardev;
 mod command;
 mod control;
+mod cpu;
 mod events;
 mod log;
 mod ports;

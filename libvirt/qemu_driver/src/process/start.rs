@@ -308,11 +308,12 @@ impl Starting<'_> {
             }
         }
         let chardevs = ask("query-chardev")?;
-        let vcpus = threads(&ask("query-cpus-fast")?);
+        let cpus = ask("query-cpus-fast")?;
+        let mut definition = Definition::clone(&*self.with_live(|live| live.definition.clone())?);
+        crate::process::chardev::note_paths(&mut definition, &chardevs);
+        crate::process::cpu::note_features(&mut definition, &qemu, &cpus);
         let balloon = self.with_live(|live| {
-            live.vcpus = vcpus;
-            let mut definition = Definition::clone(&live.definition);
-            crate::process::chardev::note_paths(&mut definition, &chardevs);
+            live.vcpus = threads(&cpus);
             live.definition = Arc::new(definition);
             crate::definition::balloon_target(&live.definition)
         })?;
