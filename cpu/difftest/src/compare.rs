@@ -371,16 +371,11 @@ fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, f
         let mut theirs = host.xsave[range.clone()].to_vec();
         let mut mine = ours.xsave[range.clone()].to_vec();
         if name == "mxcsr" {
-            // Beside an unmasked exception the engine shows the precision flag of the masked result; dot products, which
-            // are several operations, are judged as a whole.
+            // Beside an unmasked exception the engine shows the precision flag of the masked result.
             let unmasked = !(u32::from_le_bytes([mine[0], mine[1], 0, 0]) >> 7) & 0x3f;
-            let open = match insn.mnemonic() {
-                M::Dpps | M::Dppd | M::Vdpps | M::Vdppd if faulted => 0x3f,
-                _ if faulted && unmasked & 0x18 & u32::from(mine[0]) != 0 => 0x20,
-                _ => 0,
-            };
-            mine[0] |= open as u8;
-            theirs[0] |= open as u8;
+            let open = if faulted && unmasked & 0x18 & u32::from(mine[0]) != 0 { 0x20 } else { 0 };
+            mine[0] |= open;
+            theirs[0] |= open;
         }
         if faulted && insn.memory_index().is_vector_register() && matches!(name, "xmm" | "ymm") {
             // Before a fault in the middle, a gather's mask shows by its signs what is left to do.

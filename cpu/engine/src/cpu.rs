@@ -82,6 +82,7 @@ pub struct Cpu {
     pub(crate) attention: bool,
     /// Posted events that are worth looking at before that.
     pub(crate) interest: u32,
+    pub(crate) monitored: Option<crate::system::monitor::Monitored>,
     pub(crate) instructions: u64,
     pub(crate) jit: crate::translator::Jit,
 }

@@ -103,6 +103,7 @@ impl Cpu {
             shutdown: false,
             attention: true,
             interest: u32::MAX,
+            monitored: None,
             instructions: 0,
             jit,
         };

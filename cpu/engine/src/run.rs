@@ -82,7 +82,7 @@ impl Cpu {
     }
 
     /// What the other vCPUs asked for.
-    fn carry_out_requests(&mut self) {
+    pub(crate) fn carry_out_requests(&mut self) {
         let requests = self.peers.take(self.index);
         if requests.all {
             self.tlb.protect_all();

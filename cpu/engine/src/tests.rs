@@ -70,7 +70,7 @@ fn bench() -> Bench {
     root.add(&Region::ram("ram", RamBlock::new("ram", 4 << 20).expect("ram")), 0);
     let mut model = CpuidTable::default();
     model.leaves.insert((0, 0), Leaf { eax: 7, ..Leaf::default() });
-    model.leaves.insert((1, 0), Leaf { eax: 0x600, ebx: 0, ecx: 0x80a0_2001, edx: 0x0783_fbff });
+    model.leaves.insert((1, 0), Leaf { eax: 0x600, ebx: 0, ecx: 0x80a0_2009, edx: 0x0783_fbff });
     model.leaves.insert((0x8000_0000, 0), Leaf { eax: 0x8000_0001, ..Leaf::default() });
     model.leaves.insert((0x8000_0001, 0), Leaf { eax: 0, ebx: 0, ecx: 1, edx: 0x2810_0800 });
     let world = Arc::new(World::default());

@@ -363,9 +363,9 @@ pub(crate) fn monitor(cpu: &mut Cpu, i: &Insn) -> R {
         };
     let at = cpu.linear(i.seg, at, 1, false)?;
     cpu.read::<u8>(at)?;
+    cpu.arm_monitor(at);
     Ok(())
 }
-/// Waits no longer than any processor may: other processors get the host's time.
 pub(crate) fn mwait(cpu: &mut Cpu, _: &Insn) -> R {
     cpu.need_cpl0().map_err(|_| Fault::ud())?;
     if cpu.r32(1) != 0 {
@@ -374,7 +374,7 @@ pub(crate) fn mwait(cpu: &mut Cpu, _: &Insn) -> R {
     if cpu.peers.is_alone() {
         cpu.state.activity = Activity::Halted;
     } else {
-        std::thread::yield_now();
+        cpu.wait_for_store();
     }
     cpu.stop_block();
     cpu.attention = true;

@@ -4,6 +4,7 @@ mod checks;
 pub(crate) mod control;
 mod gates;
 mod interrupts;
+pub(crate) mod monitor;
 mod msrs;
 mod segments;
 mod tasks;

@@ -96,3 +96,31 @@ fn stores_before_a_fence_are_seen_by_loads_after_it() {
         assert!(cpus.iter().any(|c| c.state.gpr[0] == 1));
     }
 }
+
+#[test]
+fn a_store_ends_the_wait_for_it() {
+    // Waiter: xor ecx,ecx; xor edx,edx; mov eax,0x5000; l: monitor; cmp dword [0x5000],1; je e; xor eax,eax; mwait;
+    // mov eax,0x5000; jmp l; e: hlt
+    let waiter = [
+        0x31, 0xc9, 0x31, 0xd2, 0xb8, 0, 0x50, 0, 0, 0x0f, 0x01, 0xc8, 0x83, 0x3c, 0x25, 0, 0x50, 0, 0, 1,
+        0x74, 0x0c, 0x31, 0xc0, 0x0f, 0x01, 0xc9, 0xb8, 0, 0x50, 0, 0, 0xeb, 0xe7, 0xf4,
+    ];
+    // Writer: mov ecx,1000000; l: dec ecx; jnz l; mov dword [0x5000],1; hlt
+    let writer = [
+        0xb9, 0x40, 0x42, 0x0f, 0, 0xff, 0xc9, 0x75, 0xfc, 0xc7, 0x04, 0x25, 0, 0x50, 0, 0, 1, 0, 0, 0, 0xf4,
+    ];
+    for _ in 0..3 {
+        let (cpus, _) = pair([(0x1000, &waiter), (0x3000, &writer)]);
+        let cpus = run_both(cpus);
+        assert_eq!(cpus[0].state.rip, 0x1000 + waiter.len() as u64);
+    }
+}
+
+#[test]
+fn a_wait_that_nothing_ends_does_not_last() {
+    // mov eax,0x5000; xor ecx,ecx; xor edx,edx; monitor; mwait; hlt -- the other halts at once
+    let waiter = [0xb8, 0, 0x50, 0, 0, 0x31, 0xc9, 0x31, 0xd2, 0x0f, 0x01, 0xc8, 0x0f, 0x01, 0xc9, 0xf4];
+    let (cpus, _) = pair([(0x1000, &waiter), (0x3000, &[0xf4])]);
+    let cpus = run_both(cpus);
+    assert_eq!(cpus[0].state.rip, 0x1000 + waiter.len() as u64);
+}

@@ -1,7 +1,11 @@
 //! Packed and scalar floating-point arithmetic, comparisons to masks, rounding, dot products.
 
-use super::shape::{Fp, LEGACY, VEX128, VEX256, host, host_imm, packed, scalar, unary};
+use super::shape::{
+    Fp, Kernel, LEGACY, V, VEX128, VEX256, bytes, compute, enter, host, host_imm, lanes, packed, scalar,
+    source, unary, vector, write,
+};
 use super::{Exec, Machine};
+use super::{Operands, mxcsr};
 use iced_x86::Code;
 
 const NO: Fp = Fp::None;
@@ -124,6 +128,44 @@ host_imm! {
         0xf0 0xf1 0xf2 0xf3 0xf4 0xf5 0xf6 0xf7 0xf8 0xf9 0xfa 0xfb 0xfc 0xfd 0xfe 0xff;
 }
 
+/// The elements of `SIZE` bytes that `pick` chooses for each place, zero for `None`.
+fn gather<const SIZE: usize>(from: V, pick: impl Fn(usize) -> Option<usize>) -> V {
+    let from = bytes(from);
+    let mut to = [0; 16];
+    for n in 0..16 / SIZE {
+        if let Some(other) = pick(n) {
+            to[n * SIZE..][..SIZE].copy_from_slice(&from[other * SIZE..][..SIZE]);
+        }
+    }
+    vector(to)
+}
+
+/// DPPS and DPPD: unmasked exceptions are those of the products, then of the sums, step by step (SDM vol. 2, DPPS).
+fn dot<M: Machine, K: Kernel, Mul: Kernel, Add: Kernel, const SIZE: usize, const E: u8>(
+    m: &mut M,
+    insn: &M::Insn,
+) -> Result<(), M::Fault> {
+    if mxcsr::all_masked(m) {
+        return packed::<M, K, E>(m, insn);
+    }
+    enter::<M, E>(m)?;
+    let first = usize::from(E != LEGACY);
+    let b = source::<M, E>(m, insn, first + 1)?;
+    let a = lanes(m, insn.register(first));
+    let imm = insn.immediate();
+    let chosen = |v: [V; 2]| v.map(|lane| gather::<SIZE>(lane, |n| (imm >> (4 + n) & 1 != 0).then_some(n)));
+    let mut terms = compute::<M, Mul, E>(m, chosen(a), chosen(b), 0)?;
+    let mut count = 16 / SIZE;
+    while count > 1 {
+        count /= 2;
+        let half = |odd| terms.map(|lane| gather::<SIZE>(lane, |n| (n < count).then_some(2 * n + odd)));
+        terms = compute::<M, Add, E>(m, half(0), half(1), 0)?;
+    }
+    let result = compute::<M, K, E>(m, a, b, imm)?;
+    write::<M, E>(m, insn.register(0), result);
+    Ok(())
+}
+
 pub(super) fn lookup<M: Machine>(code: Code) -> Option<Exec<M>> {
     let found: Exec<M> = match code {
         Code::Cmpps_xmm_xmmm128_imm8 => packed::<M, Cmpps, LEGACY>,
@@ -146,11 +188,11 @@ pub(super) fn lookup<M: Machine>(code: Code) -> Option<Exec<M>> {
         Code::VEX_Vroundss_xmm_xmm_xmmm32_imm8 => scalar::<M, Roundss, VEX128, 4>,
         Code::Roundsd_xmm_xmmm64_imm8 => scalar::<M, Roundsd, LEGACY, 8>,
         Code::VEX_Vroundsd_xmm_xmm_xmmm64_imm8 => scalar::<M, Roundsd, VEX128, 8>,
-        Code::Dpps_xmm_xmmm128_imm8 => packed::<M, Dpps, LEGACY>,
-        Code::VEX_Vdpps_xmm_xmm_xmmm128_imm8 => packed::<M, Dpps, VEX128>,
-        Code::VEX_Vdpps_ymm_ymm_ymmm256_imm8 => packed::<M, Dpps, VEX256>,
-        Code::Dppd_xmm_xmmm128_imm8 => packed::<M, Dppd, LEGACY>,
-        Code::VEX_Vdppd_xmm_xmm_xmmm128_imm8 => packed::<M, Dppd, VEX128>,
+        Code::Dpps_xmm_xmmm128_imm8 => dot::<M, Dpps, Mulps, Addps, 4, LEGACY>,
+        Code::VEX_Vdpps_xmm_xmm_xmmm128_imm8 => dot::<M, Dpps, Mulps, Addps, 4, VEX128>,
+        Code::VEX_Vdpps_ymm_ymm_ymmm256_imm8 => dot::<M, Dpps, Mulps, Addps, 4, VEX256>,
+        Code::Dppd_xmm_xmmm128_imm8 => dot::<M, Dppd, Mulpd, Addpd, 8, LEGACY>,
+        Code::VEX_Vdppd_xmm_xmm_xmmm128_imm8 => dot::<M, Dppd, Mulpd, Addpd, 8, VEX128>,
         _ => return arithmetic(code),
     };
     Some(found)

@@ -37,6 +37,11 @@ fn get() -> u32 {
     value
 }
 
+/// Whether the guest has every exception masked.
+pub fn all_masked<M: Machine>(m: &mut M) -> bool {
+    m.x86().mxcsr & MASKS == MASKS
+}
+
 /// Runs `kernel` with all exceptions masked; gives its result and the flags that it raised.
 #[inline(always)]
 fn run<R>(control: u32, kernel: impl Fn() -> R) -> (R, u32) {
@@ -53,7 +58,7 @@ fn run<R>(control: u32, kernel: impl Fn() -> R) -> (R, u32) {
 /// exception. `parts` shows the vectors of a result whose subnormal elements count as underflow.
 ///
 /// Not exact, as the host shows it only by trapping: beside an unmasked overflow or underflow the inexact flag is that
-/// of the masked result, and a dot product with unmasked exceptions is judged as a whole, not step by step.
+/// of the masked result.
 ///
 /// # Errors
 /// #XM or #UD; the caller has not written its destination yet.
