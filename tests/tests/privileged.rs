@@ -213,3 +213,8 @@ fn x2apic_mode() {
 fn long_mode_addresses_reserved_bits_and_system_calls() {
     compare("system64", "max");
 }
+
+#[test]
+fn protection_keys() {
+    compare("keys", "max");
+}

@@ -93,6 +93,15 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     Ok(machine.life.ended().unwrap_or(0))
 }
 
+/// Reports the warnings that an error message begins with; gives the error itself.
+fn after_warnings(message: String) -> String {
+    let mut lines = message.lines().peekable();
+    while let Some(warning) = lines.next_if(|line| line.starts_with("warning: ")) {
+        report::warn_report!("{}", warning.trim_start_matches("warning: "));
+    }
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let clock = Clock::new(handle);
     let count = plan.smp.map_or(1, |smp| smp.cpus);
@@ -113,7 +122,10 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let Chosen { accelerator, features, host, phys_bits } = accels::choose(&plan.accels, plan.accel_failed)?;
     let config = x86::models::parse_on(plan.cpu.as_deref().unwrap_or("qemu64"), host.as_ref())?;
     let topology = topology(plan);
-    let realized = config.realize(&features, topology, phys_bits)?;
+    let realized = config.realize(&features, topology, phys_bits).map_err(after_warnings)?;
+    for warning in &realized.warnings {
+        report::warn_report!("{warning}");
+    }
     let amd = config.vendor == "AuthenticAMD";
     let image = Image::open(plan, realized.features.has("lm"))?;
     let mut serials = Vec::new();

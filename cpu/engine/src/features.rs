@@ -71,6 +71,7 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         F::CLFLUSHOPT => bit(7, 1, 23),
         F::CLWB => bit(7, 1, 24),
         F::SHA => bit(7, 1, 29),
+        F::PKU => bit(7, 2, 3),
         F::RDPID => bit(7, 2, 22),
         F::GFNI => bit(7, 2, 8),
         F::VAES => bit(7, 2, 9),
@@ -103,6 +104,7 @@ pub(crate) fn cr4_bits(model: &CpuidTable) -> u64 {
         (seven.ebx, 7, SMEP),
         (seven.ebx, 20, SMAP),
         (seven.ecx, 2, UMIP),
+        (seven.ecx, 3, PKE),
     ] {
         if word >> bit & 1 != 0 {
             mask |= allowed;
@@ -118,7 +120,7 @@ pub fn supported_names() -> String {
         "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
          hypervisor monitor cx16 pcid x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
          invpcid fsgsbase abm bmi1 bmi2 adx 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust \
-         xsave xsaveopt xsavec xgetbv1 rdpid mmxext",
+         xsave xsaveopt xsavec xgetbv1 rdpid mmxext pku",
     );
     let vectors = [
         (V::Sse3, "pni"),

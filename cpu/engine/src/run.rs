@@ -308,6 +308,7 @@ impl Cpu {
         let mut s = X86State {
             cr0: 0x10 | old.cr0 & 0x6000_0000,
             xcr0: old.xcr0,
+            pkru: old.pkru,
             star: old.star,
             lstar: old.lstar,
             cstar: old.cstar,

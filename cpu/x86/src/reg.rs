@@ -134,6 +134,8 @@ pub mod xcr0 {
     pub const SSE: u64 = 1 << 1;
     /// Upper halves of YMM registers.
     pub const AVX: u64 = 1 << 2;
+    /// PKRU.
+    pub const PKRU: u64 = 1 << 9;
     /// Mask registers, upper halves of ZMM0-15, ZMM16-31.
     pub const AVX512: u64 = 7 << 5;
 }

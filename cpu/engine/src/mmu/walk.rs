@@ -16,13 +16,15 @@ const D: u64 = 0x40;
 const PS: u64 = 0x80;
 const G: u64 = 0x100;
 const NX: u64 = 1 << 63;
+/// The protection key of an entry that maps a page.
+const KEY: u64 = 15 << 59;
 /// Address bits of an entry; those above the processor's physical width are reserved.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// What a walk found.
 struct Leaf {
     physical: u64,
-    /// RW and US of all levels, and NX of any.
+    /// RW and US of all levels, NX of any, and the protection key.
     rights: u64,
     global: bool,
     dirty: bool,
@@ -152,8 +154,10 @@ impl Cpu {
                 level -= 1;
                 continue;
             }
+            rights |= entry & KEY;
             if !self.allowed(rights, access, set) {
-                return Err(self.page_fault(linear, code | 1, quiet));
+                let key = u16::from(self.key_forbids(rights, access, set)) << 5;
+                return Err(self.page_fault(linear, code | 1 | key, quiet));
             }
             let need = A | if access == Access::Write { D } else { 0 };
             if !quiet && entry & need != need && !self.set_bits(at, wide, entry, need) {
@@ -178,7 +182,7 @@ impl Cpu {
     fn allowed(&self, rights: u64, access: Access, set: u8) -> bool {
         let user_page = rights & US != 0;
         let (c0, c4) = (self.state.cr0, self.state.cr4);
-        if set == 0 && !user_page {
+        if set == 0 && !user_page || self.key_forbids(rights, access, set) {
             return false;
         }
         match access {
@@ -187,6 +191,16 @@ impl Cpu {
             Access::Read => true,
             Access::Write => rights & RW != 0 || set != 0 && c0 & cr0::WP == 0,
         }
+    }
+
+    /// Whether the page's protection key forbids a data access (SDM vol. 3, 4.6.2).
+    fn key_forbids(&self, rights: u64, access: Access, set: u8) -> bool {
+        let s = &self.state;
+        if s.cr4 & cr4::PKE == 0 || !self.lma() || rights & US == 0 || access == Access::Exec {
+            return false;
+        }
+        let key = s.pkru >> (2 * ((rights & KEY) >> 59));
+        key & 1 != 0 || key & 2 != 0 && access == Access::Write && (set == 0 || s.cr0 & cr0::WP != 0)
     }
 
     /// Translates and fills the TLB: the physical address (A20 applied).

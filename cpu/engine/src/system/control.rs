@@ -153,7 +153,7 @@ impl Cpu {
             self.load_pdptrs(cr3)?;
         }
         self.state.cr4 = v;
-        if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | cr4::PCIDE) != 0 {
+        if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | cr4::PCIDE | cr4::PKE) != 0 {
             self.tlb.flush_all();
             if changed & cr4::PCIDE != 0 {
                 self.tlb.switch(0);
@@ -164,6 +164,14 @@ impl Cpu {
         }
         self.mode_changed();
         Ok(())
+    }
+
+    /// Loads PKRU; translations depend on it.
+    pub(crate) fn set_pkru(&mut self, v: u32) {
+        if std::mem::replace(&mut self.state.pkru, v) != v {
+            self.tlb.flush_all();
+            self.stop_block();
+        }
     }
 
     pub(crate) fn tsc(&self) -> u64 {
@@ -267,7 +275,8 @@ pub(crate) fn cpuid(cpu: &mut Cpu, _: &Insn) -> R {
                 l.edx &= !(1 << 9);
             }
         }
-        0xd if index == 0 => l.ebx = if cpu.state.xcr0 & 4 != 0 { 0x340 } else { 0x240 },
+        7 if index == 0 && cpu.state.cr4 & cr4::PKE != 0 => l.ecx |= 1 << 4,
+        0xd if index < 2 => l.ebx = super::xstate::area_size(cpu.state.xcr0, index == 1),
         _ => {}
     }
     for (n, v) in [(0, l.eax), (3, l.ebx), (1, l.ecx), (2, l.edx)] {
@@ -293,6 +302,29 @@ pub(crate) fn rdtsc(cpu: &mut Cpu, i: &Insn) -> R {
 pub(crate) fn rdpid(cpu: &mut Cpu, i: &Insn) -> R {
     let v = cpu.state.tsc_aux;
     cpu.set_r64(i.regs[0], v);
+    Ok(())
+}
+pub(crate) fn rdpkru(cpu: &mut Cpu, _: &Insn) -> R {
+    if cpu.state.cr4 & cr4::PKE == 0 {
+        return Err(Fault::ud());
+    }
+    if cpu.r32(1) != 0 {
+        return Err(Fault::gp(0));
+    }
+    let v = cpu.state.pkru;
+    cpu.set_r32(0, v);
+    cpu.set_r32(2, 0);
+    Ok(())
+}
+pub(crate) fn wrpkru(cpu: &mut Cpu, _: &Insn) -> R {
+    if cpu.state.cr4 & cr4::PKE == 0 {
+        return Err(Fault::ud());
+    }
+    if cpu.r32(1) != 0 || cpu.r32(2) != 0 {
+        return Err(Fault::gp(0));
+    }
+    let v = cpu.r32(0);
+    cpu.set_pkru(v);
     Ok(())
 }
 pub(crate) fn hlt(cpu: &mut Cpu, _: &Insn) -> R {

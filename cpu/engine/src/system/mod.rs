@@ -117,6 +117,8 @@ pub(crate) fn lookup(code: Code) -> Option<Exec> {
         Code::Cpuid => c::cpuid,
         Code::Rdtsc | Code::Rdtscp => c::rdtsc,
         Code::Rdpid_r32 | Code::Rdpid_r64 => c::rdpid,
+        Code::Rdpkru => c::rdpkru,
+        Code::Wrpkru => c::wrpkru,
         Code::Hlt => c::hlt,
         Code::Cli => f::cli,
         Code::Sti => f::sti,

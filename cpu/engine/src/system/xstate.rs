@@ -16,6 +16,8 @@ const FIXED: u64 = 576;
 const HEADER: u64 = 512;
 /// XCOMP_BV: the compacted format.
 const COMPACTED: u64 = 1 << 63;
+/// Where PKRU is in the standard format.
+const PKRU_AT: u64 = 0xa80;
 /// MXCSR after reset.
 const MXCSR_INIT: u32 = 0x1f80;
 
@@ -68,8 +70,26 @@ impl Cpu {
         let s = &self.state;
         let any = |from: usize, to: usize| s.zmm[..16].iter().any(|z| z[from..to].iter().any(|b| *b != 0));
         let bit = |on: bool, bit: u64| if on { bit } else { 0 };
-        bit(s.x87 != X87::default(), xcr0::X87) | bit(any(0, 16), xcr0::SSE) | bit(any(16, 32), xcr0::AVX)
+        bit(s.x87 != X87::default(), xcr0::X87)
+            | bit(any(0, 16), xcr0::SSE)
+            | bit(any(16, 32), xcr0::AVX)
+            | bit(s.pkru != 0, xcr0::PKRU)
     }
+}
+
+/// Where PKRU is in the compacted format, behind those of the components `which` that come before it.
+fn compacted_pkru(which: u64) -> u64 {
+    FIXED + if which & xcr0::AVX != 0 { 256 } else { 0 }
+}
+
+/// Bytes of the area for the components of XCR0.
+pub(crate) fn area_size(enabled: u64, compacted: bool) -> u32 {
+    let end = match (enabled & xcr0::PKRU != 0, compacted) {
+        (true, true) => compacted_pkru(enabled) + 8,
+        (true, false) => PKRU_AT + 8,
+        (false, _) => compacted_pkru(enabled),
+    };
+    end as u32
 }
 
 /// The MXCSR of an area, if it has no reserved bit.
@@ -117,7 +137,7 @@ fn check_area(cpu: &mut Cpu, i: &Insn, write: bool) -> R {
 }
 
 /// Writes the components `which`; the AVX part lies behind the header in both formats.
-fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, wide: bool) -> R {
+fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, pkru_at: u64, wide: bool) -> R {
     let area = cpu.legacy_part(wide);
     if which & xcr0::X87 != 0 {
         cpu.store_part(i, 0, &area[..24])?;
@@ -136,24 +156,31 @@ fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, wide:
             cpu.store_part(i, FIXED + 16 * n as u64, &upper)?;
         }
     }
+    if which & xcr0::PKRU != 0 {
+        let value = u64::from(cpu.state.pkru);
+        cpu.store_part(i, pkru_at, &value.to_le_bytes())?;
+    }
     Ok(())
 }
 
-/// Raises the fault of a write to the area of the components `which`.
-fn probe(cpu: &mut Cpu, i: &Insn, which: u64) -> R {
+/// Raises the fault of a write to the area of the components `which`, PKRU at `pkru_at`.
+fn probe(cpu: &mut Cpu, i: &Insn, which: u64, pkru_at: u64) -> R {
     cpu.check_store_part(i, 0, FIXED)?;
-    if which & xcr0::AVX != 0 { cpu.check_store_part(i, FIXED, 256) } else { Ok(()) }
+    if which & xcr0::AVX != 0 {
+        cpu.check_store_part(i, FIXED, 256)?;
+    }
+    if which & xcr0::PKRU != 0 { cpu.check_store_part(i, pkru_at, 8) } else { Ok(()) }
 }
 
 /// XSAVE, and XSAVEOPT (`OPT`), which leaves out what is in its initial state.
 pub(crate) fn xsave<const OPT: bool, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     check_area(cpu, i, true)?;
     let wanted = cpu.edx_eax() & cpu.state.xcr0;
-    probe(cpu, i, wanted)?;
+    probe(cpu, i, wanted, PKRU_AT)?;
     let old = u64::from_le_bytes(cpu.load_part::<8>(i, HEADER)?);
     let used = cpu.in_use();
     let which = if OPT { wanted & used } else { wanted };
-    store_components(cpu, i, which, wanted & (xcr0::SSE | xcr0::AVX) != 0, WIDE)?;
+    store_components(cpu, i, which, wanted & (xcr0::SSE | xcr0::AVX) != 0, PKRU_AT, WIDE)?;
     let present = old & !wanted | wanted & used;
     cpu.store_part(i, HEADER, &present.to_le_bytes())
 }
@@ -162,13 +189,14 @@ pub(crate) fn xsave<const OPT: bool, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) 
 pub(crate) fn xsavec<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     check_area(cpu, i, true)?;
     let wanted = cpu.edx_eax() & cpu.state.xcr0;
-    probe(cpu, i, wanted)?;
+    let pkru_at = compacted_pkru(wanted);
+    probe(cpu, i, wanted, pkru_at)?;
     let mut used = cpu.in_use();
     if cpu.state.mxcsr != MXCSR_INIT {
         used |= xcr0::SSE;
     }
     let which = wanted & used;
-    store_components(cpu, i, which, which & xcr0::SSE != 0, WIDE)?;
+    store_components(cpu, i, which, which & xcr0::SSE != 0, pkru_at, WIDE)?;
     cpu.store_part(i, HEADER, &which.to_le_bytes())?;
     cpu.store_part(i, HEADER + 8, &(wanted | COMPACTED).to_le_bytes())
 }
@@ -203,6 +231,12 @@ pub(crate) fn xrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
             *value = cpu.load_part::<16>(i, FIXED + 16 * n as u64)?;
         }
     }
+    let pkru = if load & xcr0::PKRU != 0 {
+        let at = if compacted { compacted_pkru(layout) } else { PKRU_AT };
+        u32::from_le_bytes(cpu.load_part::<4>(i, at)?)
+    } else {
+        0
+    };
     let mxcsr = match compacted {
         false if wanted & (xcr0::SSE | xcr0::AVX) != 0 => mxcsr_of(&area)?,
         true if load & xcr0::SSE != 0 => mxcsr_of(&area)?,
@@ -223,6 +257,9 @@ pub(crate) fn xrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
         for (to, from) in cpu.state.zmm.iter_mut().zip(&upper).take(count) {
             to[16..32].copy_from_slice(from);
         }
+    }
+    if wanted & xcr0::PKRU != 0 {
+        cpu.set_pkru(pkru);
     }
     Ok(())
 }
@@ -252,7 +289,7 @@ pub(crate) fn xsetbv(cpu: &mut Cpu, _: &Insn) -> R {
     }
     cpu.need_cpl0()?;
     let value = cpu.edx_eax();
-    let known = u64::from(cpu.model.read(0xd, 0).eax) & (xcr0::X87 | xcr0::SSE | xcr0::AVX);
+    let known = u64::from(cpu.model.read(0xd, 0).eax) & (xcr0::X87 | xcr0::SSE | xcr0::AVX | xcr0::PKRU);
     let both = xcr0::SSE | xcr0::AVX;
     if cpu.r32(1) != 0 || value & xcr0::X87 == 0 || value & !known != 0 || value & both == xcr0::AVX {
         return Err(Fault::gp(0));

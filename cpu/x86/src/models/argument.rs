@@ -318,7 +318,11 @@ impl CpuConfig {
             let text = |feature: Feature| {
                 format!("{} doesn't support requested feature: {}", self.provider, feature.describe())
             };
-            warnings.extend(hidden.iter().map(text));
+            // The default models have SVM, which guests do without: only who asks for it is told.
+            let quiet = |feature: &Feature| {
+                feature.name() == "svm" && !self.enforce && !self.added.iter().any(|added| added == *feature)
+            };
+            warnings.extend(hidden.iter().filter(|feature| !quiet(feature)).map(text));
         }
         if self.enforce && hidden.iter().next().is_some() {
             // QEMU prints the list before it gives up.
