@@ -42,14 +42,18 @@ fn read(node: &Node<'_>, default: u64) -> Result<u64> {
 }
 
 macro_rules! size {
-    ($(#[$doc:meta])* $name:ident, $unit:literal, $step:literal) => {
+    ($(#[$doc:meta])* $name:ident, $unit:literal, $step:literal $(, exact $fault:literal)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(pub u64);
 
         impl Element for $name {
             fn begin(&mut self, node: &Node<'_>) -> Result<()> {
-                self.0 = read(node, $step)?.div_ceil($step);
+                let bytes = read(node, $step)?;
+                $(if bytes % $step != 0 {
+                    return Err(Error::unsupported($fault));
+                })?
+                self.0 = bytes.div_ceil($step);
                 Ok(())
             }
 
@@ -90,8 +94,8 @@ size! {
 }
 
 size! {
-    /// A size in MiB, rounded up; the unit is written in full.
-    MibLong, "MiB", 1_048_576
+    /// A size in whole MiB.
+    MibLong, "MiB", 1_048_576, exact "SMM TSEG size must be divisible by 1 MiB"
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const CASES: &str = include_str!("../../qemu_domain/tests/cases.txt");
 /// Those that differ as yet.
 const PENDING: &str = include_str!("pending.txt");
 
+/// The domains that libvirt refuses and that are not refused with its words as yet.
+const REFUSALS_PENDING: &str = include_str!("refusals_pending.txt");
+
 /// A secret as libvirt's test program seals it.
 const SEALED: &str = "9eao5F8qtkGt+seB1HYivWIxbtwUu6MQtg1zpj/oDtUsPr1q8wBYM91uEHCn6j/1";
 /// Its cookies, sealed.
@@ -274,6 +277,7 @@ fn built(
     let mut context =
         qemu_domain::Context { caps, settings: &definition, update_abi: false, generate: &mut Fixed };
     qemu_domain::complete(&mut domain, &mut context).map_err(error)?;
+    qemu_domain::validate::domain(&domain).map_err(error)?;
     // The folders with descriptions of firmware that libvirt's test program pretends, the user's first.
     let firmware = tests.join("qemufirmwaredata");
     let folders = ["home/user/.config/qemu/firmware", "etc/qemu/firmware", "usr/share/qemu/firmware"];
@@ -327,9 +331,8 @@ fn check(
     Err(format!("expected {}\n      found {}", show(&expected), show(&found)))
 }
 
-#[test]
-fn command_lines_are_libvirts() {
-    let tests = blackbox::or_skip!(blackbox::guests::libvirt_tests());
+/// The capabilities of the newest emulator that libvirt has recorded.
+fn newest(tests: &Path) -> QemuCaps {
     let text = std::fs::read_to_string(tests.join("qemucapabilitiesdata/caps_8.0.0.x86_64.xml"));
     let mut caps = qemu_caps::parse(&text.expect("capabilities")).expect("capabilities");
     // libvirt's test program gives machines their other names for good, so that its outputs name no version.
@@ -340,6 +343,13 @@ fn command_lines_are_libvirts() {
             }
         }
     }
+    caps
+}
+
+#[test]
+fn command_lines_are_libvirts() {
+    let tests = blackbox::or_skip!(blackbox::guests::libvirt_tests());
+    let caps = newest(&tests);
     let program = std::fs::read_to_string(tests.join("qemuxml2argvtest.c")).expect("libvirt's test program");
     let program = Program(&program);
     let pending: BTreeSet<&str> = PENDING.lines().collect();
@@ -362,5 +372,47 @@ fn command_lines_are_libvirts() {
         }
     }
     println!("{passed} passed, {} failed", failed.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn refusals_are_libvirts() {
+    let tests = blackbox::or_skip!(blackbox::guests::libvirt_tests());
+    let caps = newest(&tests);
+    let program = std::fs::read_to_string(tests.join("qemuxml2argvtest.c")).expect("libvirt's test program");
+    let program = Program(&program);
+    let pending: BTreeSet<&str> = REFUSALS_PENDING.lines().collect();
+    let folder = tests.join("qemuxml2argvdata");
+    let files = folder.read_dir().expect("libvirt's data").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = files
+        .filter_map(|file| Some(file.to_str()?.strip_suffix(".x86_64-latest.err")?.to_owned()))
+        .filter(|name| folder.join(format!("{name}.xml")).is_file())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "libvirt's data has refusals");
+    let (mut passed, mut failed, mut wrong) = (0, 0, Vec::new());
+    for name in &names {
+        let read =
+            |ending: &str| std::fs::read_to_string(folder.join(format!("{name}.{ending}"))).expect("a file");
+        let (text, wanted) = (read("xml"), read("x86_64-latest.err"));
+        let found = match built(&tests, &text, &caps, &program, name) {
+            Ok(_) => "no refusal".to_owned(),
+            Err(error) => error,
+        };
+        let listed = pending.contains(name.as_str());
+        if found.contains(wanted.trim()) {
+            passed += 1;
+            if listed {
+                wrong.push(format!("{name} passes: it is to leave the list"));
+            }
+        } else {
+            failed += 1;
+            println!("FAILED {name}: expected {}\n      found {found}", wanted.trim());
+            if !listed {
+                wrong.push(format!("{name}: {found}"));
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

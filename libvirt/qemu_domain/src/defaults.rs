@@ -41,8 +41,13 @@ pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     if kind.name != "hvm" {
         return Err(Error { code: Code::OsType, detail: format!("'{}'", kind.name) });
     }
-    if kind.arch.is_none() {
-        kind.arch = Some(context.caps.arch.clone());
+    let own = context.caps.arch.as_str();
+    let arch = kind.arch.get_or_insert_with(|| own.to_owned());
+    // An emulator of 64-bit machines has those of 32 bits too.
+    if arch != own && !(own == "x86_64" && arch == "i686") {
+        let emulator = domain.devices.emulator.clone();
+        let emulator = emulator.unwrap_or_else(|| context.caps.binary.display().to_string());
+        return Err(Error::unsupported(format!("Emulator '{emulator}' does not support arch '{arch}'")));
     }
     if kind.machine.is_none() {
         let machine = context.caps.default_machine(virt).ok_or_else(|| Error {

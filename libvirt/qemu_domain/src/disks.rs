@@ -4,7 +4,7 @@ use domain_xml::address::Address;
 use domain_xml::disk::{Disk, DiskBus, DiskDevice, DiskDriver, IoTune};
 use domain_xml::source::{DiskFormat, Encryption, EncryptionEngine, Protocol, Source, SourceType};
 use domain_xml::words::YesNo;
-use domain_xml::{Domain, DriveAddress, Error, Result};
+use domain_xml::{Code, Domain, DriveAddress, Error, Result};
 
 /// Sorts and completes the disks.
 pub fn complete(domain: &mut Domain) -> Result<()> {
@@ -96,17 +96,15 @@ fn complete_one(disk: &mut Disk) -> Result<()> {
     let device = disk.device;
     if disk.source.is_none() {
         if !matches!(device, DiskDevice::Cdrom | DiskDevice::Floppy) {
-            return Err(Error {
-                code: domain_xml::Code::Xml,
-                detail: format!("missing source information for device {}", disk.dev()),
-            });
+            return Err(Error { code: Code::NoSource, detail: disk.dev().to_owned() });
         }
         disk.kind = SourceType::File;
     }
-    let target = disk.target.as_mut().ok_or_else(|| Error {
-        code: domain_xml::Code::Xml,
-        detail: "missing target information for device".to_owned(),
-    })?;
+    let Some(target) = &mut disk.target else {
+        let source = disk.source.as_ref();
+        let place = source.and_then(|own| own.file.clone().or(own.dev.clone()).or(own.name.clone()));
+        return Err(Error { code: Code::NoTarget, detail: place.unwrap_or_default() });
+    };
     if let Some(rest) = target.dev.strip_prefix("ioemu:") {
         target.dev = rest.to_owned();
     }

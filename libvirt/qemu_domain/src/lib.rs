@@ -17,6 +17,7 @@ mod inactive;
 pub mod machine;
 mod os;
 mod serial;
+pub mod validate;
 
 use domain_xml::{Domain, DomainType, Error, Result};
 use qemu_caps::{QemuCaps, VirtType};

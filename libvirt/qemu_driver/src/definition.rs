@@ -109,6 +109,10 @@ impl Core {
         let mut context =
             Context { caps: &caps, settings: &self.domain_settings(), update_abi, generate: &mut fresh };
         qemu_domain::complete(&mut definition, &mut context).map_err(|error| xml(&error))?;
+        // What the driver itself has written stays usable, whatever rules are added.
+        if update_abi {
+            qemu_domain::validate::domain(&definition).map_err(|error| xml(&error))?;
+        }
         if let Some(failure) = fresh.failure {
             return Err(crate::error::system(&failure, "no random numbers"));
         }

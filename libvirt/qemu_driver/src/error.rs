@@ -66,6 +66,8 @@ pub fn xml(what: &domain_xml::Error) -> Error {
         domain_xml::Code::InvalidArgument => (Origin::Domain, Code::InvalidArg),
         domain_xml::Code::OperationFailed => (Origin::Domain, Code::OperationFailed),
         domain_xml::Code::OsType => (Origin::Domain, Code::OsType),
+        domain_xml::Code::NoSource => (Origin::Domain, Code::NoSource),
+        domain_xml::Code::NoTarget => (Origin::Domain, Code::NoTarget),
         domain_xml::Code::NoName => (Origin::Domain, Code::NoName),
         domain_xml::Code::Xml => (Origin::Domain, Code::XmlError),
         domain_xml::Code::Detail => (Origin::Xml, Code::XmlDetail),

@@ -14,6 +14,10 @@ pub enum Code {
     OperationFailed = 9,
     /// `VIR_ERR_OS_TYPE`.
     OsType = 16,
+    /// `VIR_ERR_NO_SOURCE`.
+    NoSource = 19,
+    /// `VIR_ERR_NO_TARGET`.
+    NoTarget = 20,
     /// `VIR_ERR_NO_NAME`.
     NoName = 21,
     /// `VIR_ERR_XML_ERROR`.
@@ -57,6 +61,8 @@ impl std::fmt::Display for Error {
             Code::InvalidArgument => "invalid argument: ",
             Code::OperationFailed => "operation failed: ",
             Code::OsType => "unknown OS type ",
+            Code::NoSource => "missing source information for device ",
+            Code::NoTarget => "missing target information for device ",
             Code::NoName => "missing name information in ",
             Code::Xml => "XML error: ",
             Code::Detail => "",
