@@ -11,6 +11,7 @@ pub mod syntax;
 
 pub use daemon::Daemon;
 pub use qemu::Qemu;
+pub use setting::Size;
 
 use rpc::{Code, Error, Origin};
 use setting::Key;

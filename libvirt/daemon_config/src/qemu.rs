@@ -114,31 +114,31 @@ settings! {
         }
         "Security" {
             /// Security drivers; without a setting those that the host has.
-            security_driver: OneOrMore = OneOrMore::default() => ["none"];
+            security_driver: OneOrMore = OneOrMore::default() => ["none", "apparmor"];
             /// Guests without a label are confined too.
-            security_default_confined: bool = true, unbuilt;
+            security_default_confined: bool = true;
             /// Guests that are not confined are refused.
-            security_require_confined: bool = false, unbuilt;
+            security_require_confined: bool = false;
             /// The user that runs emulators; "+0" is a number.
             user: Option<String> = None::<String>;
             /// The group that runs emulators.
             group: Option<String> = None::<String>;
             /// Files of guests are given to that user while the guest runs.
-            dynamic_ownership: bool = true, unbuilt;
+            dynamic_ownership: bool = true;
             /// Who owned a file is remembered.
-            remember_owner: bool = true, unbuilt;
+            remember_owner: bool = true;
             /// Controllers of cgroups that are used.
-            cgroup_controllers: Vec<String> = controllers(), unbuilt;
+            cgroup_controllers: Vec<String> = controllers() => ["cpu", "devices", "memory", "blkio", "cpuset", "cpuacct"];
             /// Devices that every guest may use.
-            cgroup_device_acl: Vec<String> = device_acl(), unbuilt;
+            cgroup_device_acl: Vec<String> = device_acl();
             /// Emulators are sandboxed: 1 always, 0 never, -1 where they can be.
             seccomp_sandbox: i32 = -1;
             /// Namespaces of guests.
-            namespaces: Vec<String> = vec!["mount".to_owned()], unbuilt;
+            namespaces: Vec<String> = vec!["mount".to_owned()] => ["mount"];
             /// Words of capabilities that emulators are said not to have.
             capability_filters: Vec<String> = Vec::new(), unbuilt;
             /// Capabilities of emulators are cleared.
-            clear_emulator_capabilities: bool = true, unbuilt;
+            clear_emulator_capabilities: bool = true;
         }
         "Saved guests and dumps" {
             /// Compression of saved guests.
@@ -168,13 +168,13 @@ settings! {
             /// Emulators have the guest's name.
             set_process_name: bool = true, unbuilt;
             /// Most processes of the emulators' user; 0: no limit of our own.
-            max_processes: u32 = 0u32, unbuilt;
+            max_processes: u32 = 0u32;
             /// Most open files of an emulator.
-            max_files: u32 = 0u32, unbuilt;
+            max_files: u32 = 0u32;
             /// Most threads of an emulator.
-            max_threads_per_process: u32 = 0u32, unbuilt;
+            max_threads_per_process: u32 = 0u32;
             /// Largest core dump of an emulator.
-            max_core: Size = Size::Unlimited, unbuilt;
+            max_core: Size = Size::Bytes(0);
             /// Guests' memory is part of core dumps.
             dump_guest_core: bool = false;
             /// Who writes what emulators say: virtlogd, or they themselves. Either way it is in the guest's log.

@@ -1,7 +1,7 @@
 //! `qemu.conf`, as far as the driver follows it.
 
 /// The settings with the defaults of the code.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The user and group of emulators; this process's own without.
     pub owner: Option<(u32, u32)>,
@@ -15,6 +15,10 @@ pub struct Config {
     pub dump_guest_core: bool,
     /// Whether emulators are sandboxed.
     pub sandbox: bool,
+    /// How guests are confined; as libvirt does without a setting.
+    pub security: Option<security::Settings>,
+    /// AppArmor is used where the host has it (`security_driver`).
+    pub apparmor: bool,
 }
 
 impl Default for Config {
@@ -26,6 +30,8 @@ impl Default for Config {
             display_ports: (5900, 65_535),
             dump_guest_core: false,
             sandbox: true,
+            security: None,
+            apparmor: true,
         }
     }
 }

@@ -7,12 +7,16 @@ use crate::guest::Guest;
 use crate::paths::Paths;
 use crate::process::Ports;
 use crate::table::Table;
+use confinement::apparmor::AppArmor;
+use confinement::dac::Owner;
 use confinement::launch::Launcher;
+use confinement::systemd::Systemd;
 use domain_xml::Domain as Definition;
 use parking_lot::Mutex;
 use qemu_caps::{QemuCaps, Settings, Store};
 use rpc::protocol::events::DomainEventLifecycleMsg;
 use rpc::{DomainEvent, EventSink};
+use security::Security;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -45,6 +49,8 @@ pub struct Core {
     pub ports: Ports,
     /// What starts emulators.
     pub launcher: Launcher,
+    /// What confines guests.
+    pub security: Security,
     /// The host's UUID.
     pub host_uuid: rpc::Uuid,
     /// The daemon ends: what happens to guests is the next one's business.
@@ -59,6 +65,7 @@ impl Core {
     /// The common parts; nothing is touched yet.
     pub fn new(paths: Paths, config: Config, host_uuid: rpc::Uuid, log: Log) -> Arc<Self> {
         let settings = Settings { directory: paths.lib.clone(), owner: config.owner };
+        let security = make_security(&config, &paths);
         let caps = Store::new(paths.cache.join("capabilities"), settings);
         Arc::new(Self {
             paths,
@@ -68,6 +75,7 @@ impl Core {
             events: OnceLock::new(),
             ports: Ports::default(),
             launcher: Launcher::default(),
+            security,
             host_uuid,
             stopping: AtomicBool::new(false),
             last_id: AtomicI32::new(0),
@@ -135,6 +143,16 @@ impl Core {
             crate::error::system(&error, &format!("cannot create config file '{}'", path.display()))
         })
     }
+}
+
+fn make_security(config: &Config, paths: &Paths) -> Security {
+    let settings = config.security.clone().unwrap_or_else(|| {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (user, group) = config.owner.unwrap_or(own);
+        security::Settings::new(paths.privileged, Owner { user, group })
+    });
+    let apparmor = AppArmor::find().filter(|_| config.apparmor && paths.privileged);
+    Security::new(settings, Launcher::default(), apparmor, Systemd::default())
 }
 
 /// Whether somebody may execute the file.

@@ -20,6 +20,10 @@ const SYSTEM: Option<&str> = None;
 pub struct Confined {
     cgroup: Option<Cgroup>,
     pid: i32,
+    /// It has its own `/dev`.
+    namespace: bool,
+    /// Owners of its files are remembered.
+    remembers: bool,
 }
 
 fn uuid_bytes(domain: &Domain) -> [u8; 16] {
@@ -49,7 +53,7 @@ fn policy(sched: &Sched) -> Result<Policy> {
 }
 
 impl Security {
-    fn machine(domain: &Domain) -> String {
+    pub(crate) fn machine(domain: &Domain) -> String {
         machine_name("qemu", domain.id.unwrap_or(-1), domain.name(), SYSTEM)
     }
 
@@ -60,13 +64,14 @@ impl Security {
     /// What cannot be done; then nothing of it is left but the control group, which goes with [`Security::release`].
     pub fn confine(&self, domain: &Domain, pid: i32, interfaces: &[i32]) -> Result<Confined> {
         let cgroup = self.make_cgroup(domain, pid, interfaces)?;
-        let confined = Confined { cgroup, pid };
+        let (namespace, remembers) = (self.dac.mount_namespace, self.remembers_owners());
+        let confined = Confined { cgroup, pid, namespace, remembers };
         let set_up = || -> Result<()> {
             self.tune(domain, &confined)?;
             self.filter_devices(domain, &confined)?;
             confined.place(domain, Thread::Emulator, pid)?;
             let used = uses::of(domain, self.settings.files_by_logd)?;
-            self.set_owners(domain, &used, Some(pid))
+            self.set_owners(domain, &used, Some(pid).filter(|_| confined.namespace))
         };
         set_up().inspect_err(|_| confined.remove())?;
         Ok(confined)
@@ -174,7 +179,10 @@ impl Security {
             self.settings.controllers,
             self.systemd.clone(),
         );
-        Confined { cgroup, pid }
+        let own = std::fs::read_link("/proc/self/ns/mnt").ok();
+        let its = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let namespace = own.is_some() && its.is_some() && own != its;
+        Confined { cgroup, pid, namespace, remembers: self.remembers_owners() }
     }
 
     /// Gives a running guest what a new device uses: nodes in its `/dev`, leave to use them, the owner. On failure
@@ -184,14 +192,11 @@ impl Security {
     /// What cannot be done.
     pub fn attach(&self, domain: &Domain, confined: &Confined, used: &[Use]) -> Result<()> {
         let paths: Vec<String> = used.iter().flat_map(Use::paths).map(|(path, _)| path).collect();
-        let made = if self.dac.mount_namespace {
-            create_nodes(&self.launcher, confined.pid, &paths)?
-        } else {
-            Vec::new()
-        };
+        let made =
+            if confined.namespace { create_nodes(&self.launcher, confined.pid, &paths)? } else { Vec::new() };
         let rest = || -> Result<()> {
             used.iter().try_for_each(|one| confined.allow(one))?;
-            self.set_owners(domain, used, Some(confined.pid))
+            self.set_owners(domain, used, confined.namespace_of())
         };
         rest().inspect_err(|_| {
             // What was wrong first is what to tell.
@@ -203,13 +208,13 @@ impl Security {
     /// Takes from a running guest what a device used that is gone. Images below the top may be other disks' as well,
     /// and stay. What cannot be taken is returned, for the log.
     pub fn detach(&self, domain: &Domain, confined: &Confined, used: &[Use]) -> Vec<Error> {
-        let mut errors = self.restore_owners(domain, used, Some(confined.pid), false);
+        let mut errors = self.restore_owners(domain, used, confined.namespace_of(), false);
         for one in used {
             errors.extend(confined.deny(one).err());
         }
         let nodes = used.iter().filter(|one| !matches!(one, Use::Images { .. })).flat_map(Use::paths);
         let paths: Vec<String> = nodes.map(|(path, _)| path).collect();
-        if self.dac.mount_namespace {
+        if confined.namespace {
             let keep = &self.settings.device_nodes;
             errors.extend(remove_nodes(&self.launcher, confined.pid, &paths, keep).err());
         }
@@ -231,6 +236,23 @@ impl Confined {
     #[must_use]
     pub fn controllers(&self) -> Controllers {
         self.cgroup.as_ref().map_or(Controllers::NONE, Cgroup::controllers)
+    }
+
+    /// The process whose `/dev` the guest's nodes are in, if that is not the host's.
+    fn namespace_of(&self) -> Option<i32> {
+        self.namespace.then_some(self.pid)
+    }
+
+    /// Whether the guest has its own `/dev`, which the status file notes.
+    #[must_use]
+    pub fn has_namespace(&self) -> bool {
+        self.namespace
+    }
+
+    /// Whether owners of the guest's files are remembered, which the status file notes.
+    #[must_use]
+    pub fn remembers_owners(&self) -> bool {
+        self.remembers
     }
 
     /// The guest's group, for its tuning and statistics; `None`: it has none.

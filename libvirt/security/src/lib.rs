@@ -12,10 +12,8 @@ pub mod uses;
 pub use guest::Confined;
 pub use list::parse_list;
 
-use std::sync::Arc;
-
 use confinement::apparmor::{AppArmor, Need, Rules};
-use confinement::cgroup::{Controllers, Hierarchy};
+use confinement::cgroup::{Cgroup, Controllers, Hierarchy};
 use confinement::dac::{Dac, Owner, Transaction};
 use confinement::launch::{Launch, Launcher, Limits, capability};
 use confinement::namespace::{DEFAULT_NODES, PrivateDev};
@@ -102,6 +100,18 @@ pub struct Security {
     systemd: Systemd,
 }
 
+/// What a guest has been given that ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    /// What [`Security::confine`] or [`Security::find`] told.
+    By(&'a Confined),
+    /// All, by a daemon that is gone like the guest.
+    Before,
+    /// It did not come so far that owners of files were changed: those must stay what they are, for they may be
+    /// another guest's.
+    Nothing,
+}
+
 /// A model of labels as clients see it in the capabilities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -144,15 +154,7 @@ impl Security {
         models
     }
 
-    /// Whether guests have their own `/dev`, which the status file notes.
-    #[must_use]
-    pub fn has_mount_namespace(&self) -> bool {
-        self.dac.mount_namespace
-    }
-
-    /// Whether owners of files are remembered, which the status file notes.
-    #[must_use]
-    pub fn remembers_owners(&self) -> bool {
+    fn remembers_owners(&self) -> bool {
         self.settings.remember_owner && self.settings.privileged
     }
 
@@ -303,7 +305,6 @@ impl Security {
                 Use::Node { .. } => {}
             }
         }
-        let process = process.filter(|_| self.dac.mount_namespace);
         transaction.commit(&self.launcher, process, self.remembers_owners())
     }
 
@@ -320,9 +321,15 @@ impl Security {
             Err(error) => return vec![error],
         };
         let label = label.as_ref();
-        let process = process.filter(|_| self.dac.mount_namespace);
         let mut errors = Vec::new();
         for one in used {
+            // The node that the guest was given was its own, and went with it; the host's was never changed.
+            if process.is_none()
+                && self.dac.mount_namespace
+                && one.paths().iter().all(|(path, _)| is_node(path))
+            {
+                continue;
+            }
             let mut transaction = Transaction::new();
             match one {
                 Use::Images { chain, .. } => {
@@ -344,17 +351,12 @@ impl Security {
         errors
     }
 
-    /// Takes back what a guest was given, which has ended or did not come up: owners, profile, control group. What
-    /// cannot be taken back is returned, for the log. `migrated`: it runs elsewhere now.
-    pub fn release(
-        &self,
-        domain: &Domain,
-        confined: Option<&Confined>,
-        process: Option<i32>,
-        migrated: bool,
-    ) -> Vec<Error> {
+    /// Takes back what a guest was given, which has ended or did not come up: owners, profile, control group. What cannot be taken back is returned, for the log. `migrated`: it runs
+    /// elsewhere now.
+    pub fn release(&self, domain: &Domain, given: Given<'_>, migrated: bool) -> Vec<Error> {
         let mut errors = match uses::of(domain, self.settings.files_by_logd) {
-            Ok(used) => self.restore_owners(domain, &used, process, migrated),
+            _ if matches!(given, Given::Nothing) => Vec::new(),
+            Ok(used) => self.restore_owners(domain, &used, None, migrated),
             Err(error) => vec![error],
         };
         let generated =
@@ -362,8 +364,14 @@ impl Security {
         if let (Some(apparmor), Some(uuid), true) = (&self.apparmor, &domain.uuid, generated) {
             errors.extend(apparmor.unload(uuid).err());
         }
-        if let Some(confined) = confined {
-            confined.remove();
+        match given {
+            Given::By(confined) => confined.remove(),
+            Given::Nothing | Given::Before if self.settings.privileged => {
+                let partition = domain.resource.as_ref().and_then(|resource| resource.partition.as_deref());
+                let partition = partition.unwrap_or("/machine");
+                Cgroup::forget(self.hierarchy.as_ref(), partition, &Self::machine(domain), &self.systemd);
+            }
+            Given::Nothing | Given::Before => {}
         }
         errors
     }
@@ -373,6 +381,13 @@ impl Security {
     pub fn launcher(&self) -> &Launcher {
         &self.launcher
     }
+}
+
+/// Whether the path is a device node in `/dev`, which a namespace has a copy of.
+fn is_node(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = std::fs::metadata(path).map(|found| found.file_type());
+    path.starts_with("/dev/") && kind.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device())
 }
 
 /// How much memory an emulator may lock, in bytes; `None`: as much as the daemon.
@@ -398,9 +413,6 @@ fn locked_memory(domain: &Domain) -> Option<u64> {
     let factor = if domain.devices.iommu.is_some() { count } else { 1 };
     Some((factor * domain.memory.size.0 + (1 << 20)) << 10)
 }
-
-/// What drivers share.
-pub type Shared = Arc<Security>;
 
 #[cfg(test)]
 mod tests;

@@ -145,7 +145,7 @@ fn threads_are_put_where_the_definition_says() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let policy = stat.rsplit(')').next().unwrap().split_whitespace().nth(38).unwrap().to_owned();
         assert_eq!(policy, "3", "SCHED_BATCH");
-        assert_eq!(security.release(&guest, Some(&confined), None, false), []);
+        assert_eq!(security.release(&guest, Given::By(&confined), false), []);
     });
     child.kill().unwrap();
     child.wait().unwrap();

@@ -3,7 +3,10 @@
 use crate::log::{self, Level};
 use crate::options::Options;
 use crate::paths::Paths;
-use daemon_config::{Daemon, Qemu};
+use confinement::apparmor::AppArmor;
+use confinement::cgroup::Controllers;
+use confinement::dac::Owner;
+use daemon_config::{Daemon, Qemu, Size};
 use rpc::Uuid;
 
 /// All settings.
@@ -111,6 +114,41 @@ fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, Stri
         display_ports,
         dump_guest_core: qemu.dump_guest_core,
         sandbox: qemu.seccomp_sandbox != 0,
+        security: Some(security_settings(qemu, paths, owner)?),
+        apparmor: !qemu.security_driver.0.iter().any(|driver| driver == "none"),
+    })
+}
+
+/// How guests are confined.
+fn security_settings(
+    qemu: &Qemu,
+    paths: &Paths,
+    owner: Option<(u32, u32)>,
+) -> Result<security::Settings, String> {
+    if qemu.security_driver.0.iter().any(|driver| driver == "apparmor") && AppArmor::find().is_none() {
+        return Err("unsupported configuration: Security driver apparmor not enabled".to_owned());
+    }
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (user, group) = owner.unwrap_or(own);
+    let controllers = qemu.cgroup_controllers.iter().filter_map(|name| Controllers::named(name));
+    Ok(security::Settings {
+        dynamic_ownership: qemu.dynamic_ownership,
+        remember_owner: qemu.remember_owner,
+        mount_namespace: qemu.namespaces.iter().any(|name| name == "mount"),
+        device_nodes: qemu.cgroup_device_acl.clone(),
+        controllers: controllers.fold(Controllers::NONE, Controllers::with),
+        clear_capabilities: qemu.clear_emulator_capabilities,
+        max_processes: qemu.max_processes.into(),
+        max_files: qemu.max_files.into(),
+        max_threads: qemu.max_threads_per_process.into(),
+        max_core: match qemu.max_core {
+            Size::Unlimited => u64::MAX,
+            Size::Bytes(bytes) => bytes,
+        },
+        default_confined: qemu.security_default_confined,
+        require_confined: qemu.security_require_confined,
+        files_by_logd: qemu.stdio_handler == "logd",
+        ..security::Settings::new(paths.privileged, Owner { user, group })
     })
 }
 

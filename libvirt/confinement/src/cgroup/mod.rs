@@ -421,6 +421,17 @@ impl Cgroup {
         })
     }
 
+    /// Removes what is left of a guest's group when nobody knows more of it than its names, such as after the host's
+    /// emulator and daemon ended together.
+    pub fn forget(hierarchy: Option<&Hierarchy>, partition: &str, machine: &str, systemd: &Systemd) {
+        // A host without machined has none to end.
+        let _ = systemd.terminate_machine(machine);
+        if let Some(hierarchy) = hierarchy {
+            let place = partition_place(partition);
+            remove_tree(&hierarchy.group(&place).join(escape(&format!("{machine}.libvirt-qemu"))));
+        }
+    }
+
     /// The controllers that can be used.
     #[must_use]
     pub fn controllers(&self) -> Controllers {

@@ -3,7 +3,6 @@
 use crate::core::Core;
 use crate::error::{Result, system, xml};
 use crate::{capabilities, definition};
-use confinement::launch::Identity;
 use cpu_map::Policy;
 use domain_xml::Domain as Definition;
 use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
@@ -326,9 +325,4 @@ fn expand_host_model(domain: &mut Definition, caps: &QemuCaps) -> Result<()> {
         .chain(wanted.iter().cloned())
         .collect();
     Ok(())
-}
-
-/// The identity that a guest's emulator runs with.
-pub fn identity(core: &Core) -> Option<Identity> {
-    core.config.owner.map(|(user, group)| Identity { user, group, groups: vec![group] })
 }

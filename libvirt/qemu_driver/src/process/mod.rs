@@ -25,6 +25,7 @@ use confinement::launch::Child;
 use domain_xml::Domain as Definition;
 use qemu_caps::QemuCaps;
 use qmp::Monitor;
+use security::Confined;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Live {
     pub pid: i32,
     /// The process as something that signals reach, and that can be waited for.
     pub child: Arc<Child>,
+    /// What of the host it has beside its process; none before it is set up.
+    pub confined: Option<Arc<Confined>>,
     /// How far its start has come.
     pub phase: Phase,
     /// The definition in force, with everything that was chosen at start.

@@ -9,6 +9,7 @@ use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
 use json::Dict;
 use qmp::{Monitor, Options};
+use security::Given;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +67,14 @@ impl Core {
         let ports = crate::definition::display_ports(&status.definition);
         ports.iter().for_each(|port| self.ports.note(*port));
         let (id, child) = (status.id, Arc::new(child));
+        // One that is still starting may not have been given its files yet.
+        let confined =
+            (!status.starting).then(|| Arc::new(self.security.find(&status.definition, status.pid)));
         let live = Live {
             id,
             pid: status.pid,
             child: child.clone(),
+            confined,
             phase: if status.starting { Phase::Spawned } else { Phase::Ready },
             definition: Arc::new(status.definition),
             monitor: None,
@@ -105,6 +110,8 @@ impl Core {
             _ if status.saving.as_deref().is_some_and(is_saved) => Shutoff::Saved,
             _ => Shutoff::Crashed,
         };
+        let given = if status.starting { Given::Nothing } else { Given::Before };
+        self.take_back(&status.definition, given, reason);
         self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(&status.directory);
         let _ = std::fs::remove_dir_all(&status.channels);

@@ -17,12 +17,14 @@ use crate::process::command::{self, Plan};
 use crate::process::log::{GuestLog, command_text};
 use crate::process::{Live, Phase, Taint, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
+use confinement::cgroup::Thread;
 use confinement::launch::{Child, Held, Launch};
 use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use rpc::{Code, Error, Origin};
+use security::Given;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -107,11 +109,13 @@ impl Starting<'_> {
         )?;
         let ports = std::mem::take(&mut plan.ports);
         let launched = self.check_files(&plan).and_then(|()| {
+            self.core.security.prepare(&mut definition).map_err(|error| launch_error(&error))?;
             let log = self.log(&plan)?;
-            let held = self.launch(plan, &log)?;
+            let held = self.launch(plan, &definition, &log)?;
             Ok((held, log))
         });
         let (mut held, log) = launched.inspect_err(|_| {
+            self.core.take_back(&definition, Given::Nothing, Shutoff::Failed);
             ports.iter().for_each(|port| self.core.ports.release(*port));
         })?;
         self.adopt(&held, definition, ports)?;
@@ -120,6 +124,7 @@ impl Starting<'_> {
             .write_status(self.guest)
             .map_err(|error| system(&error, "Unable to write the status file"))?;
         held.wait_ready().map_err(|error| launch_error(&error))?;
+        self.confine(held.pid())?;
         held.release().map_err(|error| launch_error(&error))?;
         self.connect(&monitor_path, &log)?;
         self.set_up().map_err(|error| self.with_words(error, &log))?;
@@ -188,18 +193,17 @@ impl Starting<'_> {
         })
     }
 
-    fn launch(&self, plan: Plan, log: &GuestLog) -> Result<Held> {
+    fn launch(&self, plan: Plan, definition: &Definition, log: &GuestLog) -> Result<Held> {
         let output = log.output().map_err(|error| system(&error, "cannot duplicate the log"))?;
         let environment = self.environment(&plan);
-        let mut launch = Launch::new(&plan.binary).arguments(plan.arguments).output(output).umask(0o002);
+        let launch = Launch::new(&plan.binary).arguments(plan.arguments).output(output);
+        let mut launch =
+            self.core.security.launch(definition, launch).map_err(|error| launch_error(&error))?;
         for (name, value) in environment {
             launch = launch.environment(&name, &value);
         }
         for (descriptor, number) in plan.passed {
             launch = launch.pass(descriptor, number);
-        }
-        if let Some(identity) = command::identity(self.core) {
-            launch = launch.identity(identity);
         }
         let pid_file = self.core.paths.pid_file(&self.name);
         let _ = files::remove(&pid_file);
@@ -226,6 +230,7 @@ impl Starting<'_> {
             id: self.id,
             pid: held.pid(),
             child: Arc::new(child),
+            confined: None,
             phase: Phase::Spawned,
             definition: Arc::new(definition),
             monitor: None,
@@ -251,6 +256,37 @@ impl Starting<'_> {
         }
         self.core.table.set_id(self.guest, self.id);
         Ok(())
+    }
+
+    /// The process waits to become the emulator: what it may use is set up.
+    fn confine(&self, pid: i32) -> Result<()> {
+        let definition = self.with_live(|live| live.definition.clone())?;
+        let confined = self.core.security.confine(&definition, pid, &[]);
+        let confined = Arc::new(confined.map_err(|error| launch_error(&error))?);
+        self.with_live(|live| live.confined = Some(confined))
+    }
+
+    /// The emulator's threads go where the definition wants them.
+    fn place_threads(&self, qemu: &Monitor) -> Result<()> {
+        let (confined, definition, vcpus) =
+            self.with_live(|live| (live.confined.clone(), live.definition.clone(), live.vcpus.clone()))?;
+        let Some(confined) = confined else { return Ok(()) };
+        let mut threads: Vec<(Thread, i32)> =
+            vcpus.into_iter().map(|(number, thread)| (Thread::Vcpu(number), thread)).collect();
+        if definition.iothreads.is_some() || definition.iothreadids.is_some() {
+            let reply = qemu
+                .execute("query-iothreads", Dict::default())
+                .map_err(|error| monitor(error, "query-iothreads"))?;
+            threads.extend(reply.as_list().unwrap_or_default().iter().filter_map(|item| {
+                let number = item.get("id")?.as_str()?.strip_prefix("iothread")?.parse().ok()?;
+                Some((Thread::IoThread(number), item.get("thread-id")?.as_i64()?.try_into().ok()?))
+            }));
+        }
+        threads
+            .into_iter()
+            .try_for_each(|(thread, id)| confined.place(&definition, thread, id))
+            .and_then(|()| confined.set_emulator_scheduler(&definition))
+            .map_err(|error| launch_error(&error))
     }
 
     fn connect(&self, path: &Path, log: &GuestLog) -> Result<()> {
@@ -321,6 +357,7 @@ impl Starting<'_> {
             qemu.execute("balloon", dict! { "value" => kib * 1024 })
                 .map_err(|error| monitor(error, "balloon"))?;
         }
+        self.place_threads(&qemu)?;
         self.set_passwords(&qemu)
     }
 

@@ -88,6 +88,10 @@ pub fn format(state: State, live: &Live) -> String {
             empty(writer, "taint", &[("flag", taint.word())]);
         }
         empty(writer, "monitor", &[("path", &path(&live.monitor_path())), ("type", "unix")]);
+        let confined = live.confined.as_ref();
+        if confined.is_some_and(|confined| confined.has_namespace()) {
+            group(writer, "namespaces", |writer| empty(writer, "mount", &[]));
+        }
         if !live.vcpus.is_empty() {
             group(writer, "vcpus", |writer| {
                 for (id, pid) in &live.vcpus {
@@ -116,6 +120,9 @@ pub fn format(state: State, live: &Live) -> String {
         }
         empty(writer, "libDir", &[("path", &path(&live.directory))]);
         empty(writer, "channelTargetDir", &[("path", &path(&live.channels))]);
+        if confined.is_some_and(|confined| confined.remembers_owners()) {
+            empty(writer, "rememberOwner", &[]);
+        }
         empty(writer, "blockjobs", &[("active", "no")]);
         writer.element("domain", &*live.definition);
     });

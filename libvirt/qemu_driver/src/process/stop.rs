@@ -6,9 +6,11 @@ use crate::files;
 use crate::guest::Guest;
 use crate::process::{Live, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
+use domain_xml::Domain as Definition;
 use json::Dict;
 use qmp::Monitor;
 use rustix::process::Signal;
+use security::Given;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,6 +187,11 @@ impl Core {
         }) else {
             return;
         };
+        let given = guest.with_live(id, |live| (live.definition.clone(), live.confined.take()));
+        if let Some((definition, confined)) = given {
+            let given = confined.as_deref().map_or(Given::Nothing, Given::By);
+            self.take_back(&definition, given, reason);
+        }
         self.guest_log(&name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(directory);
         let _ = std::fs::remove_dir_all(channels);
@@ -215,6 +222,16 @@ impl Core {
         }
         if transient {
             self.table.remove(guest, &name);
+        }
+    }
+
+    /// What a guest that has ended was given of the host goes back.
+    pub(super) fn take_back(&self, definition: &Definition, given: Given<'_>, reason: Shutoff) {
+        for error in self.security.release(definition, given, reason == Shutoff::Migrated) {
+            self.log(
+                Level::Warning,
+                &format!("Unable to restore labels of '{}': {error}", definition.name()),
+            );
         }
     }
 
