@@ -250,3 +250,10 @@ pub fn local_files(definition: &Definition) -> Vec<String> {
     };
     definition.devices.disk.iter().filter_map(path).filter(|path| !path.is_empty()).collect()
 }
+
+/// Whether a device has that name.
+pub fn has_device(definition: &Definition, alias: &str) -> bool {
+    let mut less = definition.clone();
+    remove_device(&mut less, alias);
+    less.devices != definition.devices
+}

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use qemu_driver::{Config, Paths, QemuDriver};
+use rpc::protocol::device::*;
 use rpc::protocol::domain::*;
 use rpc::protocol::save::*;
 use rpc::protocol::stats::*;
@@ -369,6 +370,67 @@ fn a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing() {
     assert!(running > 0 && nothing > 0);
 }
 
+fn devices_come_and_go() {
+    const LIVE_AND_CONFIG: u32 = 3;
+    let scene = Scene::new("plug");
+    let daemon = scene.daemon();
+    let dom = daemon.define(&scene.xml("guest"));
+    daemon.create(&dom).unwrap();
+    daemon.take_events();
+    let disk = |dev: &str, bus: &str| {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
+             <target dev='{dev}' bus='{bus}'/></disk>",
+            scene.root.join("disk2").display()
+        )
+    };
+    let attach = |xml: &str, flags| {
+        let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        daemon.driver.domain_attach_device_flags(&daemon.client, args)
+    };
+    let detach = |xml: &str, flags| {
+        let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        daemon.driver.domain_detach_device_flags(&daemon.client, args)
+    };
+    // Twice, so that nothing is left behind of the first time. A USB device goes without the guest's help.
+    for _ in 0..2 {
+        attach(&disk("sda", "usb"), LIVE_AND_CONFIG).unwrap();
+        assert_eq!(daemon.take_events(), ["#19"]);
+        let (live, config) = (daemon.xml(&dom, 0), daemon.xml(&dom, 2));
+        assert!(
+            live.contains("<target dev='sda' bus='usb'/>") && live.contains("<alias name='usb-disk0'/>"),
+            "{live}"
+        );
+        assert!(
+            config.contains("<target dev='sda' bus='usb'/>") && !config.contains("usb-disk0"),
+            "{config}"
+        );
+        assert!(
+            attach(&disk("sda", "usb"), 1).unwrap_err().to_string().ends_with("target sda already exists")
+        );
+        detach(&disk("sda", "usb"), LIVE_AND_CONFIG).unwrap();
+        assert_eq!(daemon.take_events(), ["#15"]);
+        assert!(!daemon.xml(&dom, 0).contains("sda") && !daemon.xml(&dom, 2).contains("sda"));
+        assert!(detach(&disk("sda", "usb"), 1).is_err());
+    }
+    attach("<input type='tablet' bus='usb'/>", 1).unwrap();
+    assert!(
+        daemon.xml(&dom, 0).contains("<input type='tablet' bus='usb'>")
+            && !daemon.xml(&dom, 2).contains("tablet")
+    );
+    let alias =
+        |alias: &str| DomainDetachDeviceAliasArgs { dom: dom.clone(), alias: alias.to_owned(), flags: 1 };
+    daemon.driver.domain_detach_device_alias(&daemon.client, alias("input2")).unwrap();
+    assert!(!daemon.xml(&dom, 0).contains("tablet"));
+    assert!(daemon.driver.domain_detach_device_alias(&daemon.client, alias("input2")).is_err());
+    // What the emulator refuses leaves nothing: the same image cannot be written twice.
+    let twice = disk("sda", "usb").replace("disk2", "disk");
+    let refused = attach(&twice, 1).unwrap_err().to_string();
+    assert!(refused.contains("unable to execute QEMU command"), "{refused}");
+    attach(&disk("sda", "usb"), 1).unwrap();
+    daemon.destroy(&dom).unwrap();
+}
+
 fn state_is_saved_and_restored() {
     let scene = Scene::new("saved");
     let daemon = scene.daemon();
@@ -504,6 +566,7 @@ fn main() {
             "a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing",
             a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing,
         ),
+        ("devices_come_and_go", devices_come_and_go),
         ("state_is_saved_and_restored", state_is_saved_and_restored),
         (
             "a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state",

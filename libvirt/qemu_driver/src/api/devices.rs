@@ -2,6 +2,8 @@
 
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal, invalid, not_running, system};
+use crate::guest::Guest;
+use crate::process::hotplug;
 use crate::query::{self, Nodes};
 use json::{Dict, Value, dict};
 use rpc::call::Stream;
@@ -9,6 +11,7 @@ use rpc::protocol::device::*;
 use rpc::server::Direction;
 use rpc::{ClientContext, Code, TypedParam};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Bytes, packets, errors and drops, received and then sent, of a network device of the host.
 pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
@@ -74,7 +77,89 @@ fn io_tune_values(tune: &domain_xml::disk::IoTune) -> Vec<TypedParam> {
     IO_TUNE.iter().zip(numbers).map(one).collect()
 }
 
+impl QemuDriver {
+    fn attach(&self, dom: &rpc::Domain, text: &str, flags: u32, api: &'static str) -> Result<()> {
+        check_flags(flags, LIVE | CONFIG, "qemuDomainAttachDeviceFlags")?;
+        let devices = hotplug::parse_device(text)?;
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin(api)?;
+        let (live, config) = {
+            let inner = guest.lock();
+            let (live, config) = self.targets(&inner, flags)?;
+            (live, inner.config.clone().filter(|_| config))
+        };
+        // What cannot be written down is not plugged either.
+        let config = config.map(|config| self.core.with_devices(&config, devices.clone())).transpose()?;
+        if live {
+            self.core.plug(&guest, devices)?;
+        }
+        self.replace_config(&guest, config)
+    }
+
+    fn detach(&self, dom: &rpc::Domain, text: &str, flags: u32, api: &'static str) -> Result<()> {
+        check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceFlags")?;
+        let devices = hotplug::parse_device(text)?;
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin(api)?;
+        let (running, config) = {
+            let inner = guest.lock();
+            let (live, config) = self.targets(&inner, flags)?;
+            let running = inner.live.as_ref().filter(|_| live).map(|live| live.definition.clone());
+            (running, inner.config.clone().filter(|_| config))
+        };
+        let config = config.map(|config| hotplug::without(&config, &devices)).transpose()?;
+        if let Some(definition) = running {
+            let alias = hotplug::alias_of(&definition, &devices)?;
+            self.core.unplug(&guest, &alias)?;
+        }
+        self.replace_config(&guest, config)
+    }
+
+    fn replace_config(&self, guest: &Guest, config: Option<domain_xml::Domain>) -> Result<()> {
+        if let Some(config) = config {
+            self.core.save_definition(&config)?;
+            guest.lock().config = Some(Arc::new(config));
+        }
+        Ok(())
+    }
+}
+
+/// `VIR_DOMAIN_AFFECT_...`
+const LIVE: u32 = 1;
+const CONFIG: u32 = 2;
+
 impl DomainDevices for QemuDriver {
+    fn domain_attach_device(&self, _: &ClientContext, args: DomainAttachDeviceArgs) -> Result<()> {
+        self.attach(&args.dom, &args.xml, LIVE, "virDomainAttachDevice")
+    }
+
+    fn domain_attach_device_flags(&self, _: &ClientContext, args: DomainAttachDeviceFlagsArgs) -> Result<()> {
+        self.attach(&args.dom, &args.xml, args.flags, "virDomainAttachDeviceFlags")
+    }
+
+    fn domain_detach_device(&self, _: &ClientContext, args: DomainDetachDeviceArgs) -> Result<()> {
+        self.detach(&args.dom, &args.xml, LIVE, "virDomainDetachDevice")
+    }
+
+    fn domain_detach_device_flags(&self, _: &ClientContext, args: DomainDetachDeviceFlagsArgs) -> Result<()> {
+        self.detach(&args.dom, &args.xml, args.flags, "virDomainDetachDeviceFlags")
+    }
+
+    fn domain_detach_device_alias(&self, _: &ClientContext, args: DomainDetachDeviceAliasArgs) -> Result<()> {
+        check_flags(args.flags, LIVE, "qemuDomainDetachDeviceAlias")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainDetachDeviceAlias")?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        if !crate::definition::has_device(&definition, &args.alias) {
+            let detail = format!("no device found with alias {}", args.alias);
+            return Err(error(Code::DeviceMissing, detail));
+        }
+        self.core.unplug(&guest, &args.alias)
+    }
+
     fn domain_get_block_info(
         &self,
         _: &ClientContext,

@@ -66,6 +66,95 @@ pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Resu
     planned
 }
 
+/// The command line of a definition that is complete, for looking at: nothing is opened for it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn arguments(core: &Core, domain: &Definition, context: &Context<'_>) -> Result<Vec<String>> {
+    let opener = Opener { core, passed: Vec::new(), ports: Vec::new() };
+    let settings = opener.settings(domain, context);
+    let command = qemu_command::build(domain, context.caps, &settings, &mut Onlooker(opener), None);
+    Ok(command.map_err(|error| xml(&error))?.args)
+}
+
+/// Answers as an [`Opener`] would, and opens nothing.
+struct Onlooker<'a>(Opener<'a>);
+
+impl Host for Onlooker<'_> {
+    fn listen(&mut self, alias: &str, _path: &str) -> Result<String, Error> {
+        Ok(alias.to_owned())
+    }
+
+    fn vhost_user(&mut self, alias: &str) -> Result<String, Error> {
+        self.0.vhost_user(alias)
+    }
+
+    fn output(&mut self, _alias: &str, _path: &str, _append: bool) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
+        self.0.tap(interface)
+    }
+
+    fn open(&mut self, path: &str, _writable: bool) -> Result<String, Error> {
+        Err(Error::unsupported(format!("'{path}' cannot be handed to a running emulator yet")))
+    }
+
+    fn group(&mut self, name: &str) -> Result<(Vec<String>, bool), Error> {
+        self.0.group(name)
+    }
+
+    fn vhost_scsi(&mut self) -> Result<String, Error> {
+        self.open("/dev/vhost-scsi", true)
+    }
+
+    fn vhost_vsock(&mut self, alias: &str) -> Result<(String, u32), Error> {
+        self.0.vhost_vsock(alias)
+    }
+
+    fn secret(&mut self, reference: &str) -> Result<Sealed, Error> {
+        self.0.secret(reference)
+    }
+
+    fn seal(&mut self, text: &str) -> Result<Sealed, Error> {
+        self.0.seal(text)
+    }
+
+    fn port(&mut self, _kind: &str) -> Result<u16, Error> {
+        Err(Error::internal("a running guest has its ports"))
+    }
+
+    fn scsi_generic(&mut self, adapter: &str, bus: u32, target: u32, unit: u64) -> Result<String, Error> {
+        self.0.scsi_generic(adapter, bus, target, unit)
+    }
+
+    fn is_cdrom(&mut self, path: &str) -> bool {
+        self.0.is_cdrom(path)
+    }
+
+    fn now(&mut self) -> (i64, i64) {
+        // The same for both command lines that are compared.
+        (0, 0)
+    }
+
+    fn tpm_cancel(&mut self, path: &str) -> Result<String, Error> {
+        self.0.tpm_cancel(path)
+    }
+
+    fn tpm_socket(&mut self, alias: &str) -> Result<String, Error> {
+        self.0.tpm_socket(alias)
+    }
+
+    fn volume(&mut self, pool: &str, name: &str, mode: Option<PoolMode>) -> Result<Volume, Error> {
+        self.0.volume(pool, name, mode)
+    }
+
+    fn render_node(&mut self) -> Result<String, Error> {
+        self.0.render_node()
+    }
+}
+
 /// Opens what the emulator is handed.
 struct Opener<'a> {
     core: &'a Core,

@@ -343,16 +343,6 @@ impl Core {
             }));
         }
     }
-
-    /// The guest has let go of a device.
-    fn device_deleted(&self, guest: &Arc<Guest>, id: i32, alias: &str) {
-        guest.with_live(id, |live| live.change(|it| crate::definition::remove_device(it, alias)));
-        self.save_status(guest);
-        self.event(DomainEvent::DeviceRemoved(DomainEventDeviceRemovedMsg {
-            dom: guest.reference(),
-            dev_alias: alias.to_owned(),
-        }));
-    }
 }
 
 fn alias_of(data: &Dict) -> String {

@@ -5,6 +5,7 @@ mod command;
 mod control;
 mod cpu;
 mod events;
+pub mod hotplug;
 mod log;
 mod ports;
 mod reconnect;

@@ -17,22 +17,22 @@ derive::protocol! {
         error: i32,
     }
 
-    missing 8 domain_attach_device(dom: Domain, xml: str): virDomainAttachDevice, write, acl["domain:write"];
-    missing 13 domain_detach_device(dom: Domain, xml: str): virDomainDetachDevice, write, acl["domain:write"];
+    call 8 domain_attach_device(dom: Domain, xml: str): virDomainAttachDevice, write, acl["domain:write"];
+    call 13 domain_detach_device(dom: Domain, xml: str): virDomainDetachDevice, write, acl["domain:write"];
     missing 103 domain_block_peek(dom: Domain, path: str, offset: u64, size: u32, flags: u32)
         -> (buffer: bytes<DOMAIN_BLOCK_PEEK_BUFFER_MAX>):
         virDomainBlockPeek, write, acl["domain:block_read"];
     missing 104 domain_memory_peek(dom: Domain, offset: u64, size: u32, flags: u32)
         -> (buffer: bytes<DOMAIN_MEMORY_PEEK_BUFFER_MAX>):
         virDomainMemoryPeek, write, acl["domain:mem_read"];
-    missing 160 domain_attach_device_flags(dom: Domain, xml: str, flags: u32):
+    call 160 domain_attach_device_flags(dom: Domain, xml: str, flags: u32):
         virDomainAttachDeviceFlags, write,
         acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 161 domain_detach_device_flags(dom: Domain, xml: str, flags: u32):
+    call 161 domain_detach_device_flags(dom: Domain, xml: str, flags: u32):
         virDomainDetachDeviceFlags, write,
         acl[
             "domain:write",
@@ -108,7 +108,7 @@ derive::protocol! {
         virDomainOpenGraphicsFD, write, fds_out, acl["domain:open_graphics"];
     missing 386 domain_set_block_threshold(dom: Domain, dev: str, threshold: u64, flags: u32):
         virDomainSetBlockThreshold, write, acl["domain:write"];
-    missing 392 domain_detach_device_alias(dom: Domain, alias: str, flags: u32):
+    call 392 domain_detach_device_alias(dom: Domain, alias: str, flags: u32):
         virDomainDetachDeviceAlias, write,
         acl[
             "domain:write",

@@ -1,0 +1,366 @@
+//! Devices that come and go while a guest runs.
+//!
+//! What a device is made of is read off the command lines of the guest with and without it: the difference is what
+//! the emulator is told over its monitor.
+
+use crate::core::Core;
+use crate::error::{Result, error, failed, internal, invalid, unsupported, xml};
+use crate::guest::Guest;
+use crate::process::command::{self, Context};
+use domain_xml::{Devices, Domain as Definition};
+use json::{Dict, Value, dict};
+use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
+use rpc::{Code, DomainEvent};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to let go of a device before the caller is told that it was asked to.
+const UNPLUG: Duration = Duration::from_secs(5);
+
+/// One thing that a device is made of.
+#[derive(Clone, Debug, PartialEq)]
+struct Part {
+    option: String,
+    properties: Dict,
+}
+
+impl Part {
+    fn add(&self) -> &'static str {
+        match self.option.as_str() {
+            "-object" => "object-add",
+            "-netdev" => "netdev_add",
+            "-blockdev" => "blockdev-add",
+            _ => "device_add",
+        }
+    }
+
+    /// The command that takes it away again.
+    fn remove(&self) -> Option<(&'static str, Dict)> {
+        let name = |key: &str| self.properties.get(key).cloned();
+        match self.option.as_str() {
+            "-object" => Some(("object-del", dict! { "id" => name("id")? })),
+            "-netdev" => Some(("netdev_del", dict! { "id" => name("id")? })),
+            "-blockdev" => Some(("blockdev-del", dict! { "node-name" => name("node-name")? })),
+            _ => None,
+        }
+    }
+}
+
+/// What `with` has more than `without`.
+fn difference(without: &[String], with: &[String]) -> Result<Vec<Part>> {
+    let pairs = |arguments: &[String]| -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        let mut at = 0;
+        while let Some(option) = arguments.get(at) {
+            let value = arguments.get(at + 1).filter(|value| !value.starts_with('-')).cloned();
+            at += 1 + usize::from(value.is_some());
+            pairs.push((option.clone(), value.unwrap_or_default()));
+        }
+        pairs
+    };
+    let mut old = pairs(without);
+    let mut parts = Vec::new();
+    for (option, value) in pairs(with) {
+        if let Some(at) = old.iter().position(|pair| pair.0 == option && pair.1 == value) {
+            old.remove(at);
+            continue;
+        }
+        let plugged = matches!(option.as_str(), "-object" | "-netdev" | "-blockdev" | "-device");
+        let properties = json::parse(value.as_bytes()).ok();
+        match properties {
+            Some(Value::Dict(properties)) if plugged => parts.push(Part { option, properties }),
+            _ => {
+                return Err(error(
+                    Code::OperationUnsupported,
+                    format!("a device that needs '{option}' cannot be plugged yet"),
+                ));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// Reads the XML of one device.
+///
+/// # Errors
+/// It is none.
+pub fn parse_device(text: &str) -> Result<Devices> {
+    // A declaration may stand before the element only where a document begins.
+    let body = text.trim_start();
+    let body = match body.strip_prefix("<?xml") {
+        Some(rest) => rest.split_once("?>").map_or(rest, |(_, body)| body),
+        None => body,
+    };
+    xml::from_str(&format!("<devices>{body}</devices>"), "devices").map_err(|error| xml(&error))
+}
+
+/// Adds the devices of `from` that are no others.
+fn append(devices: &mut Devices, from: Devices) -> Result<()> {
+    let other = Devices {
+        disk: Vec::new(),
+        interface: Vec::new(),
+        controller: Vec::new(),
+        hostdev: Vec::new(),
+        input: Vec::new(),
+        rng: Vec::new(),
+        sound: Vec::new(),
+        watchdog: None,
+        ..from.clone()
+    };
+    if other != Devices::default() {
+        return Err(error(Code::OperationUnsupported, "live attach of this device is not supported yet"));
+    }
+    for disk in &from.disk {
+        if devices.disk.iter().any(|old| old.dev() == disk.dev()) {
+            return Err(failed(format!("target {} already exists", disk.dev())));
+        }
+    }
+    devices.disk.extend(from.disk);
+    devices.interface.extend(from.interface);
+    devices.controller.extend(from.controller);
+    devices.hostdev.extend(from.hostdev);
+    devices.input.extend(from.input);
+    devices.rng.extend(from.rng);
+    devices.sound.extend(from.sound);
+    if from.watchdog.is_some() {
+        if devices.watchdog.is_some() {
+            return Err(invalid("domain already has a watchdog"));
+        }
+        devices.watchdog = from.watchdog;
+    }
+    Ok(())
+}
+
+/// What `completed` has more than `live`: it is `live` with devices added and without what only a running guest has.
+fn take_new(live: &mut Devices, completed: Devices) {
+    for disk in completed.disk {
+        if !live.disk.iter().any(|old| old.dev() == disk.dev()) {
+            live.disk.push(disk);
+        }
+    }
+    for controller in completed.controller {
+        let same = |old: &domain_xml::controller::Controller| {
+            old.kind == controller.kind && old.index() == controller.index()
+        };
+        if !live.controller.iter().any(same) {
+            live.controller.push(controller);
+        }
+    }
+    macro_rules! take_last {
+        ($($field:ident),*) => {$({
+            let known = live.$field.len();
+            live.$field.extend(completed.$field.into_iter().skip(known));
+        })*};
+    }
+    take_last!(interface, hostdev, input, rng, sound);
+    if live.watchdog.is_none() {
+        live.watchdog = completed.watchdog;
+    }
+}
+
+impl Core {
+    /// A definition with devices added that are completed; for the next start.
+    ///
+    /// # Errors
+    /// They cannot be added.
+    pub fn with_devices(&self, definition: &Definition, devices: Devices) -> Result<Definition> {
+        let mut definition = definition.clone();
+        append(&mut definition.devices, devices)?;
+        Ok(self.complete(definition, false)?.definition)
+    }
+
+    /// Plugs devices into a running guest. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// They cannot be plugged; then the guest is as before.
+    pub fn plug(self: &Arc<Self>, guest: &Arc<Guest>, devices: Devices) -> Result<()> {
+        let id = guest.running_id()?;
+        let found = guest.with_live(id, |live| {
+            (live.definition.clone(), live.caps.clone(), live.directory.clone(), live.channels.clone())
+        });
+        let (old, caps, directory, channels) = found.ok_or_else(crate::error::not_running)?;
+        let completed = self.with_devices(&old, devices)?;
+        let mut new = Definition::clone(&old);
+        take_new(&mut new.devices, completed.devices);
+        qemu_domain::alias::assign(&mut new).map_err(|error| xml(&error))?;
+        let next =
+            new.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max().unwrap_or(0) + 1;
+        qemu_command::prepare::number_sources(&mut new, next);
+        let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
+        let line = |domain: &Definition| command::arguments(self, domain, &context);
+        let parts = difference(&line(&old)?, &line(&new)?)?;
+        if parts.is_empty() {
+            return Err(unsupported("the device cannot be plugged"));
+        }
+        for path in crate::definition::local_files(&new) {
+            std::fs::metadata(&path).map_err(|error| {
+                crate::error::system(&error, &format!("Cannot access storage file '{path}'"))
+            })?;
+        }
+        for (at, part) in parts.iter().enumerate() {
+            if let Err(error) = guest.execute(part.add(), part.properties.clone()) {
+                for done in parts[..at].iter().rev().filter_map(Part::remove) {
+                    // What cannot be taken back stays unused.
+                    let _ = guest.execute(done.0, done.1);
+                }
+                return Err(error);
+            }
+        }
+        guest.with_live(id, |live| live.definition = Arc::new(new));
+        self.save_status(guest);
+        for part in parts.iter().filter(|part| part.option == "-device") {
+            if let Some(alias) = part.properties.get("id").and_then(Value::as_str) {
+                self.event(DomainEvent::DeviceAdded(DomainEventCallbackDeviceAddedMsg {
+                    callback_id: 0,
+                    dom: guest.reference(),
+                    dev_alias: alias.to_owned(),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the guest to let go of the device of that name, and waits a while for it. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// The emulator refuses.
+    pub fn unplug(self: &Arc<Self>, guest: &Arc<Guest>, alias: &str) -> Result<()> {
+        let id = guest.running_id()?;
+        guest.execute("device_del", dict! { "id" => alias })?;
+        let begin = Instant::now();
+        while begin.elapsed() < UNPLUG {
+            let there = guest.with_live(id, |live| crate::definition::has_device(&live.definition, alias));
+            if there != Some(true) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The guest has let go of a device: what stood behind it goes too.
+    pub(super) fn device_deleted(self: &Arc<Self>, guest: &Arc<Guest>, id: i32, alias: &str) {
+        let Some(old) = guest.with_live(id, |live| live.definition.clone()) else { return };
+        if !crate::definition::has_device(&old, alias) {
+            return;
+        }
+        let disk = old.devices.disk.iter().find(|disk| crate::definition::disk_alias(disk) == Some(alias));
+        if let Some(index) = disk.and_then(|disk| disk.source.as_ref()?.index) {
+            for kind in ["format", "storage"] {
+                let node = format!("libvirt-{index}-{kind}");
+                // Not every image has both.
+                let _ = guest.execute("blockdev-del", dict! { "node-name" => node });
+            }
+        }
+        let named = |name: Option<&domain_xml::address::Alias>| name.is_some_and(|name| name.name == alias);
+        if old.devices.interface.iter().any(|interface| named(interface.info.alias.as_ref())) {
+            let _ = guest.execute("netdev_del", dict! { "id" => format!("host{alias}") });
+        }
+        if old.devices.rng.iter().any(|rng| named(rng.info.alias.as_ref())) {
+            let _ = guest.execute("object-del", dict! { "id" => format!("obj{alias}") });
+        }
+        guest.with_live(id, |live| live.change(|it| crate::definition::remove_device(it, alias)));
+        self.save_status(guest);
+        self.event(DomainEvent::DeviceRemoved(DomainEventDeviceRemovedMsg {
+            dom: guest.reference(),
+            dev_alias: alias.to_owned(),
+        }));
+    }
+}
+
+/// The name of the running guest's device that the XML of a client means.
+///
+/// # Errors
+/// There is none, or the kind of device is not one that can be unplugged yet.
+pub fn alias_of(live: &Definition, wanted: &Devices) -> Result<String> {
+    let name = |alias: Option<&domain_xml::address::Alias>| alias.map(|alias| alias.name.clone());
+    let missing = |what: String| error(Code::DeviceMissing, what);
+    let devices = &live.devices;
+    if let Some(disk) = wanted.disk.first() {
+        let found = devices.disk.iter().find(|old| old.dev() == disk.dev());
+        let found = found.and_then(|disk| name(disk.info.alias.as_ref()));
+        return found.ok_or_else(|| missing(format!("disk {} not found", disk.dev())));
+    }
+    if let Some(interface) = wanted.interface.first() {
+        let mac = interface.mac.as_ref().map(|mac| mac.address.to_ascii_lowercase());
+        let same = |old: &&domain_xml::interface::Interface| {
+            mac.is_none() || old.mac.as_ref().map(|mac| mac.address.to_ascii_lowercase()) == mac
+        };
+        let found = devices.interface.iter().find(same).and_then(|it| name(it.info.alias.as_ref()));
+        return found.ok_or_else(|| {
+            missing(format!("no device matching MAC address {} found", mac.unwrap_or_default()))
+        });
+    }
+    if let Some(controller) = wanted.controller.first() {
+        let same = |old: &&domain_xml::controller::Controller| {
+            old.kind == controller.kind && old.index() == controller.index()
+        };
+        let found = devices.controller.iter().find(same).and_then(|it| name(it.alias.as_ref()));
+        return found.ok_or_else(|| missing("matching controller not found".to_owned()));
+    }
+    if let Some(rng) = wanted.rng.first() {
+        let bare = |rng: &domain_xml::misc::Rng| {
+            let mut rng = rng.clone();
+            (rng.info.alias, rng.info.address) = (None, None);
+            rng
+        };
+        let found = devices.rng.iter().find(|old| bare(old) == bare(rng));
+        let found = found.and_then(|it| name(it.info.alias.as_ref()));
+        return found.ok_or_else(|| missing("matching RNG device not found".to_owned()));
+    }
+    Err(error(Code::OperationUnsupported, "live detach of this device is not supported yet"))
+}
+
+/// Takes the devices that the XML of a client means out of a definition.
+///
+/// # Errors
+/// One is not there.
+pub fn without(definition: &Definition, wanted: &Devices) -> Result<Definition> {
+    let mut named = definition.clone();
+    qemu_domain::alias::assign(&mut named).map_err(|error| xml(&error))?;
+    let alias = alias_of(&named, wanted)?;
+    let mut left = definition.clone();
+    // The names tell the places; the definition itself keeps none.
+    macro_rules! remove {
+        ($($field:ident $($inner:ident)?),*) => {$({
+            let its = |name: Option<&domain_xml::address::Alias>| name.is_some_and(|name| name.name == alias);
+            let place = named.devices.$field.iter().position(|device| its(device.$($inner.)?alias.as_ref()));
+            if let Some(place) = place.filter(|place| *place < left.devices.$field.len()) {
+                left.devices.$field.remove(place);
+                return Ok(left);
+            }
+        })*};
+    }
+    remove!(disk info, interface info, controller, rng info);
+    Err(internal(format!("device '{alias}' is not in the definition")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_on_a_command_line() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let old = words("-S -name a -device {\"driver\":\"x\",\"id\":\"a\"}");
+        let new = words(
+            "-S -name a -blockdev {\"node-name\":\"n\"} -device {\"driver\":\"x\",\"id\":\"a\"} -device {\"driver\":\"y\",\"id\":\"b\"}",
+        );
+        let parts = difference(&old, &new).expect("parts");
+        let commands: Vec<_> = parts.iter().map(Part::add).collect();
+        assert_eq!(commands, ["blockdev-add", "device_add"]);
+        assert_eq!(parts[0].remove(), Some(("blockdev-del", dict! { "node-name" => "n" })));
+        assert!(difference(&old, &words("-S -name a -chardev pty,id=x")).is_err());
+        assert_eq!(difference(&old, &old).expect("nothing"), []);
+    }
+
+    #[test]
+    fn devices_are_read() {
+        let devices = parse_device(
+            "<?xml version='1.0'?>\n<disk type='file' device='disk'><target dev='vdb'/></disk>\n",
+        );
+        assert_eq!(devices.expect("disk").disk[0].dev(), "vdb");
+        assert!(parse_device("<nonsense/>").is_err());
+        assert!(parse_device("<disk").is_err());
+    }
+}
