@@ -4,6 +4,7 @@
 //! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
 //! * [`programs`]: dynamic programs for them; [`reservations`]: what those send to disks;
 //! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
+//! * [`virtqemud`]: our daemon and libvirt's own, each with folders of its own;
 //! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
 
@@ -21,6 +22,7 @@ pub mod paths;
 pub mod payload;
 pub mod programs;
 pub mod reservations;
+pub mod virtqemud;
 
 /// Ends the calling test early and says so on standard output, as `SKIPPED <test>: <reason>`.
 ///

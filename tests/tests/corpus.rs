@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 #[path = "../../fuzz/harness/board.rs"]
 mod board;
+#[path = "../../fuzz/harness/daemon_config.rs"]
+mod daemon_config_files;
 #[path = "../../fuzz/harness/domain_xml.rs"]
 mod domain_xml_input;
 #[path = "../../fuzz/harness/engine_code.rs"]
@@ -21,6 +23,8 @@ mod monitor;
 mod options;
 #[path = "../../fuzz/harness/qmp_messages.rs"]
 mod qmp_messages;
+#[path = "../../fuzz/harness/rpc_message.rs"]
+mod rpc_message;
 
 /// How long each target runs on changed inputs.
 const WHILE: Duration = Duration::from_secs(2);
@@ -131,4 +135,14 @@ fn options() {
 #[test]
 fn qmp_messages() {
     replay("qmp_messages", qmp_messages::run);
+}
+
+#[test]
+fn rpc_message() {
+    replay("rpc_message", rpc_message::run);
+}
+
+#[test]
+fn daemon_config() {
+    replay("daemon_config", daemon_config_files::run);
 }

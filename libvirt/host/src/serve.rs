@@ -119,6 +119,14 @@ impl Host for NodeHost {
     fn node_get_cpu_stats(&self, _: &ClientContext, args: NodeGetCpuStatsArgs) -> Result<NodeGetCpuStatsRet> {
         const FIELDS: [&str; 4] = ["kernel", "user", "idle", "iowait"];
         flags(args.flags, 0, "virHostCPUGetStats")?;
+        let (nparams, function) = (FIELDS.len() as i32, "virHostCPUGetStatsLinux");
+        if args.nparams == 0 {
+            return Ok(NodeGetCpuStatsRet { params: Vec::new(), nparams });
+        }
+        if args.nparams != nparams {
+            let text = format!("nparams in {function} must be equal to {nparams}");
+            return Err(Error::invalid_argument(Origin::None, function, "*nparams", text));
+        }
         let name = match args.cpu_num {
             -1 => "cpu".to_owned(),
             number => format!("cpu{number}"),
@@ -126,7 +134,6 @@ impl Host for NodeHost {
         let stat = text(&self.root.join("proc/stat"));
         let row = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '));
         let row = row.ok_or_else(|| {
-            let function = "virHostCPUGetStatsLinux";
             Error::invalid_argument(Origin::None, function, "cpuNum", format!("Invalid cpuNum in {function}"))
         })?;
         let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
@@ -137,9 +144,7 @@ impl Host for NodeHost {
             .iter()
             .zip(values)
             .map(|(field, value)| NodeGetCpuStats { field: (*field).to_owned(), value });
-        let nparams = FIELDS.len() as i32;
-        let params = if args.nparams == 0 { Vec::new() } else { all.collect() };
-        Ok(NodeGetCpuStatsRet { params, nparams })
+        Ok(NodeGetCpuStatsRet { params: all.collect(), nparams })
     }
 
     fn node_get_memory_stats(

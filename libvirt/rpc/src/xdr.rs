@@ -269,6 +269,14 @@ pub fn to_bytes(value: &impl Xdr) -> Result<Vec<u8>, Invalid> {
     encoder.finish()
 }
 
+/// Decodes a value and encodes it again.
+///
+/// # Errors
+/// The bytes are none, or what they are cannot be sent.
+pub fn recode<T: Xdr>(bytes: &[u8]) -> Result<Vec<u8>, Invalid> {
+    to_bytes(&from_bytes::<T>(bytes)?)
+}
+
 /// Decodes one value; what follows it is ignored.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
         items.push(structure(&quote!(#(#docs)*), &quote!(#name), fields));
     }
     let (mut rows, mut methods, mut arms) = (Vec::new(), Vec::new(), Vec::new());
+    let mut recodes = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for procedure in &protocol.procedures {
         if !seen.insert(procedure.number.base10_parse::<u32>()?) {
@@ -19,6 +20,7 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
         }
         items.push(messages(procedure, &prefix));
         rows.push(row(procedure));
+        recodes.push(recode(procedure, &prefix));
         if procedure.kind == Kind::Call {
             methods.push(method(procedure, &prefix));
             arms.push(arm(procedure, &prefix));
@@ -58,6 +60,14 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
 
         /// The rows of the procedures declared here.
         pub const PROCEDURES: &[crate::procedure::Procedure] = &[#(#rows),*];
+
+        /// Decodes the arguments of a procedure declared here (or its results; or an event), and encodes them again.
+        pub fn recode(number: u32, results: bool, payload: &[u8]) -> Option<Result<Vec<u8>, crate::xdr::Invalid>> {
+            match (number, results) {
+                #(#recodes)*
+                _ => None,
+            }
+        }
     })
 }
 
@@ -256,6 +266,19 @@ fn signature(procedure: &Procedure, prefix: &str) -> (TokenStream, TokenStream) 
     };
     let ret = if procedure.fds_out { quote!((#ret, Vec<std::os::fd::OwnedFd>)) } else { ret };
     (parameters, ret)
+}
+
+/// The arms of `recode`.
+fn recode(procedure: &Procedure, prefix: &str) -> TokenStream {
+    let number = &procedure.number;
+    let event = procedure.kind == Kind::Event;
+    let args = procedure.camel(prefix, if event { "Msg" } else { "Args" });
+    let arguments = quote!((#number, false) => Some(crate::xdr::recode::<#args>(payload)),);
+    if procedure.ret.is_empty() {
+        return arguments;
+    }
+    let ret = procedure.camel(prefix, "Ret");
+    quote!(#arguments (#number, true) => Some(crate::xdr::recode::<#ret>(payload)),)
 }
 
 fn method(procedure: &Procedure, prefix: &str) -> TokenStream {
