@@ -3,9 +3,11 @@
 use crate::file::{OpenFile, strerror};
 use crate::node::{Child, Node};
 use crate::options::{BlockOptions, DetectZeroes, Discard};
+use crate::overlay::Overlay;
 use crate::{BlockError, probe};
 use guestmem::RamSlice;
 use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct BlockBackend {
     probed: bool,
     /// What lies below is read-only, though this is not said to be.
     stuck: bool,
+    /// Where writes go instead of to the file.
+    overlay: Option<Overlay>,
     used: AtomicBool,
 }
 
@@ -47,10 +51,17 @@ impl BlockBackend {
             .file
             .as_deref()
             .ok_or_else(|| BlockError("A block device must be specified for \"file\"".to_owned()))?;
-        let file = Arc::new(OpenFile::open(path, options, true)?);
-        let mut this = Self::over(name, file, options, 0, None)?;
+        // Under an overlay the image is only read.
+        let opened = BlockOptions { read_only: options.read_only || options.snapshot, ..options.clone() };
+        let file = Arc::new(OpenFile::open(path, &opened, true)?);
+        let mut this = Self::over(name, file, &opened, 0, None)?;
         if options.format.is_none() {
             this.probe()?;
+        }
+        if options.snapshot {
+            this.overlay = Some(Overlay::new(this.size)?);
+            this.options.read_only = options.read_only;
+            this.probed = false;
         }
         Ok(Arc::new(this))
     }
@@ -131,6 +142,7 @@ impl BlockBackend {
             start: start + offset,
             probed: false,
             stuck: false,
+            overlay: None,
             used: AtomicBool::new(false),
         })
     }
@@ -174,7 +186,8 @@ impl BlockBackend {
         if self.stuck && writable {
             return Err(BlockError("Block node is read-only".to_owned()));
         }
-        self.file.claim(&self.name, writable && !self.options.read_only, share_rw)?;
+        let writes = writable && !self.options.read_only && self.overlay.is_none();
+        self.file.claim(&self.name, writes, share_rw)?;
         self.used.store(true, Ordering::SeqCst);
         Ok(())
     }
@@ -234,6 +247,23 @@ impl BlockBackend {
     /// # Errors
     /// The range is not within the image, or the host cannot read.
     pub fn read(&self, position: u64, buf: &mut [u8]) -> io::Result<()> {
+        let Some(overlay) = &self.overlay else { return self.read_image(position, buf) };
+        self.locate(position, buf.len() as u64)?;
+        let session = overlay.begin();
+        for run in session.runs(position, buf.len() as u64) {
+            let from = (run.at - position) as usize;
+            let part = &mut buf[from..from + run.len as usize];
+            if run.written {
+                overlay.file().read_exact_at(part, run.at)?;
+            } else {
+                self.read_image(run.at, part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`BlockBackend::read`], from the image.
+    fn read_image(&self, position: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut at = self.locate(position, buf.len() as u64)?;
         let mut rest = buf;
         if self.file.direct {
@@ -283,6 +313,11 @@ impl BlockBackend {
             let n = sector.len().min(buf.len());
             sector[..n].copy_from_slice(&buf[..n]);
         })?;
+        if let Some(overlay) = &self.overlay {
+            let mut session = overlay.begin();
+            session.prepare(position, buf.len() as u64, |at, bytes| self.read_image(at, bytes))?;
+            return overlay.file().write_all_at(buf, position);
+        }
         if self.file.direct { self.write_bounced(at, buf) } else { self.file.file.write_all_at(buf, at) }
     }
 
@@ -310,7 +345,19 @@ impl BlockBackend {
     /// # Errors
     /// As [`BlockBackend::read`].
     pub fn readv(&self, position: u64, slices: &[RamSlice]) -> io::Result<()> {
-        self.vectored(position, slices, false)
+        let Some(overlay) = &self.overlay else { return self.vectored(position, slices, false) };
+        let total = slices.iter().map(RamSlice::len).sum();
+        self.locate(position, total)?;
+        let session = overlay.begin();
+        for run in session.runs(position, total) {
+            let part = first(&behind(slices, run.at - position), run.len);
+            if run.written {
+                self.transfer(overlay.file(), run.at, &part, false)?;
+            } else {
+                self.vectored(run.at, &part, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes straight from guest RAM.
@@ -331,20 +378,29 @@ impl BlockBackend {
         if self.options.detect_zeroes != DetectZeroes::Off && total <= DETECT_MAX && is_zero(slices) {
             return self.write_zeroes(position, total, self.options.detect_zeroes == DetectZeroes::Unmap);
         }
-        self.vectored(position, slices, true)
+        let Some(overlay) = &self.overlay else { return self.vectored(position, slices, true) };
+        self.locate(position, total)?;
+        let mut session = overlay.begin();
+        session.prepare(position, total, |at, bytes| self.read_image(at, bytes))?;
+        self.transfer(overlay.file(), position, slices, true)
     }
 
     fn vectored(&self, position: u64, slices: &[RamSlice], write: bool) -> io::Result<()> {
         let total = slices.iter().map(RamSlice::len).sum();
-        let mut at = self.locate(position, total)?;
+        let at = self.locate(position, total)?;
+        self.transfer(&self.file.file, at, slices, write)
+    }
+
+    /// Moves bytes between guest memory and a file.
+    fn transfer(&self, file: &File, mut at: u64, slices: &[RamSlice], write: bool) -> io::Result<()> {
         let mut rest = slices.to_vec();
         rest.retain(|s| !s.is_empty());
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(1024)];
             let outcome = if write {
-                RamSlice::write_file_at(part, &self.file.file, at)
+                RamSlice::write_file_at(part, file, at)
             } else {
-                RamSlice::read_file_at(part, &self.file.file, at)
+                RamSlice::read_file_at(part, file, at)
             };
             let n = match outcome {
                 Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
@@ -390,7 +446,8 @@ impl BlockBackend {
     /// # Errors
     /// As `fdatasync(2)`.
     pub fn flush(&self) -> io::Result<()> {
-        if self.options.cache.no_flush || self.options.read_only {
+        // What is temporary need not survive.
+        if self.options.cache.no_flush || self.options.read_only || self.overlay.is_some() {
             Ok(())
         } else {
             self.file.file.sync_data()
@@ -404,7 +461,7 @@ impl BlockBackend {
     pub fn discard(&self, position: u64, len: u64) -> io::Result<()> {
         let at = self.locate(position, len)?;
         self.check_write(1, |_| {})?;
-        if self.options.discard == Discard::Unmap && len != 0 {
+        if self.options.discard == Discard::Unmap && len != 0 && self.overlay.is_none() {
             // Advice: a host that cannot is no error.
             let _ =
                 fallocate(&self.file.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
@@ -422,11 +479,25 @@ impl BlockBackend {
         if len == 0 {
             return Ok(());
         }
+        if let Some(overlay) = &self.overlay {
+            let mut session = overlay.begin();
+            session.prepare(position, len, |at, bytes| self.read_image(at, bytes))?;
+            if session.zero(position, len) {
+                return Ok(());
+            }
+            drop(session);
+            return self.write_zeros(position, len);
+        }
         let punch = unmap && self.options.discard == Discard::Unmap;
         let mode = if punch { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
         if fallocate(&self.file.file, mode | FallocateFlags::KEEP_SIZE, at, len).is_ok() {
             return Ok(());
         }
+        self.write_zeros(position, len)
+    }
+
+    /// Writes zeros where the host's file system has no better way.
+    fn write_zeros(&self, position: u64, len: u64) -> io::Result<()> {
         let zeros = vec![0; BOUNCE.min(len as usize)];
         let mut done = 0;
         while done < len {
@@ -436,6 +507,17 @@ impl BlockBackend {
         }
         Ok(())
     }
+}
+
+/// The first `n` bytes of `slices`.
+fn first(slices: &[RamSlice], mut n: u64) -> Vec<RamSlice> {
+    let mut parts = Vec::new();
+    for slice in slices {
+        let take = n.min(slice.len());
+        n -= take;
+        parts.extend(slice.block().slice(slice.offset(), take).filter(|part| !part.is_empty()));
+    }
+    parts
 }
 
 /// What is left of `slices` behind their first `n` bytes.
@@ -634,6 +716,57 @@ mod tests {
         let mut back = [1; 8];
         disk.read(0, &mut back).expect("read");
         assert_eq!(back, [0; 8]);
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn a_snapshot_leaves_the_image_as_it_is() {
+        let path = image("snapshot", 1 << 20);
+        let size = 1u64 << 20;
+        std::fs::write(&path, vec![7; 1 << 20]).expect("image");
+        let disk = open(&path, |o| o.snapshot = true).expect("open");
+        disk.claim(true, false).expect("alone");
+        let ram = RamBlock::new("ram", size).expect("ram");
+        // The same requests on a copy in memory, and on the disk by bytes and from guest memory.
+        let mut copy = vec![7u8; 1 << 20];
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) % below
+        };
+        for round in 0..200u8 {
+            let at = random(size / 512) * 512;
+            let len = ((random(300) + 1) * 512).min(size - at);
+            let range = at as usize..(at + len) as usize;
+            match random(4) {
+                0 => {
+                    disk.write_zeroes(at, len, true).expect("zeroes");
+                    copy[range].fill(0);
+                }
+                1 => {
+                    ram.write(0, &vec![round; len as usize]);
+                    disk.writev(at, &[ram.slice(0, len).expect("slice")]).expect("writev");
+                    copy[range].fill(round);
+                }
+                2 => {
+                    disk.write(at, &vec![round; len as usize]).expect("write");
+                    copy[range].fill(round);
+                }
+                _ => {
+                    let half = len / 2;
+                    let parts = [ram.slice(0, half), ram.slice(half, len - half)].map(|s| s.expect("slice"));
+                    disk.readv(at, &parts).expect("readv");
+                    let mut bytes = vec![0; len as usize];
+                    ram.read(0, &mut bytes);
+                    assert!(bytes == copy[range.clone()], "round {round}");
+                    disk.read(at, &mut bytes).expect("read");
+                    assert!(bytes == copy[range], "round {round}");
+                }
+            }
+        }
+        disk.flush().expect("flush");
+        assert!(disk.write(size, b"x").is_err());
+        assert!(std::fs::read(&path).expect("image") == vec![7; 1 << 20], "the image has changed");
         std::fs::remove_file(path).expect("remove");
     }
 

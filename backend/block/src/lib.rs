@@ -10,6 +10,7 @@ mod file;
 mod lock;
 mod node;
 mod options;
+mod overlay;
 mod probe;
 
 pub use backend::{BlockBackend, NoMedium};

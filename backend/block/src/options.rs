@@ -133,6 +133,8 @@ pub struct BlockOptions {
     pub offset: u64,
     /// Size of the disk; `None`: the rest of the file.
     pub size: Option<u64>,
+    /// Writes go to a temporary file.
+    pub snapshot: bool,
     /// A device is made for it without being asked for (`if=virtio`).
     pub automatic: bool,
     /// Policy for reads, unless the device has one.
@@ -155,6 +157,7 @@ impl Default for BlockOptions {
             detect_zeroes: DetectZeroes::Off,
             offset: 0,
             size: None,
+            snapshot: false,
             automatic: false,
             read_error: OnError::Report,
             write_error: OnError::Enospc,
@@ -177,6 +180,8 @@ pub struct DriveOptions {
     pub bus: Option<u64>,
     /// `media=cdrom`: nothing writes to it.
     pub cdrom: bool,
+    /// `snapshot=` was given: `-snapshot` does not change it.
+    pub snapshot_given: bool,
     /// The image.
     pub image: BlockOptions,
 }
@@ -329,6 +334,7 @@ impl DriveOptions {
             index: None,
             bus: None,
             cdrom,
+            snapshot_given: get("snapshot").is_some(),
             image: BlockOptions {
                 auto_read_only: true,
                 automatic: interface == Interface::Virtio,
@@ -403,11 +409,7 @@ impl DriveOptions {
             "readonly" | "read-only" => image.read_only = on_off("read-only", value)?,
             "auto-read-only" => image.auto_read_only = on_off(key, value)?,
             "force-share" => image.force_share = on_off(key, value)?,
-            "snapshot" => {
-                if on_off(key, value)? {
-                    return Err(refuse(key, value));
-                }
-            }
+            "snapshot" => image.snapshot = on_off(key, value)?,
             "cache" => {
                 image.cache =
                     Cache::by_name(value).ok_or_else(|| BlockError("invalid cache option".to_owned()))?;
@@ -492,7 +494,7 @@ mod tests {
     #[test]
     fn what_is_wrong_or_not_built_is_refused_by_name() {
         for (key, value, text) in [
-            ("snapshot", "on", "'snapshot=on' is not supported by this build"),
+            ("snapshot", "maybe", "Parameter 'snapshot' expects 'on' or 'off'"),
             ("throttling.iops-total", "5", "'throttling.iops-total=5' is not supported by this build"),
             ("foo", "1", "Block format 'raw' does not support the option 'foo'"),
             ("cache", "foo", "invalid cache option"),

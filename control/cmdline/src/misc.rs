@@ -37,6 +37,7 @@ pub(crate) fn flag(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
     let plan = &mut builder.plan;
     match raw.name {
         "S" => plan.start_stopped = true,
+        "snapshot" => plan.snapshot = true,
         "no-reboot" => plan.actions.reboot = OnReboot::Shutdown,
         "no-shutdown" => plan.actions.shutdown = OnShutdown::Pause,
         "daemonize" => plan.daemonize = true,

@@ -86,10 +86,10 @@ options! {
         later "hdd" Some("file"), "use file as IDE disk 3";
         later "cdrom" Some("file"), "use file as an IDE CD-ROM";
         built "blockdev" Some("[driver=]driver[,node-name=name][,prop=value][,...]"), "make a node of the block graph (file, raw)" => block::blockdev;
-        built "drive" Some("[file=file][,if=virtio|none][,format=raw][,id=name][,readonly=on|off][,cache=mode][,discard=mode]"), "use file as a drive" => block::drive;
+        built "drive" Some("[file=file][,if=virtio|none][,format=raw][,id=name][,readonly=on|off][,cache=mode][,discard=mode][,snapshot=on|off][,aio=engine]"), "use file as a drive" => block::drive;
         later "mtdblock" Some("file"), "use file as on-board flash";
         later "sd" Some("file"), "use file as an SD card";
-        later "snapshot" None, "write to temporary files instead of images";
+        built "snapshot" None, "write to temporary files instead of images" => misc::flag;
         later "fsdev" Some("driver,id=id[,...]"), "share a folder by 9p";
         later "virtfs" Some("driver,path=path,mount_tag=tag[,...]"), "share a folder by 9p in one step";
         later "iscsi" Some("[prop=value][,...]"), "set iSCSI session parameters";

@@ -427,6 +427,8 @@ pub struct Plan {
     pub data_dirs: Vec<PathBuf>,
     /// Drives in order.
     pub drives: Vec<Drive>,
+    /// `-snapshot`: drives that do not say otherwise write to temporary files.
+    pub snapshot: bool,
     /// Block nodes in order.
     pub blockdevs: Vec<Blockdev>,
     /// Devices in order.

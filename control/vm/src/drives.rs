@@ -28,12 +28,13 @@ pub(crate) fn create(plan: &Plan, links: &Links) -> Result<(), String> {
         if links.get::<BlockBackend>(id).is_some() {
             return Err(at(format!("Device name '{id}' conflicts with an existing node name")));
         }
-        let image = &drive.options.image;
+        let mut image = drive.options.image.clone();
+        image.snapshot |= plan.snapshot && !drive.options.snapshot_given;
         if image.file.is_none() {
             links.insert(id, Arc::new(NoMedium));
             continue;
         }
-        let backend = BlockBackend::open(id, image).map_err(|error| at(error.0))?;
+        let backend = BlockBackend::open(id, &image).map_err(|error| at(error.0))?;
         if let Some(name) = &drive.options.node_name {
             block::check_name(name).map_err(|error| at(error.0))?;
             if !links.insert(name, backend.clone()) {

@@ -23,9 +23,13 @@ pub(crate) fn disks(drives: &[String], links: &Links, tree: &DeviceTree) -> Stri
                 "    Cache mode:       {}",
                 if options.cache.writeback { "writeback" } else { "writethrough" }
             );
-            out.push_str(if options.cache.direct { ", direct" } else { "" });
-            out.push_str(if options.cache.no_flush { ", ignore flushes" } else { "" });
+            out.push_str(if options.cache.direct && !options.snapshot { ", direct" } else { "" });
+            let unflushed = options.cache.no_flush || options.snapshot;
+            out.push_str(if unflushed { ", ignore flushes" } else { "" });
             out.push('\n');
+            if options.snapshot {
+                let _ = writeln!(out, "    Backing file:     {} (chain depth: 1)", disk.path());
+            }
         } else if links.get::<NoMedium>(name).is_some() {
             let _ = writeln!(out, "{name}: [not inserted]");
             attached(&mut out, user(name));
