@@ -545,6 +545,8 @@ fn child(root: &Path, save: bool) {
 
 fn main() {
     confinement::launch::run_if_asked();
+    // As the daemon does, whose guests must get theirs all the same.
+    nix::sys::signal::SigSet::all().thread_block().unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [word, root] = arguments.as_slice()
         && (word == "daemon" || word == "daemon-save")
