@@ -5,7 +5,7 @@ use crate::node::{Child, Node};
 use crate::options::{BlockOptions, DetectZeroes, Discard};
 use crate::overlay::Overlay;
 use crate::{BlockError, probe};
-use guestmem::RamSlice;
+use guestmem::{FileEngine, RamSlice};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io;
@@ -352,7 +352,7 @@ impl BlockBackend {
         for run in session.runs(position, total) {
             let part = first(&behind(slices, run.at - position), run.len);
             if run.written {
-                self.transfer(overlay.file(), run.at, &part, false)?;
+                self.transfer(overlay.file(), &FileEngine::Calls, run.at, &part, false)?;
             } else {
                 self.vectored(run.at, &part, false)?;
             }
@@ -382,26 +382,29 @@ impl BlockBackend {
         self.locate(position, total)?;
         let mut session = overlay.begin();
         session.prepare(position, total, |at, bytes| self.read_image(at, bytes))?;
-        self.transfer(overlay.file(), position, slices, true)
+        self.transfer(overlay.file(), &FileEngine::Calls, position, slices, true)
     }
 
     fn vectored(&self, position: u64, slices: &[RamSlice], write: bool) -> io::Result<()> {
         let total = slices.iter().map(RamSlice::len).sum();
         let at = self.locate(position, total)?;
-        self.transfer(&self.file.file, at, slices, write)
+        self.transfer(&self.file.file, &self.file.engine, at, slices, write)
     }
 
     /// Moves bytes between guest memory and a file.
-    fn transfer(&self, file: &File, mut at: u64, slices: &[RamSlice], write: bool) -> io::Result<()> {
+    fn transfer(
+        &self,
+        file: &File,
+        engine: &FileEngine,
+        mut at: u64,
+        slices: &[RamSlice],
+        write: bool,
+    ) -> io::Result<()> {
         let mut rest = slices.to_vec();
         rest.retain(|s| !s.is_empty());
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(1024)];
-            let outcome = if write {
-                RamSlice::write_file_at(part, file, at)
-            } else {
-                RamSlice::read_file_at(part, file, at)
-            };
+            let outcome = if write { engine.write(part, file, at) } else { engine.read(part, file, at) };
             let n = match outcome {
                 Ok(0) if write => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(0) => {
@@ -450,7 +453,7 @@ impl BlockBackend {
         if self.options.cache.no_flush || self.options.read_only || self.overlay.is_some() {
             Ok(())
         } else {
-            self.file.file.sync_data()
+            self.file.engine.sync(&self.file.file)
         }
     }
 
@@ -716,6 +719,50 @@ mod tests {
         let mut back = [1; 8];
         disk.read(0, &mut back).expect("read");
         assert_eq!(back, [0; 8]);
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn every_engine_reads_what_another_wrote() {
+        use crate::Aio;
+        let path = image("engines", 1 << 20);
+        let ram = RamBlock::new("ram", 1 << 16).expect("ram");
+        let refused = open(&path, |o| o.aio = Aio::Native).err().expect("buffered").0;
+        assert!(
+            refused.starts_with("aio=native was specified, but it requires cache.direct=on"),
+            "{refused}"
+        );
+        let mut disks = Vec::new();
+        for (aio, direct) in
+            [(Aio::Threads, false), (Aio::Native, true), (Aio::IoUring, false), (Aio::IoUring, true)]
+        {
+            let disk = open(&path, |o| {
+                o.aio = aio;
+                o.cache.direct = direct;
+            });
+            match disk {
+                Ok(disk) => disks.push(disk),
+                // Not every file system has O_DIRECT, and not every kernel lets everyone have a ring.
+                Err(error) => println!("SKIPPED {aio:?} direct={direct}: {error}"),
+            }
+        }
+        for (n, writer) in (1u8..).zip(&disks) {
+            ram.write(0, &[n; 1 << 16]);
+            // Aligned for O_DIRECT, and not.
+            for (at, slice) in [(8192, ram.slice(4096, 8192)), (512, ram.slice(7, 1024))] {
+                writer.writev(at, &[slice.expect("slice")]).expect("write");
+            }
+            writer.flush().expect("flush");
+            for reader in &disks {
+                for (at, from, len) in [(8192, 0, 8192), (512, 5, 1024)] {
+                    ram.write(0, &[0; 1 << 16]);
+                    reader.readv(at, &[ram.slice(from, len).expect("slice")]).expect("read");
+                    let mut bytes = vec![0; len as usize];
+                    ram.read(from, &mut bytes);
+                    assert!(bytes.iter().all(|byte| *byte == n), "{:?}", reader.options().aio);
+                }
+            }
+        }
         std::fs::remove_file(path).expect("remove");
     }
 

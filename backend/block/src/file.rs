@@ -1,7 +1,8 @@
 //! An open file, perhaps under several nodes.
 
-use crate::options::{BlockOptions, Locking};
+use crate::options::{Aio, BlockOptions, Locking};
 use crate::{BlockError, lock};
+use guestmem::FileEngine;
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,6 +22,8 @@ pub(crate) struct OpenFile {
     pub(crate) read_only: bool,
     /// It was opened with O_DIRECT.
     pub(crate) direct: bool,
+    /// How the kernel is asked.
+    pub(crate) engine: FileEngine,
     locking: Locking,
     force_share: bool,
     /// Names of the nodes over it that devices use.
@@ -59,8 +62,22 @@ impl OpenFile {
         if !(kind.is_file() || kind.is_block_device() || drive && kind.is_char_device()) {
             return Err(BlockError(format!("'file' driver requires '{name}' to be a regular file")));
         }
+        if options.aio == Aio::Native && !options.cache.direct {
+            return Err(BlockError(
+                "aio=native was specified, but it requires cache.direct=on, which was not specified."
+                    .to_owned(),
+            ));
+        }
+        let unusable =
+            |what: &str, error: &io::Error| BlockError(format!("Unable to use {what}: {}", strerror(error)));
+        let engine = match options.aio {
+            Aio::Threads => FileEngine::Calls,
+            Aio::Native => FileEngine::native().map_err(|error| unusable("linux AIO", &error))?,
+            Aio::IoUring => FileEngine::uring().map_err(|error| unusable("io_uring", &error))?,
+        };
         Ok(Self {
             file,
+            engine,
             path: name.to_owned(),
             read_only,
             direct: options.cache.direct,

@@ -15,7 +15,9 @@ mod probe;
 
 pub use backend::{BlockBackend, NoMedium};
 pub use node::{Child, Node, check_name};
-pub use options::{BlockOptions, Cache, DetectZeroes, Discard, DriveOptions, Interface, Locking, OnError};
+pub use options::{
+    Aio, BlockOptions, Cache, DetectZeroes, Discard, DriveOptions, Interface, Locking, OnError,
+};
 
 use thiserror::Error;
 

@@ -1,6 +1,6 @@
 //! `-blockdev`: nodes of the block graph, as typed descriptions.
 
-use crate::options::{UNBUILT_FORMATS, detect_zeroes, locking};
+use crate::options::{Aio, UNBUILT_FORMATS, detect_zeroes, locking};
 use crate::{BlockError, BlockOptions, Discard};
 use json::{Dict, Value};
 
@@ -169,12 +169,7 @@ fn file_members(members: &mut Members, options: &mut BlockOptions) -> Result<(),
     };
     options.file = Some(path);
     options.locking = members.choice("locking", |name| locking("", name).ok())?.unwrap_or_default();
-    match members.choice("aio", |name| ["threads", "native", "io_uring"].into_iter().find(|n| *n == name))? {
-        None | Some("threads") => {}
-        Some(other) => {
-            return error(format!("'{}={other}' is not supported by this build", members.full("aio")));
-        }
-    }
+    options.aio = members.choice("aio", Aio::by_name)?.unwrap_or_default();
     for key in ["pr-manager", "aio-max-batch", "drop-cache", "x-check-cache-dropped"] {
         if members.dict.get(key).is_some() {
             return error(format!("'{}' is not supported by this build", members.full(key)));

@@ -68,6 +68,30 @@ pub enum Locking {
     Off,
 }
 
+/// How the kernel is asked to read and write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aio {
+    /// By system calls that wait.
+    #[default]
+    Threads,
+    /// By Linux's native asynchronous I/O.
+    Native,
+    /// By io_uring.
+    IoUring,
+}
+
+impl Aio {
+    /// The engine called `name`.
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "threads" => Self::Threads,
+            "native" => Self::Native,
+            "io_uring" => Self::IoUring,
+            _ => return None,
+        })
+    }
+}
+
 /// What a device does when the host cannot read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
@@ -123,6 +147,8 @@ pub struct BlockOptions {
     pub force_share: bool,
     /// Locks.
     pub locking: Locking,
+    /// `aio=`.
+    pub aio: Aio,
     /// `cache=` and its parts.
     pub cache: Cache,
     /// `discard=`.
@@ -152,6 +178,7 @@ impl Default for BlockOptions {
             auto_read_only: false,
             force_share: false,
             locking: Locking::Auto,
+            aio: Aio::Threads,
             cache: Cache::default(),
             discard: Discard::Ignore,
             detect_zeroes: DetectZeroes::Off,
@@ -417,11 +444,9 @@ impl DriveOptions {
             "cache.direct" => image.cache.direct = on_off(key, value)?,
             "cache.no-flush" => image.cache.no_flush = on_off(key, value)?,
             "cache.writeback" => image.cache.writeback = on_off(key, value)?,
-            "aio" | "file.aio" => match value {
-                "threads" => {}
-                "native" | "io_uring" => return Err(refuse(key, value)),
-                _ => return Err(BlockError("invalid aio option".to_owned())),
-            },
+            "aio" | "file.aio" => {
+                image.aio = Aio::by_name(value).ok_or_else(|| BlockError("invalid aio option".to_owned()))?;
+            }
             "discard" => {
                 image.discard = match value {
                     "ignore" | "off" => Discard::Ignore,

@@ -9,6 +9,7 @@
 
 mod describe;
 mod dma;
+mod engine;
 mod io;
 mod ram;
 mod region;
@@ -17,6 +18,7 @@ mod view;
 
 pub use describe::describe;
 pub use dma::Dma;
+pub use engine::{FileEngine, NativeContext};
 pub use io::{IoHandler, IoRules};
 pub use ram::{PAGE_SIZE, RamBlock, RamSlice};
 pub use region::Region;

@@ -301,7 +301,7 @@ impl RamSlice {
 }
 
 /// The `iovec`s of `slices`; the kernel reads or writes guest RAM directly through them.
-fn iovecs(slices: &[RamSlice]) -> Vec<libc::iovec> {
+pub(crate) fn iovecs(slices: &[RamSlice]) -> Vec<libc::iovec> {
     slices
         .iter()
         .filter_map(|s| {
@@ -311,12 +311,12 @@ fn iovecs(slices: &[RamSlice]) -> Vec<libc::iovec> {
         .collect()
 }
 
-fn check(result: isize) -> io::Result<u64> {
+pub(crate) fn check(result: isize) -> io::Result<u64> {
     u64::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 /// The most vectors that one call may have (IOV_MAX of Linux).
-const IOV_MAX: usize = 1024;
+pub(crate) const IOV_MAX: usize = 1024;
 
 /// Reads from `file` at `position` straight into guest RAM, like `preadv(2)`: the number of bytes read, possibly
 /// fewer than asked for.
@@ -331,13 +331,18 @@ pub(crate) fn read_file_at(file: &impl AsFd, position: u64, slices: &[RamSlice])
     let n = check(unsafe {
         libc::preadv(fd, vectors.as_ptr(), vectors.len() as libc::c_int, position.cast_signed())
     })?;
+    note_written(slices, n);
+    Ok(n)
+}
+
+/// Tells the pages that the first `n` bytes of `slices` have changed.
+pub(crate) fn note_written(slices: &[RamSlice], n: u64) {
     let mut left = n;
     for slice in slices {
         let part = left.min(slice.len);
         slice.block.note_write(slice.offset, part);
         left -= part;
     }
-    Ok(n)
 }
 
 /// Writes guest RAM straight to `file` at `position`, like `pwritev(2)`: the number of bytes written, possibly fewer.
