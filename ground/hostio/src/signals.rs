@@ -66,6 +66,18 @@ impl Request {
     }
 }
 
+/// Gives every signal its default meaning and blocks none: for a process that is about to become another program, which
+/// inherits what was ignored and blocked.
+pub fn reset() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action calls no code of ours. Those that cannot be changed are refused.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    let none = nix::sys::signal::SigSet::empty();
+    // Setting a mask fails for wrong operations only.
+    let _ = none.thread_set_mask();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

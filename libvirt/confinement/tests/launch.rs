@@ -11,6 +11,7 @@ use confinement::launch::{
     Child, CoreScheduling, Identity, Launch, Launcher, Limits, capability, run_if_asked,
 };
 use confinement::process::{MemoryMode, MemoryPolicy};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 const SHELL: &str = "/bin/sh";
 
@@ -142,6 +143,23 @@ fn many_descriptors_pass() {
     let child = launch.start(&Launcher::default()).unwrap().release().unwrap();
     ended(&child);
     assert_eq!(scene.said().trim(), "404");
+}
+
+fn signals_mean_what_programs_expect() {
+    let scene = Scene::new("signals");
+    // As in a daemon that has its signals from a descriptor.
+    let blocked = SigSet::all();
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
+    let child = script("grep -E 'Sig(Blk|Ign)' /proc/self/status").output(scene.log());
+    let child = child.start(&Launcher::default()).unwrap().release().unwrap();
+    before.thread_set_mask().unwrap();
+    ended(&child);
+    let said = scene.said();
+    let fields = status(&said);
+    // The C library keeps 32 and 33 for itself.
+    const INTERNAL: u64 = 3 << 31;
+    let signals = |name: &str| u64::from_str_radix(&fields[name], 16).unwrap() & !INTERNAL;
+    assert_eq!((signals("SigBlk"), signals("SigIgn")), (0, 0));
 }
 
 fn failures_are_told_in_libvirts_words() {
@@ -324,10 +342,11 @@ fn cores_are_shared_with_whom_it_is_told() -> Option<String> {
 
 fn main() {
     run_if_asked();
-    let everywhere: [(&str, fn()); 6] = [
+    let everywhere: [(&str, fn()); 7] = [
         ("runs_where_and_with_what_it_is_told", runs_where_and_with_what_it_is_told),
         ("descriptors_come_at_their_numbers_in_any_order", descriptors_come_at_their_numbers_in_any_order),
         ("many_descriptors_pass", many_descriptors_pass),
+        ("signals_mean_what_programs_expect", signals_mean_what_programs_expect),
         ("failures_are_told_in_libvirts_words", failures_are_told_in_libvirts_words),
         ("a_child_that_is_let_fall_ends", a_child_that_is_let_fall_ends),
         ("a_user_may_clear_what_he_does_not_have", a_user_may_clear_what_he_does_not_have),

@@ -137,7 +137,7 @@ impl Hypervisor for QemuDriver {
     }
 
     fn start(&self) -> Result<()> {
-        self.core.paths.create().map_err(|(path, error)| {
+        self.core.paths.create(self.core.config.owner).map_err(|(path, error)| {
             system(&error, &format!("Failed to create directory '{}'", path.display()))
         })?;
         self.take_lock()?;

@@ -126,11 +126,11 @@ impl Paths {
         self.log.join(format!("{name}.log"))
     }
 
-    /// Makes all directories, with libvirt's modes.
+    /// Makes all directories, with libvirt's modes. Those in which emulators have files belong to their user `owner`.
     ///
     /// # Errors
-    /// One cannot be made: its path, and why.
-    pub fn create(&self) -> Result<(), (PathBuf, std::io::Error)> {
+    /// One cannot be made or given away: its path, and why.
+    pub fn create(&self, owner: Option<(u32, u32)>) -> Result<(), (PathBuf, std::io::Error)> {
         let run = if self.privileged { 0o755 } else { 0o700 };
         let all = [
             (self.run.clone(), run),
@@ -157,6 +157,13 @@ impl Paths {
                 .mode(mode)
                 .create(&path)
                 .map_err(|error| (path, error))?;
+        }
+        let Some((user, group)) = owner.filter(|_| self.privileged) else { return Ok(()) };
+        let state = ["dbus", "slirp", "passt"].map(|name| self.state.join(name));
+        let data = ["channel", "channel/target", "checkpoint", "dump", "nvram", "ram", "save", "snapshot"]
+            .map(|name| self.data.join(name));
+        for path in std::iter::once(self.lib.clone()).chain(state).chain(data) {
+            std::os::unix::fs::chown(&path, Some(user), Some(group)).map_err(|error| (path, error))?;
         }
         Ok(())
     }

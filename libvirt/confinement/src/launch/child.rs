@@ -85,11 +85,8 @@ pub(super) fn say(parent: &mut UnixStream, value: Value) -> std::io::Result<()> 
 }
 
 fn run(part: impl Fn(&mut UnixStream) -> Result<i32>) -> i32 {
-    // The daemon takes its signals from a descriptor and blocks them for that; the program wants to be told.
-    if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
-        eprintln!("libvirt:  error : cannot set signal mask: {error}");
-        return CANCELED;
-    }
+    // The daemon waits for its signals by other means than programs expect.
+    hostio::signals::reset();
     if let Err(error) = descriptors::close_inherited() {
         eprintln!("libvirt:  error : {}", error.message);
         return CANCELED;
