@@ -8,8 +8,8 @@ pub(crate) use access::{Word, get, put};
 use guestmem::{FlatView, RamBlock, Target};
 use std::sync::Arc;
 pub(crate) use tlb::{
-    CODE_SIZE, CodePage, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry, TLB_SIZE, Tlb,
-    TlbEntry,
+    CODE_SIZE, CodePage, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry, TLB_SIZE,
+    TOUCHED_OF_SET, Tlb, TlbEntry,
 };
 
 /// A tag that no page address equals.

@@ -68,6 +68,9 @@ const SECOND_SIZE: usize = 2048;
 const CHUNK: usize = 16;
 const CHUNKS: usize = TLB_SIZE * TLB_SETS / CHUNK;
 
+/// Bytes in which the chunks of one set are noted.
+pub(crate) const TOUCHED_OF_SET: usize = TLB_SIZE / CHUNK;
+
 /// An entry of the second level, which keeps what was driven out of the first.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -431,8 +434,7 @@ impl Tlb {
 
     /// The second level, and where the chunks of `set` in the first are noted as used.
     pub(crate) fn second_of(&self, set: u8) -> (*const SecondEntry, *const u8) {
-        let chunks = TLB_SIZE / CHUNK;
-        (self.bank.second.as_ptr(), self.bank.touched[usize::from(set) * chunks..].as_ptr())
+        (self.bank.second.as_ptr(), self.bank.touched[usize::from(set) * TOUCHED_OF_SET..].as_ptr())
     }
 
     /// Drops the present bank's translations, or all but those of global pages.

@@ -34,6 +34,7 @@ pub(super) const CC_BE: u8 = 6;
 
 /// Opcodes `op r/m, r`.
 pub(super) const MOV: u8 = 0x89;
+pub(super) const OR_RR: u8 = 0x09;
 pub(super) const CMP_RR: u8 = 0x39;
 /// Extension of opcode 83.
 pub(super) const CMP: Reg = 7;
@@ -304,6 +305,42 @@ impl Assembler {
         self.code.push(v);
     }
 
+    /// `and qword [mem], v`.
+    pub(super) fn and_mem(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, true, &[0x81], 4, mem);
+        self.imm32(v);
+    }
+
+    /// `and dword [mem], v`.
+    pub(super) fn and_mem32(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, false, &[0x81], 4, mem);
+        self.imm32(v);
+    }
+
+    /// `or qword [mem], v`.
+    pub(super) fn or_mem(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, true, &[0x81], 1, mem);
+        self.imm32(v);
+    }
+
+    /// `or dword [mem], v`.
+    pub(super) fn or_mem32(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, false, &[0x81], 1, mem);
+        self.imm32(v);
+    }
+
+    /// `add qword [mem], v`.
+    pub(super) fn add_mem(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, true, &[0x81], 0, mem);
+        self.imm32(v);
+    }
+
+    /// `test dword [mem], v`.
+    pub(super) fn test_mem32(&mut self, mem: Mem, v: i32) {
+        self.op_mem(0, false, &[0xf7], 0, mem);
+        self.imm32(v);
+    }
+
     pub(super) fn cmp_imm(&mut self, a: Reg, v: i32) {
         self.op_reg(true, &[0x81], 7, a);
         self.imm32(v);
@@ -482,6 +519,12 @@ mod tests {
         assert_eq!(text(|a| a.xrstor(Mem::Cpu(64))), "xrstor64 %gs:0x40");
         assert_eq!(text(|a| a.test8_imm(R10, 15)), "test $0xF,%r10b");
         assert_eq!(text(|a| a.and_imm(RAX, -4096)), "and $0xFFFFFFFFFFFFF000,%rax");
+        assert_eq!(text(|a| a.and_mem(Mem::Cpu(8), !0x200)), "andq $0xFFFFFFFFFFFFFDFF,%gs:8");
+        assert_eq!(text(|a| a.and_mem32(Mem::Cpu(8), -2)), "andl $0xFFFFFFFE,%gs:8");
+        assert_eq!(text(|a| a.or_mem(Mem::Cpu(8), 0x200)), "orq $0x200,%gs:8");
+        assert_eq!(text(|a| a.or_mem32(Mem::Cpu(8), 1)), "orl $1,%gs:8");
+        assert_eq!(text(|a| a.add_mem(Mem::Cpu(8), -64)), "addq $0xFFFFFFFFFFFFFFC0,%gs:8");
+        assert_eq!(text(|a| a.test_mem32(Mem::Cpu(8), 4)), "testl $4,%gs:8");
         assert_eq!(text(|a| a.shr(RBX, 32)), "shr $0x20,%rbx");
         assert_eq!(text(|a| a.imul_imm(RBX, 5)), "imul $5,%rbx");
         assert_eq!(text(|a| a.store8_imm(Mem::Base(RBX, 0), 1)), "movb $1,(%rbx)");

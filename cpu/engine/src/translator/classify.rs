@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Call,
     CallIndirect,
     Return,
+    /// See [`super::system`].
+    System,
     /// Executed by the interpreter.
     Interpret,
     /// Executed by the interpreter; the block ends.
@@ -122,6 +124,12 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
         Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Endbr32 => return Kind::Nothing,
         Mnemonic::Pause => return Kind::Interpret,
         _ => {}
+    }
+    if super::system::is_hint(i) {
+        return Kind::Nothing;
+    }
+    if super::system::concerns(i) {
+        return Kind::System;
     }
     if super::x87::concerns(i) {
         if !vectors.x87 {
@@ -245,6 +253,7 @@ pub(super) fn flags(i: &Instruction, kind: Kind) -> (u32, u32) {
     match kind {
         Kind::Interpret | Kind::InterpretEnd => return (ARITH, 0),
         Kind::Native | Kind::Condition => {}
+        Kind::System => return super::system::flags_of(i),
         _ => return (0, 0),
     }
     use Mnemonic as M;
@@ -323,6 +332,6 @@ mod tests {
         assert_eq!(of(&[0x0f, 0xae, 0x03]).0, Kind::Interpret); // fxsave [rbx]
         assert_eq!(of(&[0xe4, 0]).0, Kind::Interpret); // in al, 0
         assert_eq!(of(&[0x8e, 0xd8]).0, Kind::Interpret); // mov ds, eax
-        assert_eq!(of(&[0x0f, 0x01, 0xca]).0, Kind::Interpret); // clac
+        assert_eq!(of(&[0x0f, 0x01, 0xca]).0, Kind::System); // clac
     }
 }

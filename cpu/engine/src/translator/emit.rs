@@ -35,6 +35,8 @@ pub(super) struct Source<'a> {
     pub(super) segments: u8,
     /// Flags that nothing in the program reads are right too where an exception or an interrupt can show them.
     pub(super) exact: bool,
+    /// CPL 3.
+    pub(super) user: bool,
     /// Whether the flags may be read at a RIP in the same page before they are written.
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
@@ -67,6 +69,8 @@ pub(super) enum ColdPath {
     Run(usize),
     /// The same for the block's last instruction, which jumps.
     RunEnd(usize),
+    /// Go on at once.
+    Nothing,
     /// On to the address in T0 by way of a stub.
     Miss(u64),
     /// Look into the TLB's second level, and try again.
@@ -191,6 +195,7 @@ impl Emitter<'_> {
                     self.a.imm(T0, self.source.instructions[n].next_ip());
                     self.a.jmp_to(self.stubs.lookup);
                 }
+                ColdPath::Nothing => {}
                 ColdPath::Miss(to) => self.a.jmp_to(to),
                 ColdPath::Refill { write, again } => {
                     self.a.call_to(if write { self.stubs.refill_write } else { self.stubs.refill_read });
@@ -337,6 +342,11 @@ impl Emitter<'_> {
                 self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32 + more);
                 self.lookup();
                 return true;
+            }
+            Kind::System => {
+                if !self.system(n, live) {
+                    self.interpret(n);
+                }
             }
             Kind::Interpret => self.interpret(n),
             Kind::InterpretEnd => {

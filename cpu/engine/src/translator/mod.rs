@@ -17,6 +17,7 @@ mod native;
 mod registers;
 mod stack;
 mod stubs;
+mod system;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -472,6 +473,8 @@ impl Cpu {
         };
         self.jit.unload_fpu(&mut self.state.x87);
         self.jit.left_at = self.state.rip;
+        // Interrupts may have been allowed or held off meanwhile.
+        self.interest = self.jit.mask;
         true
     }
 

@@ -59,6 +59,7 @@ fn instruction(random: &mut Random, bits: u8) -> (Vec<u8>, Instruction) {
         }
         let wanted = match classify::kind(&i, ALL) {
             Kind::Native | Kind::Divide | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave => true,
+            Kind::System => true,
             Kind::Interpret => random.below(40) == 0 && !i.is_privileged(),
             _ => false,
         };
@@ -227,6 +228,9 @@ fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
         assert_eq!(a.cpu.state.gpr, b.cpu.state.gpr, "registers, {}", text());
         assert_eq!(a.cpu.state.rip, b.cpu.state.rip, "rip, {}", text());
         assert_eq!(a.cpu.state.cr2, b.cpu.state.cr2, "cr2, {}", text());
+        assert_eq!(a.cpu.state.rflags, b.cpu.state.rflags, "system flags, {}", text());
+        let bases = |bench: &Bench| (bench.cpu.state.seg.map(|s| s.base), bench.cpu.state.kernel_gs_base);
+        assert_eq!(bases(&a), bases(&b), "bases, {}", text());
         assert_eq!(a.cpu.state.zmm, b.cpu.state.zmm, "vectors, {}", text());
         assert_eq!(a.cpu.state.x87, b.cpu.state.x87, "x87, {}", text());
         assert_eq!(a.cpu.state.mxcsr, b.cpu.state.mxcsr, "mxcsr, {}", text());
