@@ -101,16 +101,21 @@ fn second_slot(set: u8, linear: u64) -> usize {
 }
 
 /// A set of linear addresses of large pages, of which it may have too many, but none too few.
-#[derive(Default)]
 struct LargePages {
-    bits: [u64; 16],
+    bits: Box<[u64]>,
     /// Sizes that there are, by log2.
     shifts: u64,
 }
 
 impl LargePages {
+    const BITS: usize = 1 << 16;
+
+    fn new() -> Self {
+        Self { bits: vec![0; Self::BITS / 64].into(), shifts: 0 }
+    }
+
     fn bit(linear: u64, shift: u8) -> (usize, u64) {
-        let n = ((linear >> shift).wrapping_mul(SECOND_FACTOR.into()) >> 20) as usize % 1024;
+        let n = ((linear >> shift).wrapping_mul(SECOND_FACTOR.into()) >> 13) as usize % Self::BITS;
         (n / 64, 1 << (n % 64))
     }
 
@@ -118,6 +123,12 @@ impl LargePages {
         let (word, bit) = Self::bit(linear, shift);
         self.bits[word] |= bit;
         self.shifts |= 1 << (shift & 63);
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shifts) != 0 {
+            self.bits.fill(0);
+        }
     }
 
     fn may_contain(&self, linear: u64) -> bool {
@@ -167,7 +178,7 @@ impl Bank {
             code: vec![NO_CODE; CODE_SIZE * CODE_SETS].into(),
             code_origins: vec![Origin::default(); CODE_SIZE * CODE_SETS].into(),
             code_filled: Vec::new(),
-            large: LargePages::default(),
+            large: LargePages::new(),
             protects: Vec::new(),
             parked: 0,
         }
@@ -200,7 +211,7 @@ impl Bank {
                 }
             }
             if !keep_global {
-                self.large = LargePages::default();
+                self.large.clear();
             }
         }
         self.filled.clear();
@@ -238,12 +249,14 @@ impl Bank {
         if !self.large.may_contain(linear) {
             return;
         }
-        self.flush_first();
         let gone = |tag: u64, origin: &Origin| {
             origin.shift > 12 && (tag ^ linear) >> origin.shift == 0 && (origin.global || !global_only)
         };
+        // Of large pages the first level holds nothing that the second does not.
         for e in &mut self.second {
             if gone(e.key, &e.origin) {
+                let first = Tlb::slot((e.key & 3) as u8, e.key);
+                self.entries[first] = empty(first);
                 e.key = INVALID;
             }
         }
@@ -409,6 +422,14 @@ impl Tlb {
         let tag = |t| if t == INVALID { no_tag(slot) } else { t };
         let entry =
             TlbEntry { read: tag(entry.read), write: tag(entry.write), exec: tag(entry.exec), ..entry };
+        let second = second_slot(set, linear);
+        let old = &bank.second[second];
+        if old.origin.shift > 12 && old.key != INVALID && old.key != linear & PAGE_MASK | u64::from(set) {
+            let first = Self::slot((old.key & 3) as u8, old.key);
+            if bank.entries[first].host == old.entry.host {
+                bank.entries[first] = empty(first);
+            }
+        }
         bank.entries[slot] = entry;
         bank.touched[slot / CHUNK] = 1;
         if let Some([older, newer]) = self.tiny {
@@ -419,7 +440,6 @@ impl Tlb {
             self.tiny = Some(if slot == newer { [older, newer] } else { [newer, slot] });
             return;
         }
-        let second = second_slot(set, linear);
         bank.second[second] = SecondEntry { key: linear & PAGE_MASK | u64::from(set), entry, origin };
         if bank.filled.len() < FILLS {
             bank.filled.push(second as u16);

@@ -35,9 +35,11 @@ pub(super) const CC_BE: u8 = 6;
 /// Opcodes `op r/m, r`.
 pub(super) const MOV: u8 = 0x89;
 pub(super) const OR_RR: u8 = 0x09;
+pub(super) const AND_RR: u8 = 0x21;
 pub(super) const CMP_RR: u8 = 0x39;
 /// Extension of opcode 83.
 pub(super) const CMP: Reg = 7;
+pub(super) const OR: Reg = 1;
 
 /// Whether RORX is used.
 pub(super) fn has_bmi2(without: &Without) -> bool {
@@ -305,6 +307,31 @@ impl Assembler {
         self.code.push(v);
     }
 
+    pub(super) fn shl(&mut self, to: Reg, bits: u8) {
+        self.op_reg(true, &[0xc1], 4, to);
+        self.code.push(bits);
+    }
+
+    pub(super) fn not(&mut self, to: Reg) {
+        self.op_reg(true, &[0xf7], 2, to);
+    }
+
+    /// `test` of the low 32 bits.
+    pub(super) fn test_imm32(&mut self, a: Reg, v: i32) {
+        self.op_reg(false, &[0xf7], 0, a);
+        self.imm32(v);
+    }
+
+    /// `or` of the upper 16 of the 64 bits at `mem`.
+    pub(super) fn or_top(&mut self, mem: Mem, v: i8) {
+        let top = match mem {
+            Mem::Cpu(at) => Mem::Cpu(at + 6),
+            Mem::Base(base, at) => Mem::Base(base, at + 6),
+        };
+        self.op_mem(0x66, false, &[0x83], 1, top);
+        self.code.push(v as u8);
+    }
+
     /// `and qword [mem], v`.
     pub(super) fn and_mem(&mut self, mem: Mem, v: i32) {
         self.op_mem(0, true, &[0x81], 4, mem);
@@ -525,6 +552,10 @@ mod tests {
         assert_eq!(text(|a| a.or_mem32(Mem::Cpu(8), 1)), "orl $1,%gs:8");
         assert_eq!(text(|a| a.add_mem(Mem::Cpu(8), -64)), "addq $0xFFFFFFFFFFFFFFC0,%gs:8");
         assert_eq!(text(|a| a.test_mem32(Mem::Cpu(8), 4)), "testl $4,%gs:8");
+        assert_eq!(text(|a| a.not(R10)), "not %r10");
+        assert_eq!(text(|a| a.shl(R10, 48)), "shl $0x30,%r10");
+        assert_eq!(text(|a| a.test_imm32(R10, 0x100)), "test $0x100,%r10d");
+        assert_eq!(text(|a| a.or_top(Mem::Cpu(8), 3)), "orw $3,%gs:0xE");
         assert_eq!(text(|a| a.shr(RBX, 32)), "shr $0x20,%rbx");
         assert_eq!(text(|a| a.imul_imm(RBX, 5)), "imul $5,%rbx");
         assert_eq!(text(|a| a.store8_imm(Mem::Base(RBX, 0), 1)), "movb $1,(%rbx)");

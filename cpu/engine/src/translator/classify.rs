@@ -29,6 +29,10 @@ pub(super) enum Kind {
     Return,
     /// See [`super::system`].
     System,
+    Syscall,
+    Sysret,
+    /// PUSH from memory.
+    PushMemory,
     /// Executed by the interpreter.
     Interpret,
     /// Executed by the interpreter; the block ends.
@@ -108,6 +112,8 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
                 Code::Call_rm64 | Code::Call_rm32 => Kind::CallIndirect,
                 Code::Call_rel32_64 | Code::Call_rel32_32 => Kind::Call,
                 Code::Retnq | Code::Retnq_imm16 | Code::Retnd | Code::Retnd_imm16 => Kind::Return,
+                Code::Syscall => Kind::Syscall,
+                Code::Sysretq => Kind::Sysret,
                 _ => Kind::InterpretEnd,
             };
         }
@@ -115,6 +121,7 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
     match i.code() {
         Code::Push_r64 | Code::Pushq_imm8 | Code::Pushq_imm32 => return Kind::Push,
         Code::Push_r32 | Code::Pushd_imm8 | Code::Pushd_imm32 => return Kind::Push,
+        Code::Push_rm64 if i.op0_kind() == OpKind::Memory => return Kind::PushMemory,
         Code::Pop_r64 | Code::Pop_r32 => return Kind::Pop,
         Code::Leaveq | Code::Leaved => return Kind::Leave,
         _ => {}
@@ -251,7 +258,7 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
 /// Which arithmetic flags the instruction reads, and which it leaves without a trace of their old value.
 pub(super) fn flags(i: &Instruction, kind: Kind) -> (u32, u32) {
     match kind {
-        Kind::Interpret | Kind::InterpretEnd => return (ARITH, 0),
+        Kind::Interpret | Kind::InterpretEnd | Kind::Syscall | Kind::Sysret => return (ARITH, 0),
         Kind::Native | Kind::Condition => {}
         Kind::System => return super::system::flags_of(i),
         _ => return (0, 0),
@@ -324,7 +331,9 @@ mod tests {
         assert_eq!(of(&[0xc3]).0, Kind::Return);
         assert_eq!(of(&[0x74, 0]), (Kind::Condition, RflagsBits::ZF, 0, 1));
         assert_eq!(of(&[0xf3, 0x48, 0xa5]).0, Kind::Interpret); // rep movsq
-        assert_eq!(of(&[0x0f, 0x05]).0, Kind::InterpretEnd); // syscall
+        assert_eq!(of(&[0x0f, 0x05]).0, Kind::Syscall);
+        assert_eq!(of(&[0xff, 0x33]).0, Kind::PushMemory);
+        assert_eq!(of(&[0x48, 0xcf]).0, Kind::InterpretEnd); // iretq
         assert_eq!(of(&[0x0f, 0xa3, 0x03]).0, Kind::Interpret); // bt [rbx], eax
         assert_eq!(of(&[0x0f, 0x6f, 0xc1]).0, Kind::Native); // movq mm0, mm1
         assert_eq!(of(&[0xd8, 0xc1]).0, Kind::Native); // fadd st0, st1

@@ -37,6 +37,7 @@ pub(super) struct Source<'a> {
     pub(super) exact: bool,
     /// CPL 3.
     pub(super) user: bool,
+    pub(super) context: u16,
     /// Whether the flags may be read at a RIP in the same page before they are written.
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
@@ -126,6 +127,7 @@ impl Emitter<'_> {
                 Kind::Jump => at(last.near_branch_target()),
                 Kind::Condition => at(last.near_branch_target()) | at(last.next_ip()),
                 Kind::Call | Kind::CallIndirect | Kind::JumpIndirect | Kind::Return => ARITH,
+                Kind::Syscall | Kind::Sysret => ARITH,
                 _ => at(last.next_ip()),
             };
         }
@@ -342,6 +344,24 @@ impl Emitter<'_> {
                 self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32 + more);
                 self.lookup();
                 return true;
+            }
+            Kind::Syscall if self.source.user && self.source.bits == 64 => {
+                self.syscall(n, live);
+                return true;
+            }
+            Kind::Sysret if !self.source.user && self.source.bits == 64 => {
+                self.sysret(n, live);
+                return true;
+            }
+            Kind::Syscall | Kind::Sysret => {
+                self.interpret(n);
+                self.after_interpreted_end(&i);
+                return true;
+            }
+            Kind::PushMemory => {
+                if !self.push_memory(n, live) {
+                    self.interpret(n);
+                }
             }
             Kind::System => {
                 if !self.system(n, live) {

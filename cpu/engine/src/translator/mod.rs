@@ -7,6 +7,7 @@
 mod arena;
 mod asm;
 mod cache;
+mod calls;
 mod classify;
 mod divide;
 mod emit;
@@ -79,6 +80,8 @@ struct Slots {
     mask: Mem,
     jumps: Mem,
     code: Mem,
+    other_jumps: Mem,
+    context: Mem,
     stack_tag: Mem,
     stack_host: Mem,
     stack_limit: Mem,
@@ -107,6 +110,11 @@ struct Jump {
     linear: u64,
     code: u64,
 }
+
+/// Two entries, either of which may hold an address that leads to one of them.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+struct JumpPair([Jump; 2]);
 
 /// What a translation is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,7 +155,9 @@ pub(crate) struct Jit {
     me: *mut Cpu,
     tlb: *const TlbEntry,
     pending: *const AtomicU32,
-    jumps: *const Jump,
+    jumps: *const JumpPair,
+    /// The jump cache of the same context but CPL 3, or not CPL 3.
+    other_jumps: *const JumpPair,
     code: *const CodePage,
     /// The page of the stack: linear address, host address, and below which offset 8 bytes fit; 0: not known.
     stack_tag: u64,
@@ -185,7 +195,7 @@ pub(crate) struct Jit {
     stubs: Stubs,
     cache: Option<CodeCache>,
     /// A jump cache for each context; the unused ones are empty.
-    tables: Box<[Box<[Jump]>]>,
+    tables: Box<[Box<[JumpPair]>]>,
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
@@ -207,6 +217,7 @@ impl Jit {
             tlb: std::ptr::null(),
             pending: signals.pending_word(),
             jumps: std::ptr::null(),
+            other_jumps: std::ptr::null(),
             code: std::ptr::null(),
             stack_tag: 0,
             stack_host: 0,
@@ -283,17 +294,38 @@ impl Jit {
 
     /// Goes over to the jump cache of the present context.
     fn choose_table(&mut self) {
-        let none = self.no_jump();
-        if let Some(table) = self.tables.get_mut(usize::from(self.context)) {
-            if table.is_empty() {
-                *table = vec![none; 1 << JUMP_BITS].into();
-            }
-            self.jumps = table.as_ptr();
-        }
+        let none = JumpPair([self.no_jump(); 2]);
+        let mut find = |context: u16| {
+            self.tables.get_mut(usize::from(context)).map_or(std::ptr::null(), |table| {
+                if table.is_empty() {
+                    *table = vec![none; 1 << (JUMP_BITS - 1)].into();
+                }
+                table.as_ptr()
+            })
+        };
+        self.jumps = find(self.context);
+        self.other_jumps = find(self.context ^ 1);
     }
 
-    fn table(&mut self) -> &mut [Jump] {
-        &mut self.tables[usize::from(self.context)]
+    /// The two places in the present jump cache for a linear address, the first one first.
+    fn places(&mut self, linear: u64) -> [&mut Jump; 2] {
+        let slot = stubs::jump_slot(linear);
+        let JumpPair([a, b]) = &mut self.tables[usize::from(self.context)][slot / 2];
+        if slot.is_multiple_of(2) { [a, b] } else { [b, a] }
+    }
+
+    /// Notes where the code for a linear address is; the older one of two addresses goes.
+    fn note_jump(&mut self, linear: u64, code: u64) {
+        let [first, second] = self.places(linear);
+        if first.linear != linear {
+            *second = *first;
+        }
+        *first = Jump { linear, code };
+    }
+
+    fn forget_jump(&mut self, linear: u64) {
+        let none = self.no_jump();
+        self.places(linear).into_iter().filter(|jump| jump.linear == linear).for_each(|jump| *jump = none);
     }
 }
 
@@ -441,27 +473,19 @@ impl Cpu {
             // An interrupt came in between.
             self.jit.site = 0;
         }
-        let slot = stubs::jump_slot(linear);
-        let table = self.jit.table();
-        let jump = if table[slot].linear == linear { table[slot] } else { table[slot ^ 1] };
-        let known =
-            jump.linear == linear && self.jit.site == 0 && self.tlb.code(self.code_set(), linear).is_some();
-        let code = if known && self.jit.last != linear {
-            jump.code
-        } else {
-            match self.find_translation(linear, slot) {
+        let jump = self.jit.places(linear).into_iter().find(|jump| jump.linear == linear).map(|jump| *jump);
+        let usable =
+            self.jit.site == 0 && self.jit.last != linear && self.tlb.code(self.code_set(), linear).is_some();
+        let code = match jump {
+            Some(jump) if usable => jump.code,
+            _ => match self.find_translation(linear) {
                 Some(code) => code,
                 None => {
                     self.jit.site = 0;
-                    let none = self.jit.no_jump();
-                    for entry in [slot, slot ^ 1] {
-                        if self.jit.table()[entry].linear == linear {
-                            self.jit.table()[entry] = none;
-                        }
-                    }
+                    self.jit.forget_jump(linear);
                     return false;
                 }
-            }
+            },
         };
         self.jit.last = linear;
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
@@ -480,7 +504,7 @@ impl Cpu {
 
     /// The code for RIP, translated now when it is hot.
     #[inline(never)]
-    fn find_translation(&mut self, linear: u64, slot: usize) -> Option<u64> {
+    fn find_translation(&mut self, linear: u64) -> Option<u64> {
         let left = self.jit.cache.as_ref()?.left();
         if left < MAX_BLOCK || self.jit.arena.size() > left {
             self.jit.clear();
@@ -536,12 +560,7 @@ impl Cpu {
                 }
             }
         }
-        // Either of two places; the older one goes.
-        let table = self.jit.table();
-        if table[slot].linear != linear {
-            table[slot ^ 1] = table[slot];
-        }
-        table[slot] = Jump { linear, code: entry };
+        self.jit.note_jump(linear, entry);
         Some(entry)
     }
 }

@@ -79,6 +79,26 @@ impl Emitter<'_> {
         self.a.bind(back);
     }
 
+    /// PUSH from memory; false (and nothing emitted) when the address cannot be computed here.
+    pub(super) fn push_memory(&mut self, n: usize, live: u32) -> bool {
+        let i = self.source.instructions[n];
+        let before = self.a.code.len();
+        if !self.address(&i) {
+            self.a.code.truncate(before);
+            return false;
+        }
+        let from = self.check(n, 8, false, live, 1);
+        self.a.load(T0, Mem::Base(T0, 0));
+        self.a.store(self.slots.temp2, T0);
+        let to = self.check_stack(n, -8, live);
+        self.a.load(T1, self.slots.temp2);
+        self.a.store(Mem::Base(T0, 0), T1);
+        self.a.lea(GUEST_RSP, GUEST_RSP, -8);
+        self.a.bind(from);
+        self.a.bind(to);
+        true
+    }
+
     /// Pushes the return address of the call that is instruction `n`.
     pub(super) fn push_constant(&mut self, n: usize, value: u64, live: u32) {
         self.check_stack_or_end(n, -(self.width() as i32), live);

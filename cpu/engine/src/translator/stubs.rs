@@ -319,6 +319,8 @@ impl Slots {
             pending: jit(offset_of!(Jit, pending)),
             jumps: jit(offset_of!(Jit, jumps)),
             code: jit(offset_of!(Jit, code)),
+            other_jumps: jit(offset_of!(Jit, other_jumps)),
+            context: jit(offset_of!(Jit, context)),
             stack_tag: jit(offset_of!(Jit, stack_tag)),
             stack_host: jit(offset_of!(Jit, stack_host)),
             stack_limit: jit(offset_of!(Jit, stack_limit)),

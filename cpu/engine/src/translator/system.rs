@@ -15,7 +15,7 @@ use x86::X86State;
 use x86::reg::{cr4, flags};
 
 /// The arithmetic flags in RFLAGS.
-const ARITH_BITS: i32 = flags::ARITH as i32;
+pub(super) const ARITH_BITS: i32 = flags::ARITH as i32;
 const IF: i32 = flags::IF as i32;
 const AC: i32 = flags::AC as i32;
 
@@ -46,11 +46,11 @@ pub(super) fn flags_of(i: &Instruction) -> (u32, u32) {
     }
 }
 
-fn state(field: usize) -> Mem {
+pub(super) fn state(field: usize) -> Mem {
     Mem::Cpu((offset_of!(Cpu, state) + field) as u32)
 }
 
-fn rflags() -> Mem {
+pub(super) fn rflags() -> Mem {
     state(offset_of!(X86State, rflags))
 }
 

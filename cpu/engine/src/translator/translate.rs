@@ -80,6 +80,7 @@ impl Cpu {
             segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
             exact: !self.jit.lazy_flags,
             user: place.context & 1 != 0,
+            context: place.context,
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
