@@ -66,9 +66,19 @@ impl Kvm {
             let what = what.to_owned();
             move |error: kvm_ioctls::Error| OpenError::Unusable(format!("{what}: {}", reason(error)))
         };
+        // QEMU has a line of its own for these, before the error of the accelerator.
         match system.get_api_version() {
             12 => {}
-            version => return Err(OpenError::Unusable(format!("kvm version {version} not supported"))),
+            version => {
+                let last = io::Error::last_os_error();
+                eprintln!("kvm version {}", if version < 12 { "too old" } else { "not supported" });
+                let invalid = kvm_ioctls::Error::new(libc::EINVAL);
+                let error = match last.raw_os_error() {
+                    Some(number) if version < 0 => kvm_ioctls::Error::new(number),
+                    _ => invalid,
+                };
+                return Err(OpenError::Unusable(reason(error)));
+            }
         }
         use kvm_ioctls::Cap;
         for (capability, name) in [

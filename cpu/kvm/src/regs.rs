@@ -9,6 +9,9 @@ use x86::reg::seg;
 use x86::{Segment, TableRegister, X86State};
 
 pub(crate) const MSR_TSC: u32 = 0x10;
+/// MSRs that are not kept in the state and that are 0 after a reset: KVM's clocks (old and new numbers), speculation
+/// control, extended supervisor state, machine checks' status and the adjustment of the time-stamp counter.
+pub(crate) const UNKEPT_MSRS: [u32; 8] = [0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01, 0x48, 0xda0, 0x17a, 0x3b];
 const EFLAGS_VM: u64 = 1 << 17;
 const CR0_PE: u64 = 1;
 

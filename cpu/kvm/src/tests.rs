@@ -242,6 +242,47 @@ fn registers_survive() {
 }
 
 #[test]
+fn a_reset_stops_kvms_clock() {
+    // mov ecx,0x4b564d01; mov eax,0x7001; xor edx,edx; wrmsr; rdmsr; mov [0x600],eax; hlt
+    let mut code = vec![
+        0x66, 0xb9, 0x01, 0x4d, 0x56, 0x4b, 0x66, 0xb8, 0x01, 0x70, 0, 0, 0x66, 0x31, 0xd2, 0x0f, 0x30, 0x0f,
+        0x32, 0x66, 0xa3, 0x00, 0x06, 0xf4,
+    ];
+    code.resize(0x20, 0xf4);
+    // At 0x1020: mov ecx,0x4b564d01; rdmsr; mov [0x604],eax; hlt
+    code.extend([0x66, 0xb9, 0x01, 0x4d, 0x56, 0x4b, 0x0f, 0x32, 0x66, 0xa3, 0x04, 0x06, 0xf4]);
+    let Some(mut bench) = bench(&code) else { return };
+    let mut start = bench.vcpu.state().clone();
+    assert_eq!(bench.vcpu.run(), Exit::Halted);
+    if bench.memory.read_int(0x600, 4) != 0x7001 {
+        eprintln!("SKIPPED: this host's KVM has no clock");
+        return;
+    }
+    bench.memory.write_int(0x604, 4, 0xffff_ffff);
+    start.rip = 0x1020;
+    bench.vcpu.set_state(&start);
+    assert_eq!(bench.vcpu.run(), Exit::Halted);
+    assert_eq!(bench.memory.read_int(0x604, 4), 0);
+}
+
+#[test]
+fn what_holds_interrupts_off_survives() {
+    let Some(mut bench) = bench(&[0xf4]) else { return };
+    for (shadow, nmi) in [(false, true), (true, false), (false, false)] {
+        let mut state = bench.vcpu.state().clone();
+        (state.interrupt_shadow, state.nmi_blocked, state.dr[7]) = (shadow, nmi, 0x400);
+        state.activity = Activity::Running;
+        bench.vcpu.set_state(&state);
+        // Into guest mode and out of it at once.
+        bench.signals.raise(Event::Exit);
+        assert_eq!(bench.vcpu.run(), Exit::Interrupted);
+        bench.signals.take(Event::Exit);
+        let after = bench.vcpu.state();
+        assert_eq!((after.interrupt_shadow, after.nmi_blocked), (shadow, nmi));
+    }
+}
+
+#[test]
 fn memory_that_appears_is_seen() {
     // mov al,[0x9000]; mov bl,[0x9000] after ROM came there; the port write puts it there.
     let Some(mut bench) = bench(&[0xa0, 0x00, 0x90, 0xf4, 0xa0, 0x00, 0x90, 0xa2, 0x01, 0x90, 0xf4]) else {

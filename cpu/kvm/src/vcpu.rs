@@ -342,7 +342,7 @@ impl KvmVcpu {
                 return After::Leave(self.fail());
             }
             other => {
-                eprintln!("KVM: unhandled exit {other}");
+                eprintln!("KVM: unknown exit reason {other}");
                 return After::Leave(self.fail());
             }
         }
@@ -462,6 +462,11 @@ impl Vcpu for KvmVcpu {
     fn set_state(&mut self, state: &X86State) {
         self.failed = false;
         self.load(state);
+        // What the state does not hold belongs to the guest that was there before: KVM would go on writing its clocks'
+        // pages, for one.
+        for index in regs::UNKEPT_MSRS {
+            write_msr(&self.fd, index, 0);
+        }
     }
 
     fn translate(&mut self, linear: u64) -> Option<u64> {
