@@ -211,7 +211,7 @@ impl Cpu {
 
     /// A debug trap after an instruction.
     #[cold]
-    fn trap(&mut self, cause: u64) {
+    pub(crate) fn trap(&mut self, cause: u64) {
         if self.state.activity == Activity::Halted {
             self.state.activity = Activity::Running;
         }

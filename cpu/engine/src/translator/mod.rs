@@ -398,6 +398,10 @@ impl Cpu {
     /// What follows an instruction that the interpreter has executed for generated code, which goes on at `next`.
     #[inline]
     fn instruction_done(&mut self, next: u64) -> u64 {
+        if self.debug.hit != 0 {
+            self.trap(0);
+            return stubs::LEAVE;
+        }
         if self.attention && !self.calm() {
             return stubs::LEAVE;
         }

@@ -32,14 +32,24 @@ impl Cpu {
             if decoder.last_error() == DecoderError::NoMoreBytes {
                 break;
             }
+            // What is no instruction is for the interpreter, which tells the reasons apart.
+            if i.is_invalid() {
+                if instructions.is_empty() {
+                    return None;
+                }
+                break;
+            }
             crate::decode::exchange_r8(&mut i, &code[at..]);
             instructions.push(i);
-            if i.flow_control() != FlowControl::Next || i.is_invalid() {
+            if i.flow_control() != FlowControl::Next {
                 break;
             }
         }
         if instructions.is_empty() {
             let (end, instruction) = self.crossing(place, bits, code)?;
+            if instruction.is_invalid() {
+                return None;
+            }
             second = Some(end);
             instructions.push(instruction);
         }
