@@ -212,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn packages_install_the_commented_files() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/libvirt");
+        for (name, text) in [
+            (
+                "virtqemud.conf",
+                document::<Daemon>("The daemon that runs QEMU's guests for libvirt's clients."),
+            ),
+            ("qemu.conf", document::<Qemu>("The QEMU driver.")),
+        ] {
+            let path = folder.join(name);
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::create_dir_all(&folder).expect("a folder");
+                std::fs::write(&path, &text).expect("write");
+            }
+            let installed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(installed, text, "{name} is not what the table says; run the test with UPDATE=1");
+        }
+    }
+
+    #[test]
     fn the_commented_files_say_what_the_defaults_are() {
         for (text, keys) in
             [(document::<Daemon>("x"), Daemon::KEYS.len()), (document::<Qemu>("x"), Qemu::KEYS.len())]
