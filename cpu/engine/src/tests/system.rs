@@ -237,6 +237,34 @@ fn reserved_bits_of_control_registers_fault() {
 }
 
 #[test]
+fn reserved_bits_of_model_specific_registers_fault() {
+    const EFER: u32 = 0xc000_0080;
+    for (register, value, faults) in [
+        (EFER, 0x901, false),
+        (EFER, 0x1901, true), // SVM is not there
+        (EFER, 1 << 40 | 0x901, true),
+        (0x200, 0x1000_0006, false),
+        (0x200, 0x1000_0002, true), // no such type
+        (0x200, 0x1000_0100, true),
+        (0x201, 0xf_f000_0800, false),
+        (0x201, 0xf_f000_0400, true),
+        (0x250, 0x0606_0606_0505_0400, false),
+        (0x250, 0x0606_0306_0505_0400, true),
+        (0x2ff, 0xc06, false),
+        (0x2ff, 0x1c06, true),
+    ] {
+        // wrmsr; hlt
+        let mut b = long(&[0x0f, 0x30, 0xf4]);
+        b.cpu.state.gpr[1] = register.into();
+        b.cpu.state.gpr[0] = value & 0xffff_ffff;
+        b.cpu.state.gpr[2] = value >> 32;
+        run(&mut b);
+        let raised = b.world.out.lock().last().map(|o| o.1);
+        assert_eq!(raised, faults.then_some(13), "{register:#x} {value:#x}");
+    }
+}
+
+#[test]
 fn software_interrupts_of_8086_programs_are_redirected() {
     for (vme, iopl, redirected) in [(true, 0, true), (true, 3, true), (false, 3, false)] {
         let mut b = protected(&[]);
