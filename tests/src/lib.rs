@@ -7,12 +7,14 @@
 //! * [`virtqemud`]: our daemon and libvirt's own, each with folders of its own;
 //! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
+//! * [`daemons`]: libvirt's daemon and ours on machines of their own.
 
 #![forbid(unsafe_code)]
 
 pub mod compare;
 pub mod console;
 pub mod cpio;
+pub mod daemons;
 pub mod emulator;
 pub mod guests;
 pub mod initramfs;

@@ -12,6 +12,8 @@ pub struct Peer {
     pub pid: i32,
     /// User.
     pub uid: u32,
+    /// Its main group.
+    pub gid: u32,
 }
 
 /// The peer of a connected Unix socket.
@@ -31,7 +33,7 @@ pub fn peer(fd: BorrowedFd<'_>) -> io::Result<Peer> {
             &raw mut len,
         )
     })?;
-    Ok(Peer { pid: cred.pid, uid: cred.uid })
+    Ok(Peer { pid: cred.pid, uid: cred.uid, gid: cred.gid })
 }
 
 /// A descriptor that stands for the peer process itself, which no reuse of its number can fool: `SO_PEERPIDFD`

@@ -16,7 +16,7 @@ use rpc::relay::Sockets;
 use rpc::server::{Administration, Limits, Server, Service, Workers};
 use rustix::net::SocketFlags;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -367,7 +367,7 @@ impl State {
 
 /// Whether a client of the admin socket is the user that we run as.
 fn may_administrate(socket: &OwnedFd) -> bool {
-    rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+    daemon::socket::peer(socket.as_fd()).is_ok_and(|peer| peer.uid == rustix::process::geteuid().as_raw())
 }
 
 /// Tells the service manager that the daemon is ready (sd_notify(3)).

@@ -27,7 +27,7 @@ use connection::{After, Connection};
 use parking_lot::Mutex;
 use pool::{Job, Pool};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -189,9 +189,8 @@ impl Server {
     /// # Errors
     /// Its peer is not known, or the process is out of memory.
     pub fn admit(&self, socket: OwnedFd, access: &Access) -> io::Result<()> {
-        let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-        let identity =
-            Identity { pid: peer.pid.as_raw_nonzero().get(), uid: peer.uid.as_raw(), gid: peer.gid.as_raw() };
+        let peer = daemon::socket::peer(socket.as_fd())?;
+        let identity = Identity { pid: peer.pid, uid: peer.uid, gid: peer.gid };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let context = ClientContext::new(id, identity, access.read_only);
         let connection = Arc::new(Connection::new(context, socket, self.epoll.clone(), access.auth));

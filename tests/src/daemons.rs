@@ -1,0 +1,172 @@
+//! libvirt's daemon and ours, each alone in a mount and a process namespace, so that both use the standard paths.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A user's program on a daemon's machine may take so long.
+const COMMAND_SECONDS: &str = "30";
+/// A daemon under load of other tests may take so long to listen.
+const START: Duration = Duration::from_secs(60);
+
+/// What a daemon is started with: its directories are empty and in memory, its guests run as root and unconfined, and
+/// their logs are files of its own.
+const SCENE: &str = r#"
+set -e
+mount --make-rprivate /
+for folder in /etc/libvirt /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
+  mount -t tmpfs -o mode=755 none $folder
+done
+mkdir -p /var/lib/libvirt/qemu /run/lock /run/scene
+if ! grep -q ^libvirt-qemu: /etc/passwd; then
+  { cat /etc/passwd; echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin'; } >/run/passwd
+  { cat /etc/group; echo 'libvirt-qemu:x:64055:'; } >/run/group
+  mount --bind /run/passwd /etc/passwd
+  mount --bind /run/group /etc/group
+fi
+# The original's driver for QEMU alone: the others are daemons of their own where ours is used.
+for drivers in /usr/lib/*/libvirt/connection-driver; do
+  cp "$drivers/libvirt_driver_qemu.so" /run/
+  mount -t tmpfs none "$drivers"
+  cp /run/libvirt_driver_qemu.so "$drivers/"
+done
+cat >/etc/libvirt/qemu.conf <<'END'
+user = "root"
+group = "root"
+stdio_handler = "file"
+security_driver = "none"
+END
+cat >/etc/libvirt/daemon.conf <<'END'
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+host_uuid = "01234567-89ab-4def-8123-456789abcdef"
+END
+cd /run/scene
+"$0" -f /etc/libvirt/daemon.conf -p /run/daemon.pid &
+wait
+"#;
+
+/// One daemon that runs.
+#[derive(Debug)]
+pub struct Daemon {
+    scene: Child,
+    uri: String,
+    admin: String,
+}
+
+/// The programs that the scene is made with, or what is missing.
+///
+/// # Errors
+///
+/// Names the missing program or privilege.
+pub fn requirements() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("a mount namespace needs root".into());
+    }
+    for program in ["unshare", "nsenter", "virsh", "virt-admin", "qemu-system-x86_64"] {
+        find(program)?;
+    }
+    let tried = Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return Err("no mount and process namespaces here".into());
+    }
+    Ok(())
+}
+
+/// libvirt's own daemon.
+///
+/// # Errors
+///
+/// The machine lacks it.
+pub fn original() -> Result<PathBuf, String> {
+    find("libvirtd")
+}
+
+fn find(program: &str) -> Result<PathBuf, String> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .chain(["/usr/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("the machine has no {program} program"))
+}
+
+impl Daemon {
+    /// Starts `program`, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// The scene cannot be made, or the daemon does not answer; its messages are in `log`.
+    pub fn start(program: &Path, log: &Path) -> io::Result<Self> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
+        let log = std::fs::File::create(log)?;
+        let scene = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCENE])
+            .arg(program)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let daemon = Self {
+            scene,
+            uri: format!("qemu+unix:///system?socket=/run/libvirt/{prefix}-sock"),
+            admin: format!("{name}+unix:///system?socket=/run/libvirt/{prefix}-admin-sock"),
+        };
+        let begin = Instant::now();
+        while !daemon.virsh("version")?.status.success() {
+            if begin.elapsed() > START {
+                return Err(io::Error::other(format!("{name} does not answer")));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(daemon)
+    }
+
+    /// Runs a line of shell on the daemon's machine, in a folder that only this daemon sees.
+    ///
+    /// # Errors
+    ///
+    /// The shell cannot be started.
+    pub fn shell(&self, line: &str) -> io::Result<Output> {
+        Command::new("nsenter")
+            .arg(format!("--target={}", self.scene.id()))
+            .args(["--mount", "timeout", COMMAND_SECONDS, "sh", "-c", &format!("cd /run/scene && {line}")])
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", "/run/scene")
+            .env("LIBVIRT_DEFAULT_URI", &self.uri)
+            .env("LIBVIRT_ADMIN_DEFAULT_URI", &self.admin)
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .stdin(Stdio::null())
+            .output()
+    }
+
+    /// Runs `virsh` with these words.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::shell`].
+    pub fn virsh(&self, words: &str) -> io::Result<Output> {
+        self.shell(&format!("virsh {words}"))
+    }
+
+    /// Copies a file to the folder that this daemon sees.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be copied.
+    pub fn put(&self, file: &Path) -> io::Result<()> {
+        let output = self.shell(&format!("cp '{}' .", file.display()))?;
+        if output.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&output.stderr))) }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // With the scene's first process everything in it ends.
+        let _ = self.scene.kill();
+        let _ = self.scene.wait();
+    }
+}
