@@ -1,5 +1,7 @@
-//! libvirt's daemon and ours, each alone in a mount and a process namespace, so that both use the standard paths.
+//! libvirt's daemon and ours with guests, each alone in a mount and a process namespace: both use the standard paths, and
+//! what they started ends with them.
 
+use crate::virtqemud::PREPARE;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,39 +15,24 @@ const START: Duration = Duration::from_secs(60);
 /// What a daemon is started with: its directories are empty and in memory, its guests run as root and unconfined, and
 /// their logs are files of its own.
 const SCENE: &str = r#"
-set -e
-mount --make-rprivate /
-for folder in /etc/libvirt /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
-  mount -t tmpfs -o mode=755 none $folder
-done
-mkdir -p /var/lib/libvirt/qemu /run/lock /run/scene
-if ! grep -q ^libvirt-qemu: /etc/passwd; then
-  { cat /etc/passwd; echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin'; } >/run/passwd
-  { cat /etc/group; echo 'libvirt-qemu:x:64055:'; } >/run/group
-  mount --bind /run/passwd /etc/passwd
-  mount --bind /run/group /etc/group
-fi
 # The original's driver for QEMU alone: the others are daemons of their own where ours is used.
 for drivers in /usr/lib/*/libvirt/connection-driver; do
-  cp "$drivers/libvirt_driver_qemu.so" /run/
+  [ -e "$drivers/libvirt_driver_qemu.so" ] || continue
+  cp "$drivers/libvirt_driver_qemu.so" /run/libvirt/
   mount -t tmpfs none "$drivers"
-  cp /run/libvirt_driver_qemu.so "$drivers/"
+  mv /run/libvirt/libvirt_driver_qemu.so "$drivers/"
 done
-cat >/etc/libvirt/qemu.conf <<'END'
-user = "root"
-group = "root"
-stdio_handler = "file"
-security_driver = "none"
-END
 cat >/etc/libvirt/daemon.conf <<'END'
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 host_uuid = "01234567-89ab-4def-8123-456789abcdef"
 END
-cd /run/scene
+cd $FOLDER
 "$0" -f /etc/libvirt/daemon.conf -p /run/daemon.pid &
 wait
 "#;
+/// What comes before: `/run` is the daemon's own as well, with a folder for its user's files.
+const RUN: &str = "mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
 
 /// One daemon that runs.
 #[derive(Debug)]
@@ -103,8 +90,12 @@ impl Daemon {
         let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
         let log = std::fs::File::create(log)?;
         let scene = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCENE])
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
+            .arg(format!("{RUN}\n{PREPARE}\n{SCENE}"))
             .arg(program)
+            .env("FOLDER", "/run/scene")
+            // It would be handed on to guests, and shown.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

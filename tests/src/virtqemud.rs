@@ -17,7 +17,7 @@ pub struct Daemon {
 }
 
 /// What the namespaces begin with: folders of their own, and the user that libvirt's daemon insists on.
-const PREPARE: &str = r#"
+pub(crate) const PREPARE: &str = r#"
 set -e
 mount --make-rprivate /
 for folder in /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
