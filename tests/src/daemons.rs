@@ -32,7 +32,8 @@ cd $FOLDER
 wait
 "#;
 /// What comes before: `/run` is the daemon's own as well, with a folder for its user's files.
-const RUN: &str = "mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
+const RUN: &str =
+    "mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
 
 /// One daemon that runs.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ pub fn requirements() -> Result<(), String> {
     for program in ["unshare", "nsenter", "virsh", "virt-admin", "qemu-system-x86_64"] {
         find(program)?;
     }
-    let tried = Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).stderr(Stdio::null()).status();
+    let tried =
+        Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).stderr(Stdio::null()).status();
     if !tried.is_ok_and(|status| status.success()) {
         return Err("no mount and process namespaces here".into());
     }
@@ -150,7 +152,11 @@ impl Daemon {
     /// The file cannot be copied.
     pub fn put(&self, file: &Path) -> io::Result<()> {
         let output = self.shell(&format!("cp '{}' .", file.display()))?;
-        if output.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&output.stderr))) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(String::from_utf8_lossy(&output.stderr)))
+        }
     }
 }
 
