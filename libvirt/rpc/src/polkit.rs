@@ -2,44 +2,46 @@
 
 use crate::client::Identity;
 use crate::error::{Code, Error, Origin};
-use std::process::{Command, Stdio};
-
-/// When a process was started, in clock ticks since the host was.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may contain anything, parentheses too.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
-}
+use confinement::polkit::{Polkit, Subject};
 
 /// Asks whether the process of `identity` is authorised for `action`; the user may be asked for a password.
 ///
 /// # Errors
 /// It is not, or nobody can be asked.
 pub fn check(identity: &Identity, action: &str) -> Result<(), Error> {
-    let start = start_time(identity.pid).ok_or_else(|| {
+    check_with(&Polkit::default(), identity, action)
+}
+
+fn check_with(polkit: &Polkit, identity: &Identity, action: &str) -> Result<(), Error> {
+    let pid = u32::try_from(identity.pid).ok();
+    let subject = pid.and_then(|pid| Subject::of(pid, identity.uid)).ok_or_else(|| {
         Error::new(Origin::Polkit, Code::AuthFailed, "the client's process cannot be looked at")
     })?;
-    let status = Command::new("pkcheck")
-        .args(["--action-id", action, "--process", &format!("{},{start},{}", identity.pid, identity.uid)])
-        .arg("--allow-user-interaction")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .map_err(|error| Error::system(Origin::Polkit, &error, "Unable to run pkcheck"))?;
-    // Exit status: pkcheck(1).
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(2) => {
-            let text = format!("no polkit agent available to authenticate action '{action}'");
-            Err(Error::new(Origin::Polkit, Code::AuthUnavailable, text))
-        }
-        Some(3) => {
-            let text = "user cancelled authentication process";
-            Err(Error::new(Origin::Polkit, Code::AuthCancelled, text))
-        }
-        Some(1) => Err(Error::new(Origin::Polkit, Code::AuthFailed, "access denied by policy")),
-        _ => Err(Error::internal(Origin::Polkit, "polkit gave no answer")),
+    polkit.check(action, subject, &[], true).map_err(|error| {
+        let code = Code::from_number(error.code.number()).unwrap_or(Code::InternalError);
+        let origin = match code {
+            Code::InternalError | Code::DbusService => Origin::Dbus,
+            _ => Origin::Polkit,
+        };
+        // The kind of error is written before the text again.
+        let detail = error.message.split_once(": ").map_or(&*error.message, |(_, detail)| detail);
+        Error::new(origin, code, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_bus_nobody_can_be_asked() {
+        let identity = Identity { pid: std::process::id().cast_signed(), uid: 1000, gid: 1000 };
+        let polkit = Polkit::at("unix:path=/nonexistent/bus");
+        let error = check_with(&polkit, &identity, "org.libvirt.unix.manage").expect_err("there is no bus");
+        let text = "internal error: Unable to get system bus connection: Could not connect: No such file or directory";
+        assert_eq!((error.code, error.message.as_deref()), (1, Some(text)));
+        let nobody = Identity { pid: 0, ..identity };
+        let error = check_with(&polkit, &nobody, "org.libvirt.unix.manage").expect_err("there is no process");
+        assert_eq!(error.code, 45);
     }
 }
