@@ -10,7 +10,7 @@ use crate::table::Table;
 use confinement::apparmor::AppArmor;
 use confinement::dac::Owner;
 use confinement::launch::Launcher;
-use confinement::systemd::Systemd;
+use confinement::systemd::{Inhibitor, Systemd};
 use domain_xml::Domain as Definition;
 use parking_lot::Mutex;
 use qemu_caps::{QemuCaps, Settings, Store};
@@ -51,6 +51,8 @@ pub struct Core {
     pub launcher: Launcher,
     /// What confines guests.
     pub security: Security,
+    /// Lets a shutdown of the host wait while guests run.
+    pub inhibitor: Inhibitor,
     /// The host's UUID.
     pub host_uuid: rpc::Uuid,
     /// The daemon ends: what happens to guests is the next one's business.
@@ -76,6 +78,7 @@ impl Core {
             ports: Ports::default(),
             launcher: Launcher::default(),
             security,
+            inhibitor: Inhibitor::new(Systemd::default()),
             host_uuid,
             stopping: AtomicBool::new(false),
             last_id: AtomicI32::new(0),

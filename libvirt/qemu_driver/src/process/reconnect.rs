@@ -99,6 +99,7 @@ impl Core {
             inner.live = Some(live);
         }
         self.table.set_id(&guest, id);
+        self.inhibitor.guest_started();
         Some((guest, child))
     }
 

@@ -255,6 +255,7 @@ impl Starting<'_> {
             inner.state = Paused::StartingUp.into();
         }
         self.core.table.set_id(self.guest, self.id);
+        self.core.inhibitor.guest_started();
         Ok(())
     }
 

@@ -211,6 +211,9 @@ impl Core {
             inner.state = reason.into();
             (inner.live.take(), inner.config.is_none())
         };
+        if live.is_some() {
+            self.inhibitor.guest_ended();
+        }
         // Its connection ends here.
         drop(live);
         if let Some(detail) = event {
