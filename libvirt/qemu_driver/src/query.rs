@@ -89,6 +89,15 @@ impl Nodes {
 
     /// The size of a disk as the guest sees it.
     pub fn capacity(&self, disk: &Disk) -> Option<u64> {
+        self.image(disk)?.get("virtual-size")?.as_u64()
+    }
+
+    /// How much of the host's storage a disk takes; none if that is not known.
+    pub fn in_use(&self, disk: &Disk) -> Option<u64> {
+        self.image(disk)?.get("actual-size")?.as_u64().filter(|size| *size > 0)
+    }
+
+    fn image(&self, disk: &Disk) -> Option<&Value> {
         let index = disk.source.as_ref()?.index?;
         let name = format!("libvirt-{index}-format");
         let node = self
@@ -96,7 +105,7 @@ impl Nodes {
             .as_list()?
             .iter()
             .find(|node| node.get("node-name").and_then(Value::as_str) == Some(&name))?;
-        node.get("image")?.get("virtual-size")?.as_u64()
+        node.get("image")
     }
 }
 

@@ -200,7 +200,15 @@ fn block(record: &mut Record, at: usize, disk: &Disk, stats: Option<&AllBlockSta
     if let Some(path) = path {
         record.add(format!("{prefix}.path"), path);
     }
-    let (Some(stats), Some(source)) = (stats, disk.source.as_ref()) else { return };
+    let (Some(stats), Some(source)) = (stats, disk.source.as_ref()) else {
+        // What is not running is as large as its file.
+        if let Some(sizes) = path.and_then(|path| query::file_sizes(path).ok()) {
+            record.add(format!("{prefix}.allocation"), sizes.allocation);
+            record.add(format!("{prefix}.capacity"), sizes.capacity);
+            record.add(format!("{prefix}.physical"), sizes.physical);
+        }
+        return;
+    };
     if let Some(index) = source.index {
         record.add(format!("{prefix}.backingIndex"), index);
     }
@@ -218,8 +226,9 @@ fn block(record: &mut Record, at: usize, disk: &Disk, stats: Option<&AllBlockSta
     if let Some(capacity) = capacity {
         record.add(format!("{prefix}.capacity"), capacity);
     }
-    if let Some(sizes) = sizes {
-        record.add(format!("{prefix}.physical"), sizes.physical);
+    let physical = nodes.and_then(|nodes| nodes.in_use(disk)).or(sizes.map(|sizes| sizes.physical));
+    if let Some(physical) = physical {
+        record.add(format!("{prefix}.physical"), physical);
     }
 }
 

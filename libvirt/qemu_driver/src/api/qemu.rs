@@ -44,16 +44,16 @@ impl Qemu for QemuDriver {
             Some(Value::Dict(arguments)) => arguments.clone(),
             Some(_) => return Err(invalid("'arguments' is no object".to_owned())),
         };
-        let mut reply = match qemu.execute(command, arguments) {
-            Ok(value) => dict! { "return" => value },
+        let id = request.get("id").cloned().unwrap_or_else(|| Value::from("libvirt-1"));
+        // In the emulator's order.
+        let reply = match qemu.execute(command, arguments) {
+            Ok(value) => dict! { "return" => value, "id" => id },
             // The client gets what the emulator says, good or bad.
             Err(qmp::Error::Command { class, desc }) => {
-                dict! { "error" => dict! { "class" => class, "desc" => desc } }
+                dict! { "id" => id, "error" => dict! { "class" => class, "desc" => desc } }
             }
             Err(error) => return Err(monitor(error, command)),
         };
-        let own = request.get("id").cloned().unwrap_or_else(|| Value::from("libvirt-1"));
-        reply.insert("id", own);
         Ok(QemuDomainMonitorCommandRet { result: Value::Dict(reply).to_string() })
     }
 }

@@ -263,7 +263,7 @@ impl QemuDriver {
             return Ok(sum);
         }
         let disk = query::find_disk(&definition, path)
-            .ok_or_else(|| error(Code::InvalidArg, format!("invalid path {path} not assigned to domain")))?;
+            .ok_or_else(|| error(Code::InvalidArg, format!("invalid path: {path}")))?;
         let found = AllBlockStats::ask(&guest)?.of(disk);
         found.ok_or_else(|| internal(format!("cannot find statistics for device '{}'", disk.dev())))
     }

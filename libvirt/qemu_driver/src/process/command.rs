@@ -375,7 +375,7 @@ impl Host for Opener<'_> {
 }
 
 /// Notes of images that are known to stand on nothing else that they do.
-fn end_chains(domain: &mut Definition) {
+pub fn end_chains(domain: &mut Definition) {
     use domain_xml::source::{BackingStore, DiskFormat, SourceType};
     for disk in &mut domain.devices.disk {
         let local = matches!(disk.kind, SourceType::File | SourceType::Block) && disk.source.is_some();

@@ -4,7 +4,7 @@
 //! the emulator is told over its monitor.
 
 use crate::core::Core;
-use crate::error::{Result, error, failed, internal, invalid, unsupported, xml};
+use crate::error::{Result, error, internal, invalid, unsupported, xml};
 use crate::guest::Guest;
 use crate::process::command::{self, Context};
 use domain_xml::{Devices, Domain as Definition};
@@ -111,8 +111,11 @@ fn append(devices: &mut Devices, from: Devices) -> Result<()> {
         return Err(error(Code::OperationUnsupported, "live attach of this device is not supported yet"));
     }
     for disk in &from.disk {
-        if devices.disk.iter().any(|old| old.dev() == disk.dev()) {
-            return Err(failed(format!("target {} already exists", disk.dev())));
+        if let Some(old) = devices.disk.iter().find(|old| old.dev() == disk.dev()) {
+            let path = |disk| crate::query::local_path(disk).unwrap_or_default().to_owned();
+            let (dev, one, other) = (disk.dev(), path(old), path(disk));
+            let detail = format!("target '{dev}' duplicated for disk sources '{one}' and '{other}'");
+            return Err(error(Code::XmlError, detail));
         }
     }
     devices.disk.extend(from.disk);
@@ -182,7 +185,9 @@ impl Core {
         let completed = self.with_devices(&old, devices)?;
         let mut new = Definition::clone(&old);
         take_new(&mut new.devices, completed.devices);
+        qemu_domain::address::assign(&mut new, &caps, true).map_err(|error| xml(&error))?;
         qemu_domain::alias::assign(&mut new).map_err(|error| xml(&error))?;
+        command::end_chains(&mut new);
         let next =
             new.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max().unwrap_or(0) + 1;
         qemu_command::prepare::number_sources(&mut new, next);

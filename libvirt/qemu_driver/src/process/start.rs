@@ -394,7 +394,7 @@ impl Starting<'_> {
             self.core.forget_save(self.guest, self.id);
         }
         if self.options.paused {
-            self.guest.lock().state = State::from(Paused::User);
+            self.guest.lock().state = State::from(if restored { Paused::Migration } else { Paused::User });
             self.core.save_status(self.guest);
             self.core.lifecycle(self.guest, lifecycle::STARTED, if restored { STARTED_RESTORED } else { 0 });
             self.core.lifecycle(
