@@ -161,6 +161,9 @@ fn common(id: &str, opts: &Opts) -> Result<Spec, Stop> {
 }
 
 fn socket(opts: &Opts) -> Result<Kind, Stop> {
+    if ["path", "fd", "host"].iter().filter(|key| opts.get(key).is_some()).count() > 1 {
+        return refuse("None or one of 'path', 'fd' or 'host' option required.");
+    }
     let address = if let Some(fd) = opts.get("fd") {
         let Ok(number) = fd.parse() else {
             return refuse(format!("Unable to parse FD number {fd}"));

@@ -34,20 +34,16 @@ impl Builder<'_> {
             if !self.plan.accels.is_empty() {
                 return refuse("The -accel and \"-machine accel=\" options are incompatible");
             }
-            let mut invalid = false;
             for name in std::mem::take(&mut self.machine_accels) {
                 if matches!(name.as_str(), "tcg" | "kvm") {
                     self.plan.accels.push(Accel::named(&name));
                 } else {
                     report::error_report!("invalid accelerator {name}");
                     self.plan.accel_failed = true;
-                    invalid = true;
                 }
             }
-            match self.plan.accels.first() {
-                None => return Err(Stop::Text(String::new(), 1)),
-                Some(first) if invalid => report::error_report!("falling back to {}", first.name),
-                Some(_) => {}
+            if self.plan.accels.is_empty() {
+                return Err(Stop::Text(String::new(), 1));
             }
         }
         if self.plan.accels.is_empty() {
@@ -69,11 +65,7 @@ pub(crate) fn machine(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
     for (key, value) in opts.iter() {
         match key {
             "" => return refuse("Invalid parameter ''"),
-            "type" => {
-                if !value.is_empty() {
-                    builder.machine_name = Some(value.to_owned());
-                }
-            }
+            "type" => builder.machine_name = Some(value.to_owned()),
             "accel" => builder.machine_accels = value.split(':').map(str::to_owned).collect(),
             "kernel" => builder.plan.kernel = Some(value.to_owned()),
             "initrd" => builder.plan.initrd = Some(value.to_owned()),

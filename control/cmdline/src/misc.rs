@@ -1,7 +1,9 @@
 //! The remaining options.
 
 use crate::parse::{Builder, Info, Raw, Stop, refuse, refuse_late};
-use crate::{Actions, FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, OnWatchdog, RtcBase, RtcClock, help};
+use crate::{
+    Actions, DATA_DIRS, FwCfg, FwCfgData, OnPanic, OnReboot, OnShutdown, OnWatchdog, RtcBase, RtcClock, help,
+};
 use keyval::{Opts, parse_bool, parse_number, parse_size};
 use report::log::ItemsError;
 use std::io;
@@ -362,7 +364,9 @@ pub(crate) fn log_file(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), S
 
 pub(crate) fn data_dir(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     if matches!(raw.value, "help" | "?") {
-        let text: String = builder.plan.data_dirs.iter().map(|dir| format!("{}\n", dir.display())).collect();
+        let own = builder.plan.data_dirs.iter().map(|dir| dir.display().to_string());
+        let all = own.chain(DATA_DIRS.map(str::to_owned));
+        let text: String = all.map(|dir| format!("{dir}\n")).collect();
         return Err(Stop::Text(text, 0));
     }
     builder.plan.data_dirs.push(raw.value.into());

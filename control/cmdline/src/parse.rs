@@ -104,7 +104,10 @@ pub fn parse(args: &[String], catalog: &Catalog) -> Result<Outcome, Refused> {
         ids: BTreeSet::new(),
         infos: Vec::new(),
     };
-    let outcome = builder.read(args).and_then(|()| builder.finish());
+    let read = builder.read(args);
+    // Errors carry the guest's name too, if they are to.
+    builder.finish_log();
+    let outcome = read.and_then(|()| builder.finish());
     match outcome {
         Ok(()) => Ok(Outcome::Run(Box::new(builder.plan))),
         Err(Stop::Text(text, status)) => Ok(Outcome::Text(text, status)),
@@ -170,7 +173,6 @@ impl Builder<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Stop> {
-        self.finish_log();
         // Questions about the program are answered whatever the machine is.
         self.answer(|info| !matches!(info, Info::MachineProps))?;
         let row = match &self.machine_name {

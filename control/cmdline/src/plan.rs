@@ -378,6 +378,9 @@ pub struct Name {
     pub debug_threads: bool,
 }
 
+/// Where distributions put firmware; asked after the user's `-L`.
+pub const DATA_DIRS: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
+
 /// `-d` and `-D`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {

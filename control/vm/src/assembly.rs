@@ -181,7 +181,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
 
     let tree = DeviceTree::default();
     onboard::list(&tree, &board, &globals, plan.rtc.slew)?;
-    devices::reserve_default_slots(plan, &board.pci);
+    devices::reserve_default_slots(plan, board.model, &board.pci);
     let context = Context { id: None, links: links.clone(), clock: clock.clone(), system: life.clone() };
     let maker = devices::Maker { tree: &tree, context, globals: &globals };
     for console in firmware::debug_consoles(plan) {

@@ -2,6 +2,7 @@
 
 use crate::{catalog, drives};
 use cmdline::{Item, Plan};
+use pc::BoardModel;
 use pci::PciBus;
 use qdev::{Bus, Context, DeviceSpec, DeviceTree, Globals, Links};
 use report::Location;
@@ -153,7 +154,7 @@ impl Maker<'_> {
 }
 
 /// Leaves the slots free that QEMU gives to default devices which are not built, and names those devices.
-pub(crate) fn reserve_default_slots(plan: &Plan, bus: &PciBus) {
+pub(crate) fn reserve_default_slots(plan: &Plan, model: BoardModel, bus: &PciBus) {
     if plan.no_defaults {
         return;
     }
@@ -169,12 +170,17 @@ pub(crate) fn reserve_default_slots(plan: &Plan, bus: &PciBus) {
             bus.reserve(at.device());
         }
     }
-    if !missing.is_empty() {
-        report::warn_report!(
-            "default devices that are not built are left out: {}; -nodefaults, -vga none and -nic none say so",
-            missing.join(", ")
-        );
+    if !plan.no_parallel {
+        missing.push("parallel port");
     }
+    missing.push("CD-ROM drive");
+    if model == BoardModel::I440fx {
+        missing.push("floppy disk drive");
+    }
+    report::warn_report!(
+        "default devices that are not built are left out: {} (-nodefaults leaves all out without a word)",
+        missing.join(", ")
+    );
 }
 
 /// The number of processors, for devices with a queue for each.

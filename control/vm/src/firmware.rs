@@ -2,7 +2,7 @@
 
 use crate::Failed;
 use crate::accels::reason;
-use cmdline::{FwCfgData, Item, Plan, PropValue};
+use cmdline::{DATA_DIRS, FwCfgData, Item, Plan, PropValue};
 use fwcfg::{AddError, FwCfg};
 use pc::Pc;
 use qdev::BootOrder;
@@ -10,8 +10,6 @@ use std::path::PathBuf;
 
 /// The image that a board without `-bios` and `-kernel` starts.
 const DEFAULT: &str = "bios-256k.bin";
-/// Where distributions put firmware; asked after the user's `-L`.
-const DATA_DIRS: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
 
 /// The file of this name: as a path, else in the data directories.
 fn find(plan: &Plan, name: &str) -> Option<PathBuf> {
@@ -47,8 +45,9 @@ pub(crate) fn add_items(plan: &Plan, fw_cfg: &FwCfg) -> Result<(), Failed> {
         let failed = |text: String| Failed::because(format!("{}: {text}", item.location));
         let data = match &item.data {
             FwCfgData::Text(text) => text.clone().into_bytes(),
-            FwCfgData::File(path) => std::fs::read(path)
-                .map_err(|error| failed(format!("can't load {path}: {}", reason(&error))))?,
+            FwCfgData::File(path) => std::fs::read(path).map_err(|error| {
+                failed(format!("can't load {path}: Failed to open file “{path}”: {}", reason(&error)))
+            })?,
         };
         fw_cfg.add_file(&item.name, data).map_err(|error| match error {
             AddError::Duplicate => failed(format!("duplicate fw_cfg file name: {}", item.name)),

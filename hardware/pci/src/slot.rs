@@ -79,7 +79,9 @@ impl PropertyField for Address {
             Input::Int(number) => {
                 Some(Devfn(u8::try_from(*number).map_err(|_| refused(&number.to_string()))?))
             }
-            Input::Bool(_) => return Err(format!("Invalid parameter type for '{name}', expected: int32")),
+            Input::Bool(_) => {
+                return Err(format!("Invalid parameter type for '{name}', expected int or str"));
+            }
         };
         Ok(())
     }
