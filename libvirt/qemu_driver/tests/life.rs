@@ -392,10 +392,22 @@ fn devices_come_and_go() {
         let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
         daemon.driver.domain_detach_device_flags(&daemon.client, args)
     };
+    // The file is another user's, who has it back afterwards, where the file system remembers.
+    let image = scene.root.join("disk2");
+    let owner = || std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&image).unwrap());
+    let flags = rustix::fs::XattrFlags::empty();
+    let remembers = rustix::process::geteuid().is_root()
+        && rustix::fs::setxattr(&image, "trusted.probe", b"1", flags).is_ok();
+    if remembers {
+        std::os::unix::fs::chown(&image, Some(1234), Some(5678)).unwrap();
+    } else {
+        println!("SKIPPED devices_come_and_go, owners: no trusted attributes");
+    }
     // Twice, so that nothing is left behind of the first time. A USB device goes without the guest's help.
     for _ in 0..2 {
         attach(&disk("sda", "usb"), LIVE_AND_CONFIG).unwrap();
         assert_eq!(daemon.take_events(), ["#19"]);
+        assert!(!remembers || owner() == 0);
         let (live, config) = (daemon.xml(&dom, 0), daemon.xml(&dom, 2));
         assert!(
             live.contains("<target dev='sda' bus='usb'/>") && live.contains("<alias name='usb-disk0'/>"),
@@ -408,6 +420,7 @@ fn devices_come_and_go() {
         assert!(attach(&disk("sda", "usb"), 1).unwrap_err().to_string().contains("target 'sda' duplicated"));
         detach(&disk("sda", "usb"), LIVE_AND_CONFIG).unwrap();
         assert_eq!(daemon.take_events(), ["#15"]);
+        assert!(!remembers || owner() == 1234);
         assert!(!daemon.xml(&dom, 0).contains("sda") && !daemon.xml(&dom, 2).contains("sda"));
         assert!(detach(&disk("sda", "usb"), 1).is_err());
     }

@@ -185,6 +185,24 @@ impl Security {
         Confined { cgroup, pid, namespace, remembers: self.remembers_owners() }
     }
 
+    /// What `with` uses that `without` does not: that of a device which came or went between them.
+    ///
+    /// # Errors
+    /// A label that cannot be read; a host device that is not there.
+    pub fn difference(&self, without: &Domain, with: &Domain) -> Result<Vec<Use>> {
+        let mut others = uses::of(without, self.settings.files_by_logd)?;
+        let mut used = uses::of(with, self.settings.files_by_logd)?;
+        // One for one: what is used twice is given twice.
+        used.retain(|one| match others.iter().position(|other| other == one) {
+            Some(at) => {
+                others.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        Ok(used)
+    }
+
     /// Gives a running guest what a new device uses: nodes in its `/dev`, leave to use them, the owner. On failure
     /// nothing of it is left.
     ///

@@ -3,14 +3,16 @@
 //! What a device is made of is read off the command lines of the guest with and without it: the difference is what
 //! the emulator is told over its monitor.
 
-use crate::core::Core;
+use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, unsupported, xml};
 use crate::guest::Guest;
 use crate::process::command::{self, Context};
+use crate::process::start::launch_error as confinement_error;
 use domain_xml::{Devices, Domain as Definition};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
 use rpc::{Code, DomainEvent};
+use security::Confined;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -202,12 +204,18 @@ impl Core {
                 crate::error::system(&error, &format!("Cannot access storage file '{path}'"))
             })?;
         }
+        let confined = guest.with_live(id, |live| live.confined.clone()).flatten();
+        let used = self.security.difference(&old, &new).map_err(|error| confinement_error(&error))?;
+        if let Some(confined) = &confined {
+            self.security.attach(&old, confined, &used).map_err(|error| confinement_error(&error))?;
+        }
         for (at, part) in parts.iter().enumerate() {
             if let Err(error) = guest.execute(part.add(), part.properties.clone()) {
                 for done in parts[..at].iter().rev().filter_map(Part::remove) {
                     // What cannot be taken back stays unused.
                     let _ = guest.execute(done.0, done.1);
                 }
+                self.detach(&old, confined.as_deref(), &used);
                 return Err(error);
             }
         }
@@ -223,6 +231,17 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// The guest no longer needs what a device used.
+    fn detach(&self, definition: &Definition, confined: Option<&Confined>, used: &[security::uses::Use]) {
+        let Some(confined) = confined else { return };
+        for error in self.security.detach(definition, confined, used) {
+            self.log(
+                Level::Warning,
+                &format!("Unable to restore labels of '{}': {error}", definition.name()),
+            );
+        }
     }
 
     /// Asks the guest to let go of the device of that name, and waits a while for it. Its job is held by the caller.
@@ -264,7 +283,15 @@ impl Core {
         if old.devices.rng.iter().any(|rng| named(rng.info.alias.as_ref())) {
             let _ = guest.execute("object-del", dict! { "id" => format!("obj{alias}") });
         }
-        guest.with_live(id, |live| live.change(|it| crate::definition::remove_device(it, alias)));
+        let left = guest.with_live(id, |live| {
+            live.change(|it| crate::definition::remove_device(it, alias));
+            (live.definition.clone(), live.confined.clone())
+        });
+        if let Some((left, confined)) = left
+            && let Ok(used) = self.security.difference(&left, &old)
+        {
+            self.detach(&old, confined.as_deref(), &used);
+        }
         self.save_status(guest);
         self.event(DomainEvent::DeviceRemoved(DomainEventDeviceRemovedMsg {
             dom: guest.reference(),
