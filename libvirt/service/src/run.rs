@@ -176,6 +176,7 @@ impl Running {
             })?);
         }
         for server in [&state.main, &state.admin] {
+            server.on_failure(log_failure);
             let changed = of(&state);
             server.start(move || {
                 if let Some(state) = changed.upgrade() {
@@ -363,6 +364,49 @@ impl State {
             self.reloading.store(false, Ordering::Release);
         }
     }
+}
+
+/// Logs what a client is told has failed. That something does not exist is no news to the administrator.
+fn log_failure(error: &rpc::Error) {
+    use rpc::Code::*;
+    let usual = error.known_code().is_some_and(|code| {
+        matches!(
+            code,
+            NoDomain
+                | NoNetwork
+                | NoStoragePool
+                | NoStorageVol
+                | NoNodeDevice
+                | NoInterface
+                | MultipleInterfaces
+                | NoNwfilter
+                | NoNwfilterBinding
+                | NoSecret
+                | NoDomainSnapshot
+                | NoDomainMetadata
+                | NoServer
+                | NoClient
+                | NoHostname
+                | NoNetworkMetadata
+                | OperationInvalid
+        )
+    });
+    let level = if usual { Level::Debug } else { Level::Error };
+    if log::enabled("rpc.server", level) && may_log() {
+        log::write(level, "rpc.server", &error.to_string());
+    }
+}
+
+/// Whether a client's mistake may be logged: a hundred a second shall do.
+fn may_log() -> bool {
+    const MOST: u32 = 100;
+    static SECOND: Mutex<(Option<Instant>, u32)> = Mutex::new((None, 0));
+    let mut second = SECOND.lock();
+    if second.0.is_none_or(|begin| begin.elapsed() >= Duration::from_secs(1)) {
+        *second = (Some(Instant::now()), 0);
+    }
+    second.1 += 1;
+    second.1 <= MOST
 }
 
 /// Whether a client of the admin socket is the user that we run as.

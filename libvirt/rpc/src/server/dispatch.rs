@@ -119,6 +119,9 @@ impl Server {
                 if let Some(stream) = stream.take() {
                     stream.abandon();
                 }
+                if let Some(failed) = self.failed.get() {
+                    failed(&error);
+                }
                 error_reply(&header, &error)
             }
         };

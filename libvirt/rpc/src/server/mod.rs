@@ -67,6 +67,9 @@ pub enum Service {
 /// Called when clients come and go.
 type Changed = Box<dyn Fn() + Send + Sync>;
 
+/// Called with what clients are told has failed.
+type Failed = Box<dyn Fn(&crate::Error) + Send + Sync>;
+
 /// A server: one set of clients and workers.
 pub struct Server {
     name: String,
@@ -82,6 +85,7 @@ pub struct Server {
     /// Whether any client has registered for events.
     listened: AtomicBool,
     changed: OnceLock<Changed>,
+    failed: OnceLock<Failed>,
 }
 
 /// The key of the descriptor that wakes a worker.
@@ -116,6 +120,7 @@ impl Server {
             next_callback: std::sync::atomic::AtomicI32::new(0),
             listened: AtomicBool::new(false),
             changed: OnceLock::new(),
+            failed: OnceLock::new(),
         }))
     }
 
@@ -131,6 +136,11 @@ impl Server {
             driver.set_events(Arc::new(Sink(Arc::downgrade(self))));
         }
         self.pool.fill(self);
+    }
+
+    /// From now on `failed` is called with each error that a client is told of, on the thread that served the call.
+    pub fn on_failure(&self, failed: impl Fn(&crate::Error) + Send + Sync + 'static) {
+        let _ = self.failed.set(Box::new(failed));
     }
 
     /// Sends all clients away and lets the workers end.
