@@ -1,8 +1,8 @@
 //! Guests of `virtqemud` as libvirt's client sees them, beside those of libvirt's own daemon.
 #![forbid(unsafe_code)]
 
-use blackbox::virtqemud::{Daemon, no_namespaces};
 use blackbox::or_skip;
+use blackbox::virtqemud::{Daemon, no_namespaces};
 use std::path::Path;
 use std::process::Command;
 
@@ -193,6 +193,12 @@ fn a_guest_beside_the_originals() {
             &["blkdeviotune", "tiny", "vda"],
             &["desc", "tiny", "--live", "words"],
             &["desc", "tiny"],
+            &["domtime", "tiny"],
+            &["domhostname", "tiny", "--source", "agent"],
+            &["domfsfreeze", "tiny"],
+            &["domfstrim", "tiny"],
+            &["qemu-agent-command", "tiny", "{\"execute\":\"guest-ping\"}"],
+            &["domifaddr", "tiny", "--source", "agent"],
             &["send-key", "tiny", "KEY_LEFTCTRL", "KEY_A"],
             &["suspend", "tiny"],
             &["domstate", "tiny", "--reason"],

@@ -8,6 +8,7 @@
 //! killed in the middle finds there what to undo or to finish.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod api;
 pub mod capabilities;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The calls.
 
+mod agent;
 mod capabilities;
 mod devices;
 mod domains;

@@ -35,26 +35,26 @@ derive::protocol! {
 
     missing 261 domain_pm_suspend_for_duration(dom: Domain, target: u32, duration: u64, flags: u32):
         virDomainPMSuspendForDuration, write, acl["domain:pm_control"];
-    missing 277 domain_get_hostname(dom: Domain, flags: u32) -> (hostname: str):
+    call 277 domain_get_hostname(dom: Domain, flags: u32) -> (hostname: str):
         virDomainGetHostname, write, acl["domain:write"];
-    missing 294 domain_fstrim(dom: Domain, mount_point: str?, minimum: u64, flags: u32):
+    call 294 domain_fstrim(dom: Domain, mount_point: str?, minimum: u64, flags: u32):
         virDomainFSTrim, write, acl["domain:fs_trim"];
     missing 295 domain_send_process_signal(dom: Domain, pid_value: i64, signum: u32, flags: u32):
         virDomainSendProcessSignal, write, acl["domain:send_signal"];
-    missing 335 domain_fsfreeze(dom: Domain, mountpoints: [str; DOMAIN_FSFREEZE_MOUNTPOINTS_MAX], flags: u32)
+    call 335 domain_fsfreeze(dom: Domain, mountpoints: [str; DOMAIN_FSFREEZE_MOUNTPOINTS_MAX], flags: u32)
         -> (filesystems: i32):
         virDomainFSFreeze, write, acl["domain:fs_freeze"];
-    missing 336 domain_fsthaw(dom: Domain, mountpoints: [str; DOMAIN_FSFREEZE_MOUNTPOINTS_MAX], flags: u32)
+    call 336 domain_fsthaw(dom: Domain, mountpoints: [str; DOMAIN_FSFREEZE_MOUNTPOINTS_MAX], flags: u32)
         -> (filesystems: i32):
         virDomainFSThaw, write, acl["domain:fs_freeze"];
-    missing 337 domain_get_time(dom: Domain, flags: u32) -> (seconds: i64, nseconds: u32):
+    call 337 domain_get_time(dom: Domain, flags: u32) -> (seconds: i64, nseconds: u32):
         virDomainGetTime, write, acl["domain:write"];
-    missing 338 domain_set_time(dom: Domain, seconds: i64, nseconds: u32, flags: u32):
+    call 338 domain_set_time(dom: Domain, seconds: i64, nseconds: u32, flags: u32):
         virDomainSetTime, write, acl["domain:set_time"];
     missing 349 domain_get_fsinfo(dom: Domain, flags: u32)
         -> (info: [DomainFsinfo; DOMAIN_FSINFO_MAX], ret: u32):
         virDomainGetFSInfo, write, acl["domain:fs_freeze"];
-    missing 353 domain_interface_addresses(dom: Domain, source: u32, flags: u32)
+    call 353 domain_interface_addresses(dom: Domain, source: u32, flags: u32)
         -> (ifaces: [DomainInterface; DOMAIN_INTERFACE_MAX]):
         virDomainInterfaceAddresses, write,
         acl[

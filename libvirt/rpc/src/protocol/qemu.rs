@@ -10,7 +10,7 @@ derive::protocol! {
         virDomainQemuMonitorCommand, write, acl["domain:write"];
     missing 2 domain_attach(pid_value: u32, flags: u32) -> (dom: Domain):
         virDomainQemuAttach, write, acl["domain:start", "domain:write"];
-    missing 3 domain_agent_command(dom: Domain, cmd: str, timeout: i32, flags: u32) -> (result: str?):
+    call 3 domain_agent_command(dom: Domain, cmd: str, timeout: i32, flags: u32) -> (result: str?):
         virDomainQemuAgentCommand, write, acl["domain:write"];
     core 4 connect_domain_monitor_event_register(dom: Domain?, event: str?, flags: u32) -> (callback_id: i32):
         virConnectDomainQemuMonitorEventRegister, high, write, acl["connect:search_domains", "connect:write"];
