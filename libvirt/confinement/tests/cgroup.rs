@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use confinement::cgroup::{Access, Cgroup, Controllers, Device, Guest, Hierarchy, Thread};
+use confinement::cgroup::{Access, Cgroup, Controllers, Device, Guest, Hierarchy, MEMORY_UNLIMITED, Thread};
 use confinement::systemd::{Machine, Systemd};
 
 struct Process(Child);
@@ -168,7 +168,65 @@ fn devices_are_denied_and_allowed() {
     assert_eq!(again.allow_node("/nonexistent", Access::READ, true), Ok(false));
     let error = again.allow_node("/nonexistent", Access::READ, false).unwrap_err();
     assert_eq!(error.message, "Path '/nonexistent' is not accessible: No such file or directory");
-    assert_eq!(again.allow_node("/etc", Access::READ, false), Ok(false));
+    assert_eq!(again.allow_node("/proc", Access::READ, false), Ok(false));
     drop(process);
     again.remove();
+}
+
+#[test]
+fn limits_are_set_where_the_host_has_controllers() {
+    let test = "limits_are_set_where_the_host_has_controllers";
+    let Some(hierarchy) = skip(test) else { return };
+    let process = Process::start();
+    let name = format!("qemu-3-confinement{}", std::process::id());
+    let made = Cgroup::make(Some(&hierarchy), &guest(&name, process.0.id(), "/machine"), no_bus()).unwrap();
+    let Some(cgroup) = made else {
+        println!("SKIPPED {test}: control groups cannot be written");
+        return;
+    };
+    let whole = cgroup.whole();
+    let has = |name: &str| {
+        let has = cgroup.controllers().has(Controllers::named(name).unwrap());
+        if !has {
+            println!("SKIPPED {test}: the host lacks the controller {name}");
+        }
+        has
+    };
+    if has("memory") {
+        whole.set_memory_hard_limit(65_536).unwrap();
+        whole.set_memory_soft_limit(32_768).unwrap();
+        assert_eq!(
+            (whole.memory_hard_limit().unwrap(), whole.memory_soft_limit().unwrap()),
+            (65_536, 32_768)
+        );
+        whole.set_memory_hard_limit(MEMORY_UNLIMITED).unwrap();
+        assert_eq!(whole.memory_hard_limit().unwrap(), MEMORY_UNLIMITED);
+        // What was used before the move is not counted here.
+        whole.memory_usage().unwrap();
+        whole.memory_use().unwrap();
+    }
+    if has("cpu") {
+        whole.set_cpu_shares(cgroup.systemd(), 200).unwrap();
+        assert_eq!(whole.cpu_shares().unwrap(), 200);
+        whole.set_cpu_bandwidth(50_000, 25_000).unwrap();
+        assert_eq!((whole.cpu_period().unwrap(), whole.cpu_quota().unwrap()), (50_000, 25_000));
+        // The kernel refuses the share, and the group keeps what it had.
+        let error = whole.set_cpu_shares(cgroup.systemd(), 200_000).unwrap_err().message;
+        assert!(error.contains("cpu.weight"), "{error}");
+        let vcpu = cgroup.thread(Thread::Vcpu(0)).unwrap();
+        vcpu.set_cpu_bandwidth(0, 5000).unwrap();
+        assert_eq!(vcpu.cpu_quota().unwrap(), 5000);
+        vcpu.add_thread(process.0.id().cast_signed()).unwrap();
+    }
+    if has("cpuset") {
+        let emulator = cgroup.thread(Thread::Emulator).unwrap();
+        emulator.set_cpus("0").unwrap();
+        emulator.set_memory_nodes("0").unwrap();
+        assert_eq!((emulator.cpus().unwrap(), emulator.memory_nodes().unwrap()), ("0".into(), "0".into()));
+    }
+    if has("blkio") {
+        whole.block_use().unwrap();
+    }
+    drop(process);
+    cgroup.remove();
 }
