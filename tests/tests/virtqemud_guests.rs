@@ -124,9 +124,32 @@ fn capabilities_beside_the_original() {
     or_skip!(needed());
     let reference = or_skip!(Daemon::reference());
     let ours = Daemon::ours("", &[]);
+    for daemon in [&ours, &reference] {
+        let file =
+            |name: &str, text: &str| std::fs::write(daemon.folder().join(name), text).expect("a description");
+        file("host.xml", &String::from_utf8_lossy(&daemon.virsh(&["capabilities"]).stdout));
+        file("small.xml", "<cpu mode='custom' match='exact'><model>kvm64</model></cpu>");
+        file("odd.xml", "<cpu mode='custom' match='exact'><model>nothing</model></cpu>");
+        file("intel.xml", "<cpu match='exact'><model>Haswell</model><vendor>Intel</vendor></cpu>");
+        file(
+            "two.xml",
+            "<cpus><cpu><arch>x86_64</arch><model>Haswell</model></cpu>\
+                         <cpu><arch>x86_64</arch><model>Nehalem</model></cpu></cpus>",
+        );
+    }
     compare(
         &[&ours, &reference],
         &[
+            &["cpu-compare", "@host.xml"],
+            &["cpu-compare", "@small.xml"],
+            &["cpu-compare", "@odd.xml"],
+            &["cpu-compare", "@intel.xml", "--error"],
+            &["cpu-baseline", "@host.xml"],
+            &["cpu-baseline", "@two.xml"],
+            &["cpu-baseline", "@two.xml", "--features"],
+            &["hypervisor-cpu-compare", "@small.xml"],
+            &["hypervisor-cpu-compare", "@intel.xml", "--virttype", "qemu"],
+            &["hypervisor-cpu-baseline", "@two.xml", "--virttype", "qemu"],
             &["capabilities"],
             &["domcapabilities"],
             &["domcapabilities", "--virttype", "qemu"],

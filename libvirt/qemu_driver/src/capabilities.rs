@@ -301,7 +301,7 @@ fn features(writer: &mut Writer, wanted: &Wanted<'_>, has: &dyn Fn(&str) -> bool
 }
 
 /// The models that the emulator offers and that have a name here.
-fn offered(accelerator: &Accelerator) -> Vec<Offered> {
+pub fn offered(accelerator: &Accelerator) -> Vec<Offered> {
     let map = Map::get();
     let known = |name: &&str| map.model(name).is_some();
     accelerator

@@ -13,6 +13,7 @@ mod api;
 pub mod capabilities;
 pub mod config;
 pub mod core;
+pub mod cpu_xml;
 pub mod definition;
 mod driver;
 pub mod error;

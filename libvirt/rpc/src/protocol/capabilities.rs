@@ -24,9 +24,9 @@ derive::protocol! {
     missing 136 connect_domain_xml_to_native(native_format: str, domain_xml: str, flags: u32)
         -> (native_config: str):
         virConnectDomainXMLToNative, write, acl["connect:write"];
-    missing 158 connect_compare_cpu(xml: str, flags: u32) -> (result: i32):
+    call 158 connect_compare_cpu(xml: str, flags: u32) -> (result: i32):
         virConnectCompareCPU, high, acl["connect:read"];
-    missing 162 connect_baseline_cpu(xml_cp_us: [str; CPU_BASELINE_MAX], flags: u32) -> (cpu: str):
+    call 162 connect_baseline_cpu(xml_cp_us: [str; CPU_BASELINE_MAX], flags: u32) -> (cpu: str):
         virConnectBaselineCPU, acl["connect:read"];
     call 312 connect_get_cpu_model_names(arch: str, need_results: i32, flags: u32)
         -> (models: [str; CONNECT_CPU_MODELS_MAX], ret: i32):
@@ -36,12 +36,12 @@ derive::protocol! {
     )
         -> (capabilities: str):
         virConnectGetDomainCapabilities, write, acl["connect:write"];
-    missing 393 connect_compare_hypervisor_cpu(
+    call 393 connect_compare_hypervisor_cpu(
         emulator: str?, arch: str?, machine: str?, virttype: str?, xml_cpu: str, flags: u32
     )
         -> (result: i32):
         virConnectCompareHypervisorCPU, write, acl["connect:write"];
-    missing 394 connect_baseline_hypervisor_cpu(
+    call 394 connect_baseline_hypervisor_cpu(
         emulator: str?, arch: str?, machine: str?, virttype: str?, xml_cp_us: [str; CPU_BASELINE_MAX],
         flags: u32
     )
