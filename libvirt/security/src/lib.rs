@@ -17,10 +17,11 @@ use confinement::cgroup::{Cgroup, Controllers, Hierarchy};
 use confinement::dac::{Dac, Owner, Transaction};
 use confinement::launch::{Launch, Launcher, Limits, capability};
 use confinement::namespace::{DEFAULT_NODES, PrivateDev};
+use confinement::process::{MemoryMode, MemoryPolicy};
 use confinement::systemd::Systemd;
 use confinement::{Code, Error, Result};
 use domain_xml::Domain;
-use domain_xml::tune::SecLabel;
+use domain_xml::tune::{NumaMode, SecLabel};
 use domain_xml::words::YesNo;
 
 use uses::Use;
@@ -266,6 +267,9 @@ impl Security {
         {
             launch = launch.apparmor(name);
         }
+        if let Some(policy) = self.memory_policy(domain)? {
+            launch = launch.memory_policy(policy);
+        }
         if settings.privileged {
             launch = launch.identity(self.dac.identity(uses::domain_label(domain)?.as_ref())?);
         }
@@ -273,6 +277,31 @@ impl Security {
             launch = launch.private_dev(PrivateDev { nodes: self.nodes(domain)?, selinux_context: None });
         }
         Ok(launch)
+    }
+
+    /// From which of the host's nodes the emulator has its memory; `None`: from any, or from those of its control group.
+    fn memory_policy(&self, domain: &Domain) -> Result<Option<MemoryPolicy>> {
+        let memory = domain.numatune.as_ref().and_then(|tune| tune.memory.as_ref());
+        let Some((memory, nodes)) = memory.and_then(|memory| Some((memory, memory.nodeset.as_deref()?)))
+        else {
+            return Ok(None);
+        };
+        let wanted = self.settings.controllers.common(Controllers::CPUSET);
+        let grouped = |hierarchy: &Hierarchy| hierarchy.available(wanted).has(Controllers::CPUSET);
+        let grouped = self.hierarchy.as_ref().is_some_and(grouped);
+        let mode = match memory.mode.unwrap_or(NumaMode::Strict) {
+            // The group can be changed while the guest runs, the policy cannot.
+            NumaMode::Strict if grouped => return Ok(None),
+            NumaMode::Strict => MemoryMode::Strict,
+            NumaMode::Preferred => MemoryMode::Preferred,
+            NumaMode::Interleave => MemoryMode::Interleave,
+            NumaMode::Restrictive if grouped => return Ok(None),
+            NumaMode::Restrictive => {
+                return Err(unsupported("restrictive memory mode requires the cgroup controller cpuset"));
+            }
+        };
+        let nodes = parse_list(nodes)?.into_iter().map(|node| node as u32).collect();
+        Ok(Some(MemoryPolicy { mode, nodes }))
     }
 
     /// What a guest's own `/dev` holds.

@@ -151,3 +151,25 @@ fn threads_are_put_where_the_definition_says() {
     child.wait().unwrap();
     result.unwrap();
 }
+
+#[test]
+fn memory_nodes_by_mode() {
+    let security = security(false);
+    let policy = |mode: &str| {
+        let tune = format!("<numatune><memory mode='{mode}' nodeset='0,2'/></numatune><os>");
+        security.memory_policy(&domain(&GUEST.replace("<os>", &tune)))
+    };
+    for (word, mode) in [
+        ("strict", MemoryMode::Strict),
+        ("preferred", MemoryMode::Preferred),
+        ("interleave", MemoryMode::Interleave),
+    ] {
+        assert_eq!(policy(word), Ok(Some(MemoryPolicy { mode, nodes: vec![0, 2] })));
+    }
+    let error = policy("restrictive").unwrap_err().message;
+    assert_eq!(
+        error,
+        "unsupported configuration: restrictive memory mode requires the cgroup controller cpuset"
+    );
+    assert_eq!(security.memory_policy(&domain(GUEST)), Ok(None));
+}

@@ -127,6 +127,12 @@ impl Hierarchy {
         })
     }
 
+    /// Those controllers that guests' groups can have, of `wanted`.
+    #[must_use]
+    pub fn available(&self, wanted: Controllers) -> Controllers {
+        self.controllers(&self.mount, wanted)
+    }
+
     /// A group at `place`, an absolute path within the hierarchy; whether it exists is not looked at.
     fn group(&self, place: &str) -> PathBuf {
         self.mount.join(place.trim_start_matches('/'))
