@@ -136,6 +136,7 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
             }
             ("tcg", "x-tiny-tlb", _) => tcg.tiny_tlb = on_off(key, value)?,
             ("tcg", "x-lazy-flags", _) => tcg.lazy_flags = on_off(key, value)?,
+            ("tcg", "x-lockstep", _) => tcg.lockstep = on_off(key, value)?,
             ("tcg", "x-threshold", _) => match value.parse() {
                 Ok(count) => tcg.threshold = Some(count),
                 Err(_) => return refuse(format!("Parameter '{key}' expects uint8")),

@@ -132,6 +132,8 @@ pub struct TcgProperties {
     pub threshold: Option<u8>,
     /// `x-lazy-flags=`: arithmetic flags that nothing reads may be wrong in an exception's frame.
     pub lazy_flags: bool,
+    /// `x-lockstep=`: the translator is compared with the interpreter, block by block.
+    pub lockstep: bool,
     /// `x-without=`: features of the host that are not used, separated by colons.
     pub without: Option<String>,
 }

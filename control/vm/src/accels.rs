@@ -81,6 +81,7 @@ fn tcg(accel: &Accel) -> Result<Chosen, String> {
         tiny_tlb: wanted.tiny_tlb,
         threshold: wanted.threshold,
         lazy_flags: wanted.lazy_flags,
+        lockstep: wanted.lockstep,
         without,
     };
     let engine = Tcg::with(options).unwrap_or_else(|lack| {

@@ -41,6 +41,8 @@ pub struct Report {
     pub left_out: BTreeMap<(Mode, Code), &'static str>,
     /// Instructions that ran on both.
     pub cases: u64,
+    /// Of them, those that the translator executed, with the interpreter's result.
+    pub translated: u64,
     /// Modes that this host cannot run.
     pub skipped_modes: Vec<String>,
 }
@@ -152,6 +154,7 @@ impl Comparison {
             }
             round += 1;
         }
+        self.report.translated = self.guest.translated();
         Ok(self.report)
     }
 

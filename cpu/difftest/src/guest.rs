@@ -69,7 +69,9 @@ impl Guest {
     /// # Errors
     /// As for [`Guest::new`]; or there is no such model.
     pub fn with_model(model: &str) -> Result<Self, String> {
-        let bench = Bench::new(model, 4 << 20)?;
+        let mut bench = Bench::new(model, 4 << 20)?;
+        // Where the host does not let it, the interpreter is compared alone.
+        let _ = bench.compare_tiers();
         let mut guest = Self { bench, dirty: 0..0, tables: 1 };
         for place in [Place::HIGH, Place::LOW] {
             for page in (0..CODE_SIZE as u64).step_by(4096) {
@@ -168,6 +170,11 @@ impl Guest {
         let raised = result.err()?;
         let address = if raised.vector == vector::PF { after.cr2 } else { 0 };
         Some(Fault { vector: raised.vector, code: raised.code.unwrap_or(0).into(), address })
+    }
+
+    /// How many instructions the translator executed, with the interpreter's result.
+    pub fn translated(&self) -> u64 {
+        self.bench.translated()
     }
 
     /// Bits 511:256 of vector register `n`.

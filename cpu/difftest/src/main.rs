@@ -45,8 +45,9 @@ fn main() -> std::process::ExitCode {
     }
     let faults: u64 = report.rows.values().map(|row| row.faults).sum();
     println!(
-        "{} cases ({faults} with an exception), {} codes covered, {} not compared, {} not on this host, {} missing, {} differ",
+        "{} cases ({faults} with an exception, {} in tier 2 too), {} codes covered, {} not compared, {} not on this host, {} missing, {} differ",
         report.cases,
+        report.translated,
         report.covered(),
         report.left_out.len(),
         report.not_on_host().len(),

@@ -78,6 +78,8 @@ pub struct Cpu {
     pub(crate) exclusive: bool,
     /// The exception that ends the machine came up.
     pub(crate) shutdown: bool,
+    /// Lock-step found a difference.
+    pub(crate) failed: bool,
     /// Look at events before the next block.
     pub(crate) attention: bool,
     /// Posted events that are worth looking at before that.

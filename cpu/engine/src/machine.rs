@@ -46,6 +46,9 @@ impl Accelerator for Tcg {
 
     fn create_vcpu(&self, setup: VcpuSetup) -> Result<Box<dyn Vcpu>, String> {
         let mut cpu = Box::new(Cpu::new(setup, self.peers.clone()));
+        if self.options.lockstep && cpu.index != 0 {
+            return Err("x-lockstep=on is for one processor".to_owned());
+        }
         cpu.set_options(&self.options);
         Ok(cpu)
     }
@@ -101,6 +104,7 @@ impl Cpu {
             want_exclusive: false,
             exclusive: false,
             shutdown: false,
+            failed: false,
             attention: true,
             interest: u32::MAX,
             monitored: None,
@@ -116,7 +120,7 @@ impl Cpu {
     /// Takes options over. Before anything runs.
     pub(crate) fn set_options(&mut self, options: &Options) {
         self.tlb.set_tiny(options.tiny_tlb);
-        self.blocks.set_single(options.one_instruction);
+        self.blocks.set_single(options.one_instruction || options.lockstep);
         if options.translate {
             self.jit.enable(options);
         }

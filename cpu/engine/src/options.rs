@@ -15,6 +15,8 @@ pub struct Options {
     pub threshold: Option<u8>,
     /// The arithmetic flags in frames of exceptions may be older ones where the program overwrites them unread.
     pub lazy_flags: bool,
+    /// Every translated block is executed by the interpreter too, and the results are compared. One vCPU.
+    pub lockstep: bool,
     /// Features of the host that are not used.
     pub without: Without,
 }

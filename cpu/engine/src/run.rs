@@ -32,6 +32,9 @@ impl Cpu {
                 self.state.activity = Activity::Shutdown;
                 break Exit::Shutdown;
             }
+            if self.failed {
+                break Exit::Failed;
+            }
             blocks -= 1;
             if blocks == 0 {
                 blocks = BLOCKS_BETWEEN_POLLS;
@@ -58,6 +61,9 @@ impl Cpu {
             if self.shutdown {
                 self.state.activity = Activity::Shutdown;
                 return Some(Exit::Shutdown);
+            }
+            if self.failed {
+                return Some(Exit::Failed);
             }
         }
         (self.state.activity == Activity::Halted).then_some(Exit::Halted)

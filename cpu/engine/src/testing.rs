@@ -78,9 +78,14 @@ pub fn offered(model: &str) -> Result<impl Fn(iced_x86::Code) -> bool + use<>, S
     Ok(move |code| crate::features::offered(&table, code))
 }
 
+/// In place of an exception's vector: translator and interpreter differ.
+pub const TIERS_DIFFER: u8 = 0xff;
+
 /// One processor, and RAM from physical address 0.
 pub struct Bench {
     cpu: Cpu,
+    /// Instructions executed by the translator in [`Bench::step`].
+    translated: Option<u64>,
     memory: AddressSpace,
 }
 
@@ -101,7 +106,31 @@ impl Bench {
             memory: memory.clone(),
             model: Arc::new(cpuid(model)?),
         };
-        Ok(Self { cpu: Cpu::new(setup, Arc::default()), memory })
+        Ok(Self { cpu: Cpu::new(setup, Arc::default()), memory, translated: None })
+    }
+
+    /// Lets [`Bench::step`] execute in both tiers what the translator executes natively; the result is the
+    /// translator's, and a difference an exception with the vector [`TIERS_DIFFER`].
+    ///
+    /// # Errors
+    /// What the host lacks for the translator.
+    pub fn compare_tiers(&mut self) -> Result<(), &'static str> {
+        let options = crate::Options {
+            translate: true,
+            lockstep: true,
+            one_instruction: true,
+            threshold: Some(0),
+            ..crate::Options::default()
+        };
+        crate::translator::host_is_able(options.without)?;
+        self.cpu.set_options(&options);
+        self.translated = Some(0);
+        Ok(())
+    }
+
+    /// How many instructions were executed in both tiers.
+    pub fn translated(&self) -> u64 {
+        self.translated.unwrap_or(0)
     }
 
     /// The memory, by physical addresses.
@@ -136,6 +165,14 @@ impl Bench {
     /// # Errors
     /// The exception; a page fault's address is in CR2.
     pub fn step(&mut self) -> Result<(), Raised> {
+        if let Some(count) = &mut self.translated {
+            self.cpu.enter_thread();
+            if self.cpu.run_translated() {
+                *count += 1;
+                let differ = std::mem::take(&mut self.cpu.failed);
+                return if differ { Err(Raised { vector: TIERS_DIFFER, code: None }) } else { Ok(()) };
+            }
+        }
         // Each turn but the last does 4096 iterations of a repeated string instruction, or takes note of a page.
         for _ in 0..64 {
             match self.cpu.step_raw() {

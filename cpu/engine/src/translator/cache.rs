@@ -60,6 +60,14 @@ impl CodeCache {
         self.kept = self.used;
     }
 
+    /// Where `code` is found, as an executable address.
+    #[cfg(test)]
+    pub(super) fn find(&self, code: &[u8]) -> Option<u64> {
+        // SAFETY: the mapping has been written up to `used`; nothing changes it meanwhile.
+        let all = unsafe { std::slice::from_raw_parts(self.write, self.used) };
+        all.windows(code.len()).position(|w| w == code).map(|at| self.exec as u64 + at as u64)
+    }
+
     /// Drops everything but what is kept.
     pub(super) fn clear(&mut self) {
         self.used = self.kept;

@@ -163,6 +163,12 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
             _ => return false,
         }
     }
+    // In 32-bit code they leave the upper eight registers alone.
+    if i.code_size() == iced_x86::CodeSize::Code32
+        && matches!(i.mnemonic(), Mnemonic::Vzeroall | Mnemonic::Vzeroupper)
+    {
+        return false;
+    }
     if vector && !vectors.sse || (i.encoding() != iced_x86::EncodingKind::Legacy && vector && !vectors.avx) {
         return false;
     }

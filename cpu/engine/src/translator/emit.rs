@@ -146,18 +146,7 @@ impl Emitter<'_> {
 
     pub(super) fn run(&mut self) -> (usize, usize) {
         let source = self.source;
-        let kinds: Vec<Kind> = source
-            .instructions
-            .iter()
-            .zip(source.insns)
-            .map(|(i, insn)| {
-                if std::ptr::fn_addr_eq(insn.exec, crate::decode::undefined as crate::insn::Exec) {
-                    Kind::InterpretEnd
-                } else {
-                    kind(i, source.vectors)
-                }
-            })
-            .collect();
+        let kinds = kinds(source.instructions, source.insns, source.vectors);
         let live = self.liveness(&kinds);
         // Blocks of the same page that are linked come in at the head, with the flags in RFLAGS. They know the page, but
         // not the next one.
@@ -382,6 +371,15 @@ impl Emitter<'_> {
         self.call_interpreter(n, self.flags.rflags && !self.flags.memory);
         self.flags = FlagsIn { rflags: true, memory: true };
     }
+}
+
+/// How each instruction is translated.
+pub(super) fn kinds(instructions: &[Instruction], insns: &[Insn], vectors: Vectors) -> Vec<Kind> {
+    let undefined = crate::decode::undefined as crate::insn::Exec;
+    let of = |(i, insn): (&Instruction, &Insn)| {
+        if std::ptr::fn_addr_eq(insn.exec, undefined) { Kind::InterpretEnd } else { kind(i, vectors) }
+    };
+    instructions.iter().zip(insns).map(of).collect()
 }
 
 /// Whether instruction `i` can raise an exception, or let an interrupt come in.

@@ -13,6 +13,7 @@ mod divide;
 mod emit;
 mod flow;
 mod legacy32;
+mod lockstep;
 mod memory;
 mod native;
 mod registers;
@@ -189,6 +190,7 @@ pub(crate) struct Jit {
     size: usize,
     without: Without,
     lazy_flags: bool,
+    lockstep: Option<Box<lockstep::Lockstep>>,
     /// How often everything was dropped for want of room.
     pub(crate) flushes: u64,
     arena: Arena,
@@ -240,6 +242,7 @@ impl Jit {
             size: CODE_SIZE,
             without: Without::default(),
             lazy_flags: false,
+            lockstep: None,
             flushes: 0,
             arena: Arena::default(),
             stubs: Stubs::default(),
@@ -260,6 +263,7 @@ impl Jit {
         self.size = options.code_size.unwrap_or(CODE_SIZE).clamp(MIN_CODE_SIZE, MAX_CODE_SIZE);
         self.without = options.without;
         self.lazy_flags = options.lazy_flags;
+        self.lockstep = options.lockstep.then(Box::default);
         self.threshold = options.threshold.unwrap_or(THRESHOLD);
         if options.one_instruction {
             self.most = 1;
@@ -281,6 +285,9 @@ impl Jit {
             cache.clear();
             self.map.clear();
             self.arena.clear();
+            if let Some(lockstep) = &mut self.lockstep {
+                lockstep.clear();
+            }
             self.site = 0;
             self.tables.fill(Box::default());
             self.choose_table();
@@ -343,6 +350,12 @@ extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
     // other reference to the processor exists while generated code runs.
     let (cpu, insn) = unsafe { (&mut *cpu, &*insn) };
     let next = cpu.state.rip;
+    if let Some(lockstep) = &mut cpu.jit.lockstep {
+        // What needs the interpreter is its alone.
+        lockstep.stopped = true;
+        cpu.state.rip = next.wrapping_sub(insn.len.into());
+        return stubs::LEAVE;
+    }
     cpu.end = insn;
     let fpu = insn.flags & F_FPU != 0 && cpu.jit.unload_fpu(&mut cpu.state.x87);
     match (insn.exec)(cpu, insn) {
@@ -472,6 +485,9 @@ impl Cpu {
             return false;
         }
         self.refresh();
+        if self.jit.lockstep.is_some() {
+            return self.run_in_lockstep();
+        }
         let linear = self.state.rip;
         if self.jit.left_at != linear {
             // An interrupt came in between.
@@ -492,6 +508,12 @@ impl Cpu {
             },
         };
         self.jit.last = linear;
+        self.enter_code(code);
+        true
+    }
+
+    /// Runs the translation whose entry is `code`, and what it leads to.
+    fn enter_code(&mut self, code: u64) {
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
         // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.
         self.jit.site = unsafe {
@@ -503,7 +525,6 @@ impl Cpu {
         self.jit.left_at = self.state.rip;
         // Interrupts may have been allowed or held off meanwhile.
         self.interest = self.jit.mask;
-        true
     }
 
     /// The code for RIP, translated now when it is hot.

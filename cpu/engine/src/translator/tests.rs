@@ -138,6 +138,26 @@ fn slower_forms_do_the_same() {
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def5, &options);
 }
 
+#[test]
+fn lock_step_finds_a_wrong_translation_and_no_other() {
+    // mov ecx,1000; l: mov eax,0x11223344; add [0x3000],eax; push rax; pop rdx; dec ecx; jnz l; hlt
+    let code = [
+        0xb9, 0xe8, 3, 0, 0, 0xb8, 0x44, 0x33, 0x22, 0x11, 0x01, 0x04, 0x25, 0, 0x30, 0, 0, 0x50, 0x5a, 0xff,
+        0xc9, 0x75, 0xee, 0xf4,
+    ];
+    let mut bench = long(&code);
+    bench.cpu.set_options(&Options { lockstep: true, ..HOT });
+    assert_eq!(bench.cpu.run_loop(), accel::Exit::Halted);
+    assert_eq!(bench.memory.read_int(0x3000, 4), u64::from(0x1122_3344u32.wrapping_mul(1000)));
+    assert!(bench.cpu.jit.made > 2);
+    let cache = bench.cpu.jit.cache.as_mut().expect("code");
+    let at = cache.find(&code[5..10]).expect("the instruction");
+    cache.patch(at + 1, &[0x45]);
+    bench.cpu.state.rip = 0x1000;
+    bench.cpu.state.activity = x86::Activity::Running;
+    assert_eq!(bench.cpu.run_loop(), accel::Exit::Failed);
+}
+
 /// Everything is translated at once.
 const HOT: Options = Options {
     translate: true,
@@ -146,6 +166,7 @@ const HOT: Options = Options {
     one_instruction: false,
     tiny_tlb: false,
     lazy_flags: false,
+    lockstep: false,
     without: Without { bmi2: false, avx: false, fsgsbase: false, shm: false, xsave: false },
 };
 

@@ -1,7 +1,7 @@
 //! From guest memory to a translation.
 
 use super::classify::{self, Vectors};
-use super::{CODE_32, Place, SEGMENTS, Second, Translation, X87, asm, emit, legacy32, stubs, x87};
+use super::{CODE_32, Place, SEGMENTS, Second, Translation, X87, asm, emit, legacy32, lockstep, stubs, x87};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
@@ -76,6 +76,17 @@ impl Cpu {
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
+        let kinds = emit::kinds(&instructions, &insns, vectors);
+        let mut insns = insns;
+        if self.jit.lockstep.is_some() {
+            let most =
+                kinds.iter().zip(&instructions).take_while(|(k, i)| lockstep::is_comparable(**k, i)).count();
+            instructions.truncate(most);
+            insns.truncate(most);
+            if most == 0 {
+                return None;
+            }
+        }
         let insns = self.jit.arena.add(&insns);
         let live_at = |target: u64| flags_live(bits, &bytes, page, target);
         let source = emit::Source {
@@ -100,6 +111,10 @@ impl Cpu {
             return None;
         }
         self.jit.made += 1;
+        if let Some(lockstep) = &mut self.jit.lockstep {
+            let entry = origin + product.entry as u64;
+            lockstep.add(entry, &instructions, insns, &kinds, u64::from(bits / 8));
+        }
         let (entry, head) = (origin + product.entry as u64, origin + product.head as u64);
         let translation = Translation { entry, head, watched, second };
         self.jit.map.insert(place, translation);
