@@ -127,6 +127,31 @@ fn a_client_is_seen_and_sent_away() {
 }
 
 #[test]
+fn others_than_root_have_to_ask_polkit() {
+    needs_namespaces!();
+    or_skip!(needs_clients());
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        skip!("setpriv is not installed");
+    }
+    if std::path::Path::new("/run/dbus/system_bus_socket").exists() {
+        skip!("this host has a bus, and perhaps polkit");
+    }
+    let ours = Daemon::ours("", &[]);
+    for suffix in ["-sock", "-sock-ro"] {
+        let uri = format!("qemu:///system?socket={}", ours.socket(suffix).display());
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+            .args(["virsh", "-c", &uri, "list"])
+            .env("LC_ALL", "C")
+            .output()
+            .expect("virsh");
+        let (text, status) = shown(&output);
+        assert!(text.contains("internal error: Unable to get system bus connection: "), "{text}");
+        assert_eq!(status, Some(1));
+    }
+}
+
+#[test]
 fn odd_messages_are_answered_or_dropped() {
     needs_namespaces!();
     let ours = Daemon::ours("", &[]);

@@ -10,7 +10,6 @@ pub mod driver;
 pub mod error;
 pub mod event;
 pub mod message;
-mod polkit;
 pub mod procedure;
 pub mod protocol;
 pub mod relay;

@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::sockets::{self, Listening};
+use confinement::polkit::{Polkit, Subject};
 use eventloop::{EventLoop, HostTimer, LoopHandle, Ready, Watch};
 use host::NodeHost;
 use parking_lot::Mutex;
@@ -84,8 +85,12 @@ impl Running {
             folder: if paths.privileged { SECONDARIES.into() } else { paths.run.clone() },
             path: if paths.privileged { "system" } else { "session" },
         };
-        let service =
-            Service::Hypervisor { host: Arc::new(NodeHost::default()), driver: driver.clone(), secondaries };
+        let service = Service::Hypervisor {
+            host: Arc::new(NodeHost::default()),
+            driver: driver.clone(),
+            secondaries,
+            authorize: Box::new(authorize),
+        };
         let limits = Limits {
             clients: config.max_clients,
             anonymous: config.max_anonymous_clients,
@@ -364,6 +369,17 @@ impl State {
             self.reloading.store(false, Ordering::Release);
         }
     }
+}
+
+/// Asks polkit whether a client may use its socket.
+fn authorize(identity: &rpc::Identity, action: &str) -> Result<(), rpc::Error> {
+    let origin = rpc::Origin::Polkit;
+    let gone = || rpc::Error::new(origin, rpc::Code::AuthFailed, "access denied by policy");
+    let subject = Subject::of(identity.pid.cast_unsigned(), identity.uid).ok_or_else(gone)?;
+    Polkit::default().check(action, subject, &[], true).map_err(|error| {
+        let code = rpc::Code::from_number(error.code.number()).unwrap_or(rpc::Code::InternalError);
+        rpc::Error::from_message(origin, code, &error.message)
+    })
 }
 
 /// Logs what a client is told has failed. That something does not exist is no news to the administrator.

@@ -45,6 +45,13 @@ impl Error {
         Self { message: Some(message), str2: Some(detail), ..Self::bare(origin, code, text) }
     }
 
+    /// An error whose whole message is known already.
+    pub fn from_message(origin: Origin, code: Code, message: &str) -> Self {
+        let (_, text) = code.texts();
+        let before = text.split('%').next().unwrap_or_default();
+        Self::new(origin, code, message.strip_prefix(before).unwrap_or(message))
+    }
+
     /// An error of `code` without a detail.
     pub fn plain(origin: Origin, code: Code) -> Self {
         let (text, _) = code.texts();
@@ -171,6 +178,8 @@ mod tests {
         assert_eq!(error.to_string(), "Domain not found: no domain with matching name 'x'");
         assert_eq!(error.str1.as_deref(), Some("Domain not found: %1$s"));
         assert_eq!(error.str2.as_deref(), Some("no domain with matching name 'x'"));
+        let message = error.to_string();
+        assert_eq!(Error::from_message(Origin::Qemu, Code::NoDomain, &message), error);
         assert_eq!(Error::rpc("authentication required").to_string(), "authentication required");
         assert_eq!(Error::plain(Origin::None, Code::NoMemory).to_string(), "out of memory");
         let error =

@@ -59,10 +59,15 @@ pub enum Service {
         driver: Arc<dyn Hypervisor>,
         /// Sockets of the other daemons.
         secondaries: crate::relay::Sockets,
+        /// Asks polkit.
+        authorize: Authorize,
     },
     /// The ADMIN program.
     Admin(Arc<Administration>),
 }
+
+/// Asks whether somebody may do an action (`org.libvirt.unix.manage`); it may take its time.
+pub type Authorize = Box<dyn Fn(&Identity, &str) -> Result<(), crate::Error> + Send + Sync>;
 
 /// Called when clients come and go.
 type Changed = Box<dyn Fn() + Send + Sync>;

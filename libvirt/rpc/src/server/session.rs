@@ -149,7 +149,8 @@ impl Server {
         } else {
             "org.libvirt.unix.manage"
         };
-        crate::polkit::check(&connection.context.identity(), action)?;
+        let Service::Hypervisor { authorize, .. } = &self.service else { return Err(call.unsupported()) };
+        authorize(&connection.context.identity(), action)?;
         self.authenticated(connection);
         call.answer(AuthPolkitRet { complete: 1 })
     }
