@@ -78,9 +78,12 @@ fn registers(bench: &mut Bench, random: &mut Random, code: &[u8]) {
     bench.memory.write(0x1000, code);
     let mut s = bench.cpu.state.clone();
     for r in &mut s.gpr {
-        *r = match random.below(8) {
+        *r = match random.below(16) {
             0 => random.number(),
-            1 => 0x20ff0 + random.below(32),
+            1 => BORDERS[random.below(BORDERS.len() as u64) as usize]
+                .wrapping_add(random.below(33))
+                .wrapping_sub(16),
+            2 | 3 => 0x20ff0 + random.below(32),
             _ => 0x2_0000 + random.below(0x8000),
         };
     }
@@ -156,6 +159,33 @@ fn lock_step_finds_a_wrong_translation_and_no_other() {
     bench.cpu.state.rip = 0x1000;
     bench.cpu.state.activity = x86::Activity::Running;
     assert_eq!(bench.cpu.run_loop(), accel::Exit::Failed);
+}
+
+/// Where addresses stop being mapped, canonical, or 32 or 64 bits wide.
+const BORDERS: [u64; 6] = [0, 0x20_0000, 1 << 32, 1 << 47, u64::MAX << 47, 1 << 63];
+
+/// Loops without an end are left when the caller's event comes.
+#[test]
+fn endless_loops_can_be_stopped() {
+    let loops: [&[u8]; 4] = [
+        &[0xeb, 0xfe],                                                             // jmp $
+        &[0xd9, 0xe8, 0xde, 0xc1, 0xeb, 0xfa],                                     // fld1; faddp; jmp
+        &[0x31, 0xc0, 0xbf, 0, 0, 8, 0, 0xb9, 0, 0, 8, 0, 0xf3, 0xaa, 0xeb, 0xf0], // rep stosb of 512 KiB
+        &[0x48, 0x8d, 0x05, 2, 0, 0, 0, 0xff, 0xe0, 0xeb, 0xf5], // lea rax,[rip+2]; jmp rax; jmp
+    ];
+    for code in loops {
+        let mut bench = long(code);
+        bench.cpu.set_options(&HOT);
+        let signals = bench.cpu.signals.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                signals.raise(irq::Event::Exit);
+            });
+            assert_eq!(bench.cpu.run_loop(), accel::Exit::Interrupted, "{code:02x?}");
+        });
+        assert!(bench.cpu.state.rip.wrapping_sub(0x1000) <= code.len() as u64);
+    }
 }
 
 /// Everything is translated at once.
