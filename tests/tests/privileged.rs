@@ -225,3 +225,8 @@ fn long_mode_addresses_reserved_bits_and_system_calls() {
 fn protection_keys() {
     compare("keys", "max");
 }
+
+#[test]
+fn addresses_of_57_bits() {
+    compare("la57", "max");
+}

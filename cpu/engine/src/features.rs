@@ -105,6 +105,7 @@ pub(crate) fn cr4_bits(model: &CpuidTable) -> u64 {
         (seven.ebx, 20, SMAP),
         (seven.ecx, 2, UMIP),
         (seven.ecx, 3, PKE),
+        (seven.ecx, 16, LA57),
     ] {
         if word >> bit & 1 != 0 {
             mask |= allowed;
@@ -120,7 +121,7 @@ pub fn supported_names() -> String {
         "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
          hypervisor monitor cx16 pcid x2apic movbe popcnt tsc-deadline lahf-lm syscall nx pdpe1gb rdtscp lm smep smap \
          invpcid fsgsbase abm bmi1 bmi2 adx 3dnowprefetch rdrand rdseed umip clflushopt clwb erms arat tsc_adjust \
-         xsave xsaveopt xsavec xgetbv1 rdpid mmxext pku",
+         xsave xsaveopt xsavec xgetbv1 rdpid mmxext pku la57",
     );
     let vectors = [
         (V::Sse3, "pni"),

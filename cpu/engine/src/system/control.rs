@@ -141,6 +141,9 @@ impl Cpu {
             return Err(Fault::gp(0));
         }
         let changed = s.cr4 ^ v;
+        if changed & cr4::LA57 != 0 && self.lma() {
+            return Err(Fault::gp(0));
+        }
         if changed & v & cr4::PCIDE != 0 && (!self.lma() || s.cr3 & 0xfff != 0) {
             return Err(Fault::gp(0));
         }
@@ -153,7 +156,10 @@ impl Cpu {
             self.load_pdptrs(cr3)?;
         }
         self.state.cr4 = v;
-        if changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | cr4::PCIDE | cr4::PKE) != 0 {
+        if changed
+            & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | cr4::PCIDE | cr4::PKE | cr4::LA57)
+            != 0
+        {
             self.tlb.flush_all();
             if changed & cr4::PCIDE != 0 {
                 self.tlb.switch(0);

@@ -296,7 +296,8 @@ impl Jit {
 
     /// No entry: whatever jumps to it finds that nothing is known.
     fn no_jump(&self) -> Jump {
-        Jump { linear: 1 << 47, code: self.stubs.miss }
+        // Canonical with neither 48 nor 57 bits.
+        Jump { linear: 1 << 62, code: self.stubs.miss }
     }
 
     /// Goes over to the jump cache of the present context.
