@@ -62,7 +62,8 @@ impl Emitter<'_> {
         let user = self.source.user;
         match i.code() {
             Code::Pushfq => self.pushf(n, live),
-            Code::Popfq => self.popf(n, live),
+            Code::Popfq if !self.is_closed_later(n) => self.popf(n, live),
+            Code::Popfq => return false,
             Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => {
                 let Some(to) = number(i.op0_register()) else { return false };
                 let target = host(to).unwrap_or(T0);
@@ -82,7 +83,7 @@ impl Emitter<'_> {
                 self.a.and_mem32(self.slots.mask, !(Event::Intr as i32));
             }
             // The next instruction must not be another block's, which events are looked at before.
-            Code::Sti if !user && n + 1 < self.source.instructions.len() => {
+            Code::Sti if !user && n + 1 < self.source.instructions.len() && !self.is_closed_later(n) => {
                 self.give_up_rflags(live);
                 self.a.or_mem(rflags(), IF);
                 self.a.or_mem32(self.slots.mask, Event::Intr as i32);
@@ -112,6 +113,13 @@ impl Emitter<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// Whether this block may hold interrupts off again behind instruction `n`, which lets them in: events are looked
+    /// at between blocks only, so that none would ever come in between.
+    fn is_closed_later(&self, n: usize) -> bool {
+        let later = &self.source.instructions[n + 1..];
+        !self.source.user && later.iter().any(|i| matches!(i.code(), Code::Cli | Code::Popfq))
     }
 
     /// The guest's time-stamp counter; flags are lost.
