@@ -19,6 +19,8 @@ mod os;
 mod serial;
 pub mod validate;
 
+pub use defaults::{numbers, ranges};
+
 use domain_xml::{Domain, DomainType, Error, Result};
 use qemu_caps::{QemuCaps, VirtType};
 

@@ -7,6 +7,7 @@ use domain_xml::Domain as Definition;
 use parking_lot::{Mutex, MutexGuard};
 use rpc::{Domain, Uuid};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 /// What is known of a domain at a moment.
 pub struct Inner {
@@ -28,6 +29,10 @@ pub struct Guest {
     pub uuid: Uuid,
     /// Who changes it. Taken before the lock of `inner`, and held across a whole operation.
     pub jobs: Jobs,
+    /// Who speaks with the agent in it. Whoever waits for the agent holds nothing else.
+    pub agent_jobs: Jobs,
+    /// How many seconds the agent has for an answer, or one of [`crate::agent`]'s numbers for that.
+    pub agent_timeout: AtomicI32,
     /// Whose turn it is to write the status file. Taken before the lock of `inner`.
     pub(crate) status_turn: Mutex<()>,
     /// Held for moments: never while the monitor or a file is waited for.
@@ -42,6 +47,8 @@ impl Guest {
         Arc::new(Self {
             uuid,
             jobs: Jobs::default(),
+            agent_jobs: Jobs::of_agent(),
+            agent_timeout: AtomicI32::new(crate::agent::BLOCK),
             status_turn: Mutex::default(),
             inner: Mutex::new(inner),
         })

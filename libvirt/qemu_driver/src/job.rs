@@ -15,8 +15,9 @@ struct State {
 }
 
 /// Who changes a domain.
-#[derive(Default)]
 pub struct Jobs {
+    /// What those who hold it speak with.
+    peer: &'static str,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -25,7 +26,18 @@ pub struct Jobs {
 #[must_use = "the domain is free again when this is dropped"]
 pub struct Job<'a>(&'a Jobs);
 
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { peer: "monitor", state: Mutex::default(), changed: Condvar::default() }
+    }
+}
+
 impl Jobs {
+    /// Those that speak with the agent of a guest.
+    pub fn of_agent() -> Self {
+        Self { peer: "agent", ..Self::default() }
+    }
+
     /// Waits for the change before this one.
     ///
     /// # Errors
@@ -39,7 +51,7 @@ impl Jobs {
         let mut state = self.state.lock();
         while let Some((holder, _)) = state.holder {
             if self.changed.wait_until(&mut state, deadline).timed_out() && state.holder.is_some() {
-                let detail = format!("cannot acquire state change lock (held by monitor={holder})");
+                let detail = format!("cannot acquire state change lock (held by {}={holder})", self.peer);
                 return Err(error(Code::OperationTimeout, detail));
             }
         }

@@ -1,45 +1,176 @@
 //! What a guest's agent does.
 
+use crate::agent::answers;
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, internal};
+use crate::error::{Result, check_flags, error, internal, not_running, system};
+use crate::guest::Guest;
+use crate::process::Taint;
+use domain_xml::Domain as Definition;
+use domain_xml::interface::InterfaceType;
+use domain_xml::words::YesNo;
 use json::{Dict, Value, dict};
 use rpc::protocol::guest::*;
-use rpc::{ClientContext, Code};
+use rpc::protocol::qemu::{QemuDomainAgentCommandArgs, QemuDomainAgentCommandRet};
+use rpc::{ClientContext, Code, TypedParam};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// `VIR_DOMAIN_GUEST_INFO_...`
+mod info {
+    pub const USERS: u32 = 1;
+    pub const OS: u32 = 2;
+    pub const TIMEZONE: u32 = 4;
+    pub const HOSTNAME: u32 = 8;
+    pub const FILESYSTEM: u32 = 16;
+    pub const DISKS: u32 = 32;
+    pub const INTERFACES: u32 = 64;
+    pub const ALL: u32 = 127;
+}
+
+/// A line of Base64 (RFC 4648), padded.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let sextet = (bits >> (18 - 6 * digit)) & 0x3f;
+            text.push(if digit > group.len() { '=' } else { char::from(DIGITS[sextet as usize]) });
+        }
+    }
+    text
+}
+
+/// The interfaces of a guest that the host's table of neighbours (as the kernel prints its IPv4 part) knows.
+fn neighbours(table: &str, definition: &Definition) -> Vec<DomainInterface> {
+    let mut found = Vec::new();
+    for interface in &definition.devices.interface {
+        let Some(mac) = interface.mac.as_ref().map(|mac| mac.address.to_lowercase()) else { continue };
+        let name = interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
+        for row in table.lines().skip(1) {
+            let fields: Vec<&str> = row.split_whitespace().collect();
+            let &[address, _, flags, hardware, ..] = &fields[..] else { continue };
+            // An entry without an answer has flags of zero.
+            if flags == "0x0" || !hardware.eq_ignore_ascii_case(&mac) {
+                continue;
+            }
+            let addrs = vec![DomainIpAddr { kind: 0, addr: address.to_owned(), prefix: 0 }];
+            found.push(DomainInterface { name: name.clone(), hwaddr: Some(mac.clone()), addrs });
+        }
+    }
+    found
+}
 
 impl QemuDriver {
     fn ask(&self, dom: &rpc::Domain, command: &str, arguments: Dict, api: &'static str) -> Result<Value> {
         let guest = self.guest(dom)?;
-        let _job = guest.jobs.begin(api)?;
-        self.core.ask_agent(&guest, command, arguments)
+        let _job = guest.agent_jobs.begin(api)?;
+        self.ask_now(&guest, command, arguments)
+    }
+
+    fn ask_now(&self, guest: &Guest, command: &str, arguments: Dict) -> Result<Value> {
+        Ok(self.core.ask_agent(guest, command, arguments, true)?.unwrap_or(Value::Null))
+    }
+
+    /// How many file systems were frozen or thawed.
+    fn count(&self, dom: &rpc::Domain, command: &str, arguments: Dict, api: &'static str) -> Result<i32> {
+        let answer = self.ask(dom, command, arguments, api)?;
+        let count = answer.as_i64().and_then(|count| i32::try_from(count).ok());
+        count.filter(|count| *count >= 0).ok_or_else(|| internal("malformed return value"))
+    }
+
+    fn no_leases(&self, definition: &Definition) -> Result<()> {
+        let of_network =
+            |interface: &&domain_xml::interface::Interface| interface.kind == InterfaceType::Network;
+        match definition.devices.interface.iter().find(of_network) {
+            None => Ok(()),
+            Some(_) => Err(error(
+                Code::OperationUnsupported,
+                "leases of networks cannot be asked for: there is no connection to a network driver",
+            )),
+        }
+    }
+
+    /// As the agent is asked, whatever it is asked.
+    pub(super) fn agent_command(
+        &self,
+        args: &QemuDomainAgentCommandArgs,
+    ) -> Result<QemuDomainAgentCommandRet> {
+        check_flags(args.flags, 0, "qemuDomainQemuAgentCommand")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.agent_jobs.begin("virDomainQemuAgentCommand")?;
+        let id = guest.running_id()?;
+        guest.need_agent()?;
+        let new = guest.with_live(id, |live| {
+            let new = !live.taints.contains(&Taint::CustomGa);
+            if new {
+                live.taints.push(Taint::CustomGa);
+            }
+            new
+        });
+        if new == Some(true) {
+            let name = guest.lock().name.clone();
+            self.core.log_taint(&name, id, Taint::CustomGa);
+            self.core.save_status(&guest);
+        }
+        crate::agent::limit(args.timeout)?;
+        let request = json::parse(args.cmd.as_bytes()).map_err(|error| internal(error.to_string()))?;
+        let answer = self.core.agent_answer(&guest, &request, args.timeout)?;
+        Ok(QemuDomainAgentCommandRet { result: Some(answer.compact()) })
+    }
+
+    /// Asks the guest's agent to shut the guest down or to start it anew.
+    pub(super) fn agent_power(&self, guest: &Arc<Guest>, reboot: bool, api: &'static str) -> Result<()> {
+        let _job = guest.agent_jobs.begin(api)?;
+        guest.need_agent()?;
+        let id = guest.running_id()?;
+        if guest.with_live(id, |live| std::mem::take(&mut live.fake_reboot)) == Some(true) {
+            self.core.save_status(guest);
+        }
+        let mode = if reboot { "reboot" } else { "powerdown" };
+        self.core.tell_agent(guest, "guest-shutdown", dict! { "mode" => mode })
     }
 }
 
 impl GuestAgent for QemuDriver {
-    fn domain_get_time(&self, _: &ClientContext, args: DomainGetTimeArgs) -> Result<DomainGetTimeRet> {
-        check_flags(args.flags, 0, "qemuDomainGetTime")?;
-        let reply = self.ask(&args.dom, "guest-get-time", Dict::default(), "virDomainGetTime")?;
-        let time = reply.as_i64().ok_or_else(|| internal("malformed return value"))?;
-        Ok(DomainGetTimeRet {
-            seconds: time.div_euclid(1_000_000_000),
-            nseconds: time.rem_euclid(1_000_000_000) as u32,
-        })
-    }
-
-    fn domain_set_time(&self, _: &ClientContext, args: DomainSetTimeArgs) -> Result<()> {
-        const SYNC: u32 = 1;
-        check_flags(args.flags, SYNC, "qemuDomainSetTime")?;
-        let time =
-            args.seconds.checked_mul(1_000_000_000).and_then(|time| time.checked_add(args.nseconds.into()));
-        let time = time.ok_or_else(|| {
-            error(Code::InvalidArg, format!("Time '{}' is too big for guest agent", args.seconds))
-        })?;
-        // Without a time, the guest takes that of its clock.
-        let arguments = if args.flags & SYNC == 0 {
-            dict! { "time" => time }
-        } else {
-            Dict::default()
+    fn domain_pm_suspend_for_duration(
+        &self,
+        _: &ClientContext,
+        args: DomainPmSuspendForDurationArgs,
+    ) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainPMSuspendForDuration")?;
+        if args.duration != 0 {
+            return Err(error(Code::ArgumentUnsupported, "Duration not supported. Use 0 for now"));
+        }
+        let (command, to_disk) = match args.target {
+            0 => ("guest-suspend-ram", false),
+            1 => ("guest-suspend-disk", true),
+            2 => ("guest-suspend-hybrid", false),
+            target => return Err(error(Code::InvalidArg, format!("Unknown suspend target: {target}"))),
         };
-        self.ask(&args.dom, "guest-set-time", arguments, "virDomainSetTime").map(drop)
+        let guest = self.guest(&args.dom)?;
+        guest.need_agent()?;
+        let machine = {
+            let _job = guest.jobs.begin("virDomainPMSuspendForDuration")?;
+            guest.execute("query-current-machine", Dict::default())?
+        };
+        if machine.get("wakeup-suspend-support").and_then(Value::as_bool) != Some(true) {
+            return Err(error(Code::OperationUnsupported, "Domain does not have suspend support"));
+        }
+        let pm = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.pm.clone().unwrap_or_default()
+        };
+        if !to_disk && pm.suspend_to_mem.is_some_and(|sleep| sleep.enabled == YesNo::No) {
+            return Err(internal("S3 state is disabled for this domain"));
+        }
+        if to_disk && pm.suspend_to_disk.is_some_and(|sleep| sleep.enabled == YesNo::No) {
+            return Err(internal("S4 state is disabled for this domain"));
+        }
+        let _job = guest.agent_jobs.begin("virDomainPMSuspendForDuration")?;
+        self.core.tell_agent(&guest, command, Dict::default())
     }
 
     fn domain_get_hostname(
@@ -50,13 +181,33 @@ impl GuestAgent for QemuDriver {
         const LEASE: u32 = 1;
         const AGENT: u32 = 2;
         check_flags(args.flags, LEASE | AGENT, "qemuDomainGetHostname")?;
-        if args.flags & LEASE != 0 {
-            return Err(error(Code::ArgumentUnsupported, "host names of leases are not supported yet"));
+        if args.flags == LEASE | AGENT {
+            let detail = "Flags 'VIR_DOMAIN_GET_HOSTNAME_LEASE' and 'VIR_DOMAIN_GET_HOSTNAME_AGENT' are mutually \
+                          exclusive";
+            return Err(error(Code::InvalidArg, format!("{detail} in qemuDomainGetHostname")));
         }
-        let reply = self.ask(&args.dom, "guest-get-host-name", Dict::default(), "virDomainGetHostname")?;
-        let name = reply.get("host-name").and_then(Value::as_str);
-        let hostname = name.ok_or_else(|| internal("malformed return value"))?.to_owned();
-        Ok(DomainGetHostnameRet { hostname })
+        if args.flags == LEASE {
+            let guest = self.guest(&args.dom)?;
+            let (definition, name) = {
+                let inner = guest.lock();
+                let live = inner.live.as_ref().ok_or_else(not_running)?;
+                (live.definition.clone(), inner.name.clone())
+            };
+            self.no_leases(&definition)?;
+            return Err(error(Code::NoHostname, format!("no hostname found for domain {name}")));
+        }
+        let answer = self.ask(&args.dom, "guest-get-host-name", Dict::default(), "virDomainGetHostname")?;
+        Ok(DomainGetHostnameRet { hostname: answers::hostname(&answer)? })
+    }
+
+    fn domain_fstrim(&self, _: &ClientContext, args: DomainFstrimArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainFSTrim")?;
+        if args.mount_point.is_some() {
+            let detail = "Specifying mount point is not supported for now";
+            return Err(error(Code::ArgumentUnsupported, detail));
+        }
+        let arguments = dict! { "minimum" => args.minimum };
+        self.ask(&args.dom, "guest-fstrim", arguments, "virDomainFSTrim").map(drop)
     }
 
     fn domain_fsfreeze(&self, _: &ClientContext, args: DomainFsfreezeArgs) -> Result<DomainFsfreezeRet> {
@@ -66,8 +217,8 @@ impl GuestAgent for QemuDriver {
         } else {
             ("guest-fsfreeze-freeze-list", dict! { "mountpoints" => args.mountpoints })
         };
-        let reply = self.ask(&args.dom, command, arguments, "virDomainFSFreeze")?;
-        Ok(DomainFsfreezeRet { filesystems: reply.as_i64().unwrap_or(0) as i32 })
+        let filesystems = self.count(&args.dom, command, arguments, "virDomainFSFreeze")?;
+        Ok(DomainFsfreezeRet { filesystems })
     }
 
     fn domain_fsthaw(&self, _: &ClientContext, args: DomainFsthawArgs) -> Result<DomainFsthawRet> {
@@ -76,17 +227,62 @@ impl GuestAgent for QemuDriver {
             let detail = "specifying mountpoints is not supported";
             return Err(error(Code::ArgumentUnsupported, detail));
         }
-        let reply = self.ask(&args.dom, "guest-fsfreeze-thaw", Dict::default(), "virDomainFSThaw")?;
-        Ok(DomainFsthawRet { filesystems: reply.as_i64().unwrap_or(0) as i32 })
+        let filesystems = self.count(&args.dom, "guest-fsfreeze-thaw", Dict::default(), "virDomainFSThaw")?;
+        Ok(DomainFsthawRet { filesystems })
     }
 
-    fn domain_fstrim(&self, _: &ClientContext, args: DomainFstrimArgs) -> Result<()> {
-        check_flags(args.flags, 0, "qemuDomainFSTrim")?;
-        if args.mount_point.is_some() {
-            let detail = "Specifying mount point is not supported for now";
-            return Err(error(Code::ArgumentUnsupported, detail));
+    fn domain_get_time(&self, _: &ClientContext, args: DomainGetTimeArgs) -> Result<DomainGetTimeRet> {
+        check_flags(args.flags, 0, "qemuDomainGetTime")?;
+        let answer = self.ask(&args.dom, "guest-get-time", Dict::default(), "virDomainGetTime")?;
+        let time = answer.as_u64().ok_or_else(|| internal("malformed return value"))?;
+        Ok(DomainGetTimeRet {
+            seconds: (time / 1_000_000_000) as i64,
+            nseconds: (time % 1_000_000_000) as u32,
+        })
+    }
+
+    fn domain_set_time(&self, _: &ClientContext, args: DomainSetTimeArgs) -> Result<()> {
+        const SYNC: u32 = 1;
+        check_flags(args.flags, SYNC, "qemuDomainSetTime")?;
+        // Without a time, the guest takes that of its clock.
+        let arguments = if args.flags & SYNC != 0 {
+            Dict::default()
+        } else {
+            let time = args.seconds.checked_mul(1_000_000_000);
+            let time = time.and_then(|time| time.checked_add(args.nseconds.into())).ok_or_else(|| {
+                let detail = format!("Time '{}' is too big for guest agent", args.seconds);
+                error(Code::InvalidArg, detail)
+            })?;
+            dict! { "time" => time }
+        };
+        let guest = self.guest(&args.dom)?;
+        let can_reset = {
+            let inner = guest.lock();
+            let live = inner.live.as_ref().ok_or_else(not_running)?;
+            live.caps.has("rtc-reset-reinjection")
+        };
+        if !can_reset {
+            let detail = "cannot set time: qemu doesn't support rtc-reset-reinjection command";
+            return Err(error(Code::OperationUnsupported, detail));
         }
-        self.ask(&args.dom, "guest-fstrim", dict! { "minimum" => args.minimum }, "virDomainFSTrim").map(drop)
+        self.ask(&args.dom, "guest-set-time", arguments, "virDomainSetTime")?;
+        // Else the guest would get the ticks it missed on top.
+        let _job = guest.jobs.begin("virDomainSetTime")?;
+        guest.execute("rtc-reset-reinjection", Dict::default()).map(drop)
+    }
+
+    fn domain_get_fsinfo(&self, _: &ClientContext, args: DomainGetFsinfoArgs) -> Result<DomainGetFsinfoRet> {
+        check_flags(args.flags, 0, "qemuDomainGetFSInfo")?;
+        let answer = self.ask(&args.dom, "guest-get-fsinfo", Dict::default(), "virDomainGetFSInfo")?;
+        let systems = answers::file_systems(&answer)?;
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        let info: Vec<_> = systems.iter().map(|system| system.info(&definition)).collect();
+        let ret = info.len() as u32;
+        Ok(DomainGetFsinfoRet { info, ret })
     }
 
     fn domain_interface_addresses(
@@ -94,36 +290,228 @@ impl GuestAgent for QemuDriver {
         _: &ClientContext,
         args: DomainInterfaceAddressesArgs,
     ) -> Result<DomainInterfaceAddressesRet> {
+        const LEASE: u32 = 0;
         const AGENT: u32 = 1;
+        const ARP: u32 = 2;
         check_flags(args.flags, 0, "qemuDomainInterfaceAddresses")?;
-        if args.source != AGENT {
-            let detail = format!("Unsupported IP address data source {}", args.source);
-            return Err(error(Code::ArgumentUnsupported, detail));
-        }
-        let reply = self.ask(
-            &args.dom,
-            "guest-network-get-interfaces",
-            Dict::default(),
-            "virDomainInterfaceAddresses",
-        )?;
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-        let address = |value: &Value| {
-            Some(DomainIpAddr {
-                kind: i32::from(text(value, "ip-address-type")? != "ipv4"),
-                addr: text(value, "ip-address")?,
-                prefix: value.get("prefix")?.as_u64()?.try_into().ok()?,
-            })
+        let guest = self.guest(&args.dom)?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
         };
-        let interface = |value: &Value| {
-            let addresses = value.get("ip-addresses").and_then(Value::as_list).unwrap_or_default();
-            Some(DomainInterface {
-                name: text(value, "name")?,
-                hwaddr: text(value, "hardware-address"),
-                // As many as the protocol carries.
-                addrs: addresses.iter().filter_map(address).take(2048).collect(),
-            })
+        let ifaces = match args.source {
+            LEASE => {
+                self.no_leases(&definition)?;
+                Vec::new()
+            }
+            AGENT => {
+                let api = "virDomainInterfaceAddresses";
+                let answer = self.ask(&args.dom, "guest-network-get-interfaces", Dict::default(), api)?;
+                answers::interfaces(&answer)?
+            }
+            ARP => {
+                let path = "/proc/net/arp";
+                let table = std::fs::read_to_string(path)
+                    .map_err(|error| system(&error, &format!("Failed to read '{path}'")))?;
+                neighbours(&table, &definition)
+            }
+            source => {
+                let detail = format!("Unknown IP address data source {source}");
+                return Err(error(Code::ArgumentUnsupported, detail));
+            }
         };
-        let ifaces = reply.as_list().unwrap_or_default().iter().filter_map(interface).take(2048).collect();
         Ok(DomainInterfaceAddressesRet { ifaces })
+    }
+
+    fn domain_set_user_password(&self, _: &ClientContext, args: DomainSetUserPasswordArgs) -> Result<()> {
+        const ENCRYPTED: u32 = 1;
+        check_flags(args.flags, ENCRYPTED, "qemuDomainSetUserPassword")?;
+        let arguments = dict! {
+            "crypted" => args.flags & ENCRYPTED != 0,
+            "username" => args.user.unwrap_or_default(),
+            "password" => base64(args.password.unwrap_or_default().as_bytes()),
+        };
+        self.ask(&args.dom, "guest-set-user-password", arguments, "virDomainSetUserPassword").map(drop)
+    }
+
+    fn domain_get_guest_vcpus(
+        &self,
+        _: &ClientContext,
+        args: DomainGetGuestVcpusArgs,
+    ) -> Result<DomainGetGuestVcpusRet> {
+        check_flags(args.flags, 0, "qemuDomainGetGuestVcpus")?;
+        let answer = self.ask(&args.dom, "guest-get-vcpus", Dict::default(), "virDomainGetGuestVcpus")?;
+        Ok(DomainGetGuestVcpusRet { params: answers::vcpu_params(&answers::vcpus(&answer)?)? })
+    }
+
+    fn domain_set_guest_vcpus(&self, _: &ClientContext, args: DomainSetGuestVcpusArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainSetGuestVcpus")?;
+        let online = match args.state {
+            0 => false,
+            1 => true,
+            _ => return Err(error(Code::InvalidArg, "unsupported state value")),
+        };
+        let parsed = qemu_domain::numbers(&args.cpumap);
+        let mut wanted = parsed.map_err(|error| crate::error::xml(&error))?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.agent_jobs.begin("virDomainSetGuestVcpus")?;
+        let vcpus = answers::vcpus(&self.ask_now(&guest, "guest-get-vcpus", Dict::default())?)?;
+        let mut changes = Vec::new();
+        for vcpu in &vcpus {
+            if !wanted.remove(&vcpu.id) {
+                continue;
+            }
+            if !online && !vcpu.offlinable {
+                let detail = format!("vCPU '{}' is not offlinable", vcpu.id);
+                return Err(error(Code::OperationUnsupported, detail));
+            }
+            changes.push(vcpu.id);
+        }
+        if !wanted.is_empty() {
+            let left: BTreeSet<u32> = wanted.into_iter().collect();
+            let detail = format!("guest is missing vCPUs '{}'", qemu_domain::ranges(&left));
+            return Err(error(Code::InvalidArg, detail));
+        }
+        // An agent may do a part of it and leave the rest to be asked for again.
+        while !changes.is_empty() {
+            let row = |id: &u32| dict! { "logical-id" => i64::from(*id), "online" => online };
+            let rows: Vec<Dict> = changes.iter().map(row).collect();
+            let answer = self.ask_now(&guest, "guest-set-vcpus", dict! { "vcpus" => rows })?;
+            let done = answer.as_u64().and_then(|done| usize::try_from(done).ok());
+            let done = done
+                .filter(|done| (1..=changes.len()).contains(done))
+                .ok_or_else(|| internal("guest agent returned malformed or invalid return value"))?;
+            changes.drain(..done);
+        }
+        Ok(())
+    }
+
+    fn domain_get_guest_info(
+        &self,
+        _: &ClientContext,
+        args: DomainGetGuestInfoArgs,
+    ) -> Result<DomainGetGuestInfoRet> {
+        check_flags(args.flags, 0, "qemuDomainGetGuestInfo")?;
+        if args.types & !info::ALL != 0 {
+            let detail = format!("unsupported guest information types '0x{:x}'", args.types & !info::ALL);
+            return Err(error(Code::InvalidArg, detail));
+        }
+        // What was not asked for by name may be missing.
+        let named = args.types != 0;
+        let types = if named { args.types } else { info::ALL };
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.agent_jobs.begin("virDomainGetGuestInfo")?;
+        guest.need_agent()?;
+        let definition = {
+            let inner = guest.lock();
+            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
+        };
+        let ask = |kind: u32, command: &str| {
+            if types & kind == 0 {
+                return Ok(None);
+            }
+            self.core.ask_agent(&guest, command, Dict::default(), named)
+        };
+        let mut params: Vec<TypedParam> = Vec::new();
+        if let Some(answer) = ask(info::USERS, "guest-get-users")? {
+            params.extend(answers::user_params(&answer)?);
+        }
+        if let Some(answer) = ask(info::OS, "guest-get-osinfo")? {
+            params.extend(answers::os_params(&answer)?);
+        }
+        if let Some(answer) = ask(info::TIMEZONE, "guest-get-timezone")? {
+            params.extend(answers::timezone_params(&answer)?);
+        }
+        if let Some(answer) = ask(info::HOSTNAME, "guest-get-host-name")? {
+            params.push(TypedParam::new("hostname", answers::hostname(&answer)?));
+        }
+        if let Some(answer) = ask(info::FILESYSTEM, "guest-get-fsinfo")? {
+            let systems = answers::file_systems(&answer)?;
+            if !systems.is_empty() {
+                params.extend(answers::file_system_params(&systems, &definition));
+            }
+        }
+        if let Some(answer) = ask(info::DISKS, "guest-get-disks")? {
+            params.extend(answers::disk_params(&answer, &definition)?);
+        }
+        if let Some(answer) = ask(info::INTERFACES, "guest-network-get-interfaces")? {
+            let interfaces = answers::interfaces(&answer)?;
+            if !interfaces.is_empty() {
+                params.extend(answers::interface_params(&interfaces));
+            }
+        }
+        Ok(DomainGetGuestInfoRet { params })
+    }
+
+    fn domain_agent_set_response_timeout(
+        &self,
+        _: &ClientContext,
+        args: DomainAgentSetResponseTimeoutArgs,
+    ) -> Result<DomainAgentSetResponseTimeoutRet> {
+        check_flags(args.flags, 0, "qemuDomainAgentSetResponseTimeout")?;
+        crate::agent::limit(args.timeout)?;
+        let guest = self.guest(&args.dom)?;
+        guest.agent_timeout.store(args.timeout, Ordering::Relaxed);
+        self.core.save_status(&guest);
+        Ok(DomainAgentSetResponseTimeoutRet { result: 0 })
+    }
+
+    fn domain_authorized_ssh_keys_get(
+        &self,
+        _: &ClientContext,
+        args: DomainAuthorizedSshKeysGetArgs,
+    ) -> Result<DomainAuthorizedSshKeysGetRet> {
+        check_flags(args.flags, 0, "qemuDomainAuthorizedSSHKeysGet")?;
+        let arguments = dict! { "username" => args.user };
+        let api = "virDomainAuthorizedSSHKeysGet";
+        let answer = self.ask(&args.dom, "guest-ssh-get-authorized-keys", arguments, api)?;
+        Ok(DomainAuthorizedSshKeysGetRet { keys: answers::ssh_keys(&answer)? })
+    }
+
+    fn domain_authorized_ssh_keys_set(
+        &self,
+        _: &ClientContext,
+        args: DomainAuthorizedSshKeysSetArgs,
+    ) -> Result<()> {
+        const APPEND: u32 = 1;
+        const REMOVE: u32 = 2;
+        check_flags(args.flags, APPEND | REMOVE, "qemuDomainAuthorizedSSHKeysSet")?;
+        let mut arguments = dict! { "username" => args.user, "keys" => args.keys };
+        let command = if args.flags & REMOVE != 0 {
+            "guest-ssh-remove-authorized-keys"
+        } else {
+            arguments.insert("reset", (args.flags & APPEND == 0).into());
+            "guest-ssh-add-authorized-keys"
+        };
+        self.ask(&args.dom, command, arguments, "virDomainAuthorizedSSHKeysSet").map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_encoded() {
+        let texts: Vec<String> =
+            ["", "f", "fo", "foo", "foob"].iter().map(|it| base64(it.as_bytes())).collect();
+        assert_eq!(texts, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+    }
+
+    #[test]
+    fn neighbours_of_the_host() {
+        let definition: Definition = domain_xml::parse(
+            "<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os><devices>\
+             <interface type='ethernet'><mac address='52:54:00:00:00:0a'/><target dev='tap0'/></interface>\
+             </devices></domain>",
+        )
+        .expect("definition");
+        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                     10.0.0.7         0x1         0x2         52:54:00:00:00:0A     *        br0\n\
+                     10.0.0.8         0x1         0x0         52:54:00:00:00:0a     *        br0\n\
+                     10.0.0.9         0x1         0x2         52:54:00:00:00:0b     *        br0\nx\n";
+        let found = neighbours(table, &definition);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].name.as_str(), found[0].addrs[0].addr.as_str()), ("tap0", "10.0.0.7"));
     }
 }

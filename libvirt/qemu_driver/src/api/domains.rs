@@ -7,6 +7,8 @@ use crate::process::StartOptions;
 use crate::state::{Paused, Running, State};
 use crate::{definition, files};
 use domain_xml::Domain as Definition;
+use domain_xml::clock::EventAction;
+use json::Dict;
 use rpc::protocol::domain::*;
 use rpc::{ClientContext, Code, Domain};
 use std::sync::Arc;
@@ -213,17 +215,31 @@ impl QemuDriver {
         Ok(())
     }
 
-    /// The ways to ask a guest for its end: by its power button (the default), or by its agent.
-    fn power_flags(&self, flags: u32) -> Result<()> {
-        const ACPI: u32 = 1;
-        if flags != 0 && flags & ACPI == 0 {
-            return Err(error(Code::ArgumentUnsupported, "the guest agent cannot be asked yet"));
-        }
-        Ok(())
-    }
-
-    fn power_button(&self, dom: &Domain, reboot: bool, api: &'static str) -> Result<()> {
+    /// Asks a guest for its end or its reset: by its agent when there is one and nothing else is asked for, else by
+    /// its power button.
+    fn power(&self, dom: &Domain, flags: u32, reboot: bool, api: &'static str) -> Result<()> {
+        const AGENT: u32 = 2;
         let guest = self.guest(dom)?;
+        let reboot = {
+            let inner = guest.lock();
+            let definition = inner.current();
+            let (off, again) =
+                definition.map_or((None, None), |definition| (definition.on_poweroff, definition.on_reboot));
+            match reboot {
+                true => !matches!(again, Some(EventAction::Destroy | EventAction::Preserve)),
+                false => matches!(off, Some(EventAction::Restart | EventAction::RenameRestart)),
+            }
+        };
+        if flags & AGENT != 0 || (flags == 0 && guest.has_agent()) {
+            let asked = self.agent_power(&guest, reboot, api);
+            if asked.is_ok() || flags == AGENT {
+                return asked;
+            }
+            // It may have gone while it was asked.
+            if !guest.lock().is_active() {
+                return Ok(());
+            }
+        }
         let _job = guest.jobs.begin(api)?;
         self.core.power_button(&guest, reboot)
     }
@@ -354,19 +370,24 @@ impl Domains for QemuDriver {
     }
 
     fn domain_shutdown(&self, _: &ClientContext, args: DomainShutdownArgs) -> Result<()> {
-        self.power_button(&args.dom, false, "virDomainShutdown")
+        self.power(&args.dom, 0, false, "virDomainShutdown")
     }
 
     fn domain_shutdown_flags(&self, _: &ClientContext, args: DomainShutdownFlagsArgs) -> Result<()> {
         check_flags(args.flags, 3, "qemuDomainShutdownFlags")?;
-        self.power_flags(args.flags)?;
-        self.power_button(&args.dom, false, "virDomainShutdownFlags")
+        self.power(&args.dom, args.flags, false, "virDomainShutdownFlags")
     }
 
     fn domain_reboot(&self, _: &ClientContext, args: DomainRebootArgs) -> Result<()> {
         check_flags(args.flags, 3, "qemuDomainReboot")?;
-        self.power_flags(args.flags)?;
-        self.power_button(&args.dom, true, "virDomainReboot")
+        self.power(&args.dom, args.flags, true, "virDomainReboot")
+    }
+
+    fn domain_pm_wakeup(&self, _: &ClientContext, args: DomainPmWakeupArgs) -> Result<()> {
+        check_flags(args.flags, 0, "qemuDomainPMWakeup")?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainPMWakeup")?;
+        guest.execute("system_wakeup", Dict::default()).map(drop)
     }
 
     fn domain_reset(&self, _: &ClientContext, args: DomainResetArgs) -> Result<()> {

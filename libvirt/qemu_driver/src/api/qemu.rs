@@ -62,16 +62,6 @@ impl Qemu for QemuDriver {
         _: &ClientContext,
         args: QemuDomainAgentCommandArgs,
     ) -> Result<QemuDomainAgentCommandRet> {
-        check_flags(args.flags, 0, "qemuDomainQemuAgentCommand")?;
-        let limit = crate::agent::limit(args.timeout)?;
-        let invalid = |detail: String| error(Code::InvalidArg, detail);
-        let request = json::parse(args.cmd.as_bytes()).map_err(|error| invalid(error.to_string()))?;
-        let command = request.get("execute").and_then(Value::as_str);
-        let command = command.ok_or_else(|| invalid("the command has no 'execute'".to_owned()))?;
-        let arguments = request.get("arguments").and_then(Value::as_dict).cloned().unwrap_or_default();
-        let guest = self.guest(&args.dom)?;
-        let _job = guest.jobs.begin("virDomainQemuAgentCommand")?;
-        let answer = self.core.agent(&guest, command, arguments, limit)?;
-        Ok(QemuDomainAgentCommandRet { result: Some(answer.to_string()) })
+        self.agent_command(&args)
     }
 }

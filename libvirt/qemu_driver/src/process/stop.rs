@@ -12,6 +12,7 @@ use qmp::Monitor;
 use rustix::process::Signal;
 use security::Given;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long an emulator may take to end when asked to.
@@ -206,6 +207,7 @@ impl Core {
         // Clients are told of the run that ends: with its number.
         let reference = guest.reference();
         self.table.clear_id(id);
+        guest.agent_timeout.store(crate::agent::BLOCK, Ordering::Relaxed);
         let (live, transient) = {
             let mut inner = guest.lock();
             inner.state = reason.into();

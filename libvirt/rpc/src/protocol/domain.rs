@@ -72,7 +72,7 @@ derive::protocol! {
         ];
     call 265 domain_get_metadata(dom: Domain, kind: i32, uri: str?, flags: u32) -> (metadata: str):
         virDomainGetMetadata, acl["domain:read"];
-    missing 267 domain_pm_wakeup(dom: Domain, flags: u32): virDomainPMWakeup, write, acl["domain:pm_control"];
+    call 267 domain_pm_wakeup(dom: Domain, flags: u32): virDomainPMWakeup, write, acl["domain:pm_control"];
     call 273 connect_list_all_domains(need_results: i32, flags: u32)
         -> (domains: [Domain; DOMAIN_LIST_MAX], ret: u32):
         virConnectListAllDomains, high, acl["connect:search_domains"];

@@ -33,7 +33,7 @@ derive::protocol! {
         addrs: [DomainIpAddr; DOMAIN_IP_ADDR_MAX],
     }
 
-    missing 261 domain_pm_suspend_for_duration(dom: Domain, target: u32, duration: u64, flags: u32):
+    call 261 domain_pm_suspend_for_duration(dom: Domain, target: u32, duration: u64, flags: u32):
         virDomainPMSuspendForDuration, write, acl["domain:pm_control"];
     call 277 domain_get_hostname(dom: Domain, flags: u32) -> (hostname: str):
         virDomainGetHostname, write, acl["domain:write"];
@@ -51,7 +51,7 @@ derive::protocol! {
         virDomainGetTime, write, acl["domain:write"];
     call 338 domain_set_time(dom: Domain, seconds: i64, nseconds: u32, flags: u32):
         virDomainSetTime, write, acl["domain:set_time"];
-    missing 349 domain_get_fsinfo(dom: Domain, flags: u32)
+    call 349 domain_get_fsinfo(dom: Domain, flags: u32)
         -> (info: [DomainFsinfo; DOMAIN_FSINFO_MAX], ret: u32):
         virDomainGetFSInfo, write, acl["domain:fs_freeze"];
     call 353 domain_interface_addresses(dom: Domain, source: u32, flags: u32)
@@ -61,22 +61,22 @@ derive::protocol! {
             "domain:read",
             "domain:write::source:VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT",
         ];
-    missing 357 domain_set_user_password(dom: Domain, user: str?, password: str?, flags: u32):
+    call 357 domain_set_user_password(dom: Domain, user: str?, password: str?, flags: u32):
         virDomainSetUserPassword, write, acl["domain:set_password"];
-    missing 371 domain_get_guest_vcpus(dom: Domain, flags: u32)
+    call 371 domain_get_guest_vcpus(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_GUEST_VCPU_PARAMS_MAX]):
         virDomainGetGuestVcpus, write, acl["domain:write"];
-    missing 372 domain_set_guest_vcpus(dom: Domain, cpumap: str, state: i32, flags: u32):
+    call 372 domain_set_guest_vcpus(dom: Domain, cpumap: str, state: i32, flags: u32):
         virDomainSetGuestVcpus, write, acl["domain:write"];
-    missing 418 domain_get_guest_info(dom: Domain, types: u32, flags: u32)
+    call 418 domain_get_guest_info(dom: Domain, types: u32, flags: u32)
         -> (params: [TypedParam; DOMAIN_GUEST_INFO_PARAMS_MAX]):
         virDomainGetGuestInfo, write, acl["domain:write"];
-    missing 420 domain_agent_set_response_timeout(dom: Domain, timeout: i32, flags: u32) -> (result: i32):
+    call 420 domain_agent_set_response_timeout(dom: Domain, timeout: i32, flags: u32) -> (result: i32):
         virDomainAgentSetResponseTimeout, write, acl["domain:write"];
-    missing 424 domain_authorized_ssh_keys_get(dom: Domain, user: str, flags: u32)
+    call 424 domain_authorized_ssh_keys_get(dom: Domain, user: str, flags: u32)
         -> (keys: [str; DOMAIN_AUTHORIZED_SSH_KEYS_MAX]):
         virDomainAuthorizedSSHKeysGet, write, acl["domain:write"];
-    missing 425 domain_authorized_ssh_keys_set(
+    call 425 domain_authorized_ssh_keys_set(
         dom: Domain, user: str, keys: [str; DOMAIN_AUTHORIZED_SSH_KEYS_MAX], flags: u32
     ):
         virDomainAuthorizedSSHKeysSet, write, acl["domain:write"];
