@@ -57,16 +57,40 @@ pub(super) struct Assembler {
     bmi2: bool,
     labels: Vec<Option<usize>>,
     fixups: Vec<(usize, Label)>,
+    /// From this offset on the code will run at that address.
+    cold: (usize, u64),
 }
 
 impl Assembler {
     pub(super) fn new(origin: u64, bmi2: bool) -> Self {
-        Self { code: Vec::with_capacity(1024), origin, bmi2, labels: Vec::new(), fixups: Vec::new() }
+        Self {
+            code: Vec::with_capacity(1024),
+            origin,
+            bmi2,
+            labels: Vec::new(),
+            fixups: Vec::new(),
+            cold: (usize::MAX, 0),
+        }
     }
 
     /// Address of the next byte.
     pub(super) fn here(&self) -> u64 {
-        self.origin + self.code.len() as u64
+        self.address(self.code.len())
+    }
+
+    fn address(&self, offset: usize) -> u64 {
+        let (start, origin) = self.cold;
+        if offset < start { self.origin + offset as u64 } else { origin + (offset - start) as u64 }
+    }
+
+    /// What follows will run at `origin`, away from what was emitted before.
+    pub(super) fn go_cold(&mut self, origin: u64) {
+        self.cold = (self.code.len(), origin);
+    }
+
+    /// The code before and after [`Assembler::go_cold`].
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.code.split_at(self.cold.0.min(self.code.len()))
     }
 
     pub(super) fn label(&mut self) -> Label {
@@ -83,7 +107,8 @@ impl Assembler {
     pub(super) fn finish(&mut self) {
         for (at, label) in std::mem::take(&mut self.fixups) {
             let to = self.labels[label.0].unwrap_or(at + 4);
-            self.code[at..at + 4].copy_from_slice(&(to.wrapping_sub(at + 4) as i32).to_le_bytes());
+            let distance = self.address(to).wrapping_sub(self.address(at) + 4) as i32;
+            self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
     }
 
@@ -561,6 +586,26 @@ mod tests {
         assert_eq!(text(|a| a.store8_imm(Mem::Base(RBX, 0), 1)), "movb $1,(%rbx)");
         assert_eq!(text(|a| a.xor32(R11, R10)), "xor %r10d,%r11d");
         assert_eq!(text(|a| a.shl32(R11, 4)), "shl $4,%r11d");
+    }
+
+    #[test]
+    fn labels_reach_into_cold_code_and_back() {
+        let mut a = Assembler::new(0x1000, true);
+        let (cold, back) = (a.label(), a.label());
+        a.jmp(cold);
+        a.bind(back);
+        a.jmp_to(0x2000);
+        a.go_cold(0x9000);
+        a.bind(cold);
+        a.jmp_to(0x2000);
+        a.jmp(back);
+        a.finish();
+        let target = |code: &[u8], at: u64| Decoder::with_ip(64, code, at, DecoderOptions::NONE).decode();
+        let (hot, cold) = a.parts();
+        assert_eq!(target(hot, 0x1000).near_branch_target(), 0x9000);
+        assert_eq!(target(&hot[5..], 0x1005).near_branch_target(), 0x2000);
+        assert_eq!(target(cold, 0x9000).near_branch_target(), 0x2000);
+        assert_eq!(target(&cold[5..], 0x9005).near_branch_target(), 0x1005);
     }
 
     #[test]

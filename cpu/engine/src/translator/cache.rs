@@ -10,6 +10,9 @@ pub(super) struct CodeCache {
     exec: *mut u8,
     size: usize,
     used: usize,
+    /// Where code off the straight path begins, and how far that has grown.
+    split: usize,
+    cold: usize,
     /// Bytes at the start that are kept when everything else is dropped.
     kept: usize,
 }
@@ -31,7 +34,8 @@ impl CodeCache {
             let _ = unsafe { munmap(write, size) };
             return None;
         };
-        Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, kept: 0 })
+        let split = (size / 5 * 2).next_multiple_of(64);
+        Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, split, cold: split, kept: 0 })
     }
 
     /// Where the next code will run.
@@ -39,19 +43,28 @@ impl CodeCache {
         self.exec as u64 + self.used as u64
     }
 
-    /// Bytes left.
-    pub(super) fn left(&self) -> usize {
-        self.size - self.used
+    /// Where the next code off the straight path will run.
+    pub(super) fn next_cold(&self) -> u64 {
+        self.exec as u64 + self.cold as u64
     }
 
-    /// Adds code that was made for [`CodeCache::next`]; false when it does not fit.
-    pub(super) fn add(&mut self, code: &[u8]) -> bool {
-        if code.len() > self.left() {
+    /// Bytes left.
+    pub(super) fn left(&self) -> usize {
+        self.split.saturating_sub(self.used).min(self.size.saturating_sub(self.cold))
+    }
+
+    /// Adds code that was made for [`CodeCache::next`] and [`CodeCache::next_cold`]; false when it does not fit.
+    pub(super) fn add(&mut self, code: &[u8], cold: &[u8]) -> bool {
+        if code.len().max(cold.len()) > self.left() {
             return false;
         }
-        // SAFETY: `used + code.len()` is within the writable mapping, which nothing else refers to.
+        // SAFETY: `used + code.len()` is at most `split`, and that within the writable mapping, which nothing else
+        // refers to.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.add(self.used), code.len()) };
-        self.used = (self.used + code.len()).next_multiple_of(16).min(self.size);
+        // SAFETY: as above; `cold + cold.len()` is at most `size`.
+        unsafe { std::ptr::copy_nonoverlapping(cold.as_ptr(), self.write.add(self.cold), cold.len()) };
+        self.used = (self.used + code.len()).next_multiple_of(16);
+        self.cold += cold.len();
         true
     }
 
@@ -71,6 +84,7 @@ impl CodeCache {
     /// Drops everything but what is kept.
     pub(super) fn clear(&mut self) {
         self.used = self.kept;
+        self.cold = self.split;
     }
 
     /// Overwrites code at the executable address `at`; ignored outside the cache.

@@ -45,6 +45,8 @@ pub(super) struct Source<'a> {
 /// Code and its entries.
 pub(super) struct Product {
     pub(super) code: Vec<u8>,
+    /// What is off the straight path.
+    pub(super) cold: Vec<u8>,
     /// Offset of the entry for everybody.
     pub(super) entry: usize,
     /// Offset of the entry for jumps in the same page.
@@ -97,8 +99,8 @@ pub(super) struct Emitter<'a> {
     pub(super) fpu: bool,
 }
 
-/// Translates a block for `origin`.
-pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
+/// Translates a block for `origin`; what is off the straight path, for `cold`.
+pub(super) fn block(origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> Product {
     let mut e = Emitter {
         a: Assembler::new(origin, source.vectors.bmi2),
         slots: Slots::new(),
@@ -111,9 +113,11 @@ pub(super) fn block(origin: u64, stubs: &Stubs, source: &Source) -> Product {
         fpu: false,
     };
     let (entry, head) = e.run();
+    e.a.go_cold(cold);
     e.finish_cold();
     e.a.finish();
-    Product { code: e.a.code, entry, head }
+    let (hot, cold) = e.a.parts();
+    Product { code: hot.to_vec(), cold: cold.to_vec(), entry, head }
 }
 
 impl Emitter<'_> {

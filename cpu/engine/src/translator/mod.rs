@@ -270,7 +270,7 @@ impl Jit {
         }
         let Some(mut cache) = CodeCache::new(self.size) else { return };
         let (code, stubs) = stubs::make(cache.next(), &self.without, run_one);
-        cache.add(&code);
+        cache.add(&code, &[]);
         cache.keep();
         self.stubs = stubs;
         self.cache = Some(cache);

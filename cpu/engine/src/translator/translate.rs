@@ -106,8 +106,8 @@ impl Cpu {
         };
         let cache = self.jit.cache.as_mut()?;
         let origin = cache.next();
-        let product = emit::block(origin, &self.jit.stubs, &source);
-        if !cache.add(&product.code) {
+        let product = emit::block(origin, cache.next_cold(), &self.jit.stubs, &source);
+        if !cache.add(&product.code, &product.cold) {
             return None;
         }
         self.jit.made += 1;
