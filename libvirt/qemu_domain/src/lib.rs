@@ -69,6 +69,9 @@ pub struct Context<'a> {
 pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     limits(domain)?;
     inactive::strip(domain, context.settings);
+    if let Some(metadata) = &mut domain.metadata {
+        metadata.one_of_each_namespace();
+    }
     defaults::general(domain, context)?;
     graphics::complete(domain, context.settings)?;
     controllers::order(domain);

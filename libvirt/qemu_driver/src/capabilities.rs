@@ -158,7 +158,7 @@ fn choice(writer: &mut Writer, name: &str, values: &[(&str, bool)]) {
 pub fn domain(wanted: &Wanted<'_>) -> String {
     let has = |flag: &str| wanted.caps.has(flag);
     let x86 = matches!(wanted.arch, "x86_64" | "i686");
-    let q35 = wanted.machine.name.starts_with("pc-q35-");
+    let i440fx = wanted.machine.name == "pc" || wanted.machine.name.starts_with("pc-i440fx-");
     let mut writer = Writer::default();
     writer.with(
         "domainCapabilities",
@@ -183,21 +183,21 @@ pub fn domain(wanted: &Wanted<'_>) -> String {
                 let memfd = has("memory-backend-memfd");
                 choice(writer, "sourceType", &[("file", true), ("anonymous", true), ("memfd", memfd)]);
             });
-            writer.with("devices", |_| (), |writer| devices(writer, &has, x86, q35));
+            writer.with("devices", |_| (), |writer| devices(writer, &has, x86, i440fx));
             features(writer, wanted, &has);
         },
     );
     writer.finish()
 }
 
-fn devices(writer: &mut Writer, has: &dyn Fn(&str) -> bool, x86: bool, q35: bool) {
+fn devices(writer: &mut Writer, has: &dyn Fn(&str) -> bool, x86: bool, i440fx: bool) {
     let transitional = has("virtio-pci-non-transitional");
     let models =
         [("virtio", true), ("virtio-transitional", transitional), ("virtio-non-transitional", transitional)];
     supported(writer, "disk", true, |writer| {
         choice(writer, "diskDevice", &[("disk", true), ("cdrom", true), ("floppy", true), ("lun", true)]);
         let buses = [
-            ("ide", x86 && !q35),
+            ("ide", i440fx),
             ("fdc", x86),
             ("scsi", true),
             ("virtio", true),

@@ -13,7 +13,6 @@ mod api;
 pub mod capabilities;
 pub mod config;
 pub mod core;
-pub mod cpu_xml;
 pub mod definition;
 mod driver;
 pub mod error;

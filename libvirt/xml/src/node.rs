@@ -90,6 +90,16 @@ pub(crate) fn qualified<'a>(node: roxmltree::Node<'a, 'a>) -> &'a str {
 
 /// Reads a document's root element by `read`, if it has the name `root`.
 pub fn parse<T>(text: &str, root: &str, read: impl FnOnce(&Node<'_>) -> Result<T>) -> Result<T> {
+    let document = document(text, "(domain_definition)")?;
+    let node = Node::new(document.root_element());
+    if node.name() != root {
+        return Err(Error::xml(format!("unexpected root element <{}>, expecting <{root}>", node.name())));
+    }
+    read(&node)
+}
+
+/// Takes a text apart, if it is not too long, too deep or too many nodes; `shown` is its name in errors.
+pub(crate) fn document<'a>(text: &'a str, shown: &str) -> Result<roxmltree::Document<'a>> {
     if text.len() > MAX_SIZE {
         return Err(Error {
             code: Code::Detail,
@@ -104,13 +114,8 @@ pub fn parse<T>(text: &str, root: &str, read: impl FnOnce(&Node<'_>) -> Result<T
             detail: format!("elements are nested deeper than {MAX_DEPTH}"),
         });
     }
-    let document = roxmltree::Document::parse_with_options(text, options)
-        .map_err(|error| Error { code: Code::Detail, detail: format!("(domain_definition):{error}") })?;
-    let node = Node::new(document.root_element());
-    if node.name() != root {
-        return Err(Error::xml(format!("unexpected root element <{}>, expecting <{root}>", node.name())));
-    }
-    read(&node)
+    roxmltree::Document::parse_with_options(text, options)
+        .map_err(|error| Error { code: Code::Detail, detail: format!("{shown}:{error}") })
 }
 
 /// At least the depth of the document's elements: counts what looks like start and end tags, because the depth has to

@@ -103,3 +103,25 @@ fn what_is_wrong_is_named() {
     assert!(error(&"<outer>".repeat(100_000)).contains("nested"));
     assert!(error("<!DOCTYPE x [<!ENTITY a 'b'>]><outer/>").starts_with("(domain_definition):"));
 }
+
+#[test]
+fn elements_enter_and_leave_name_spaces() {
+    let metadata =
+        "<metadata xmlns:o='urn:o'><o:a/><p:x xmlns:p='urn:p'><p:y a='1'/><z/></p:x><bare/><o:b/></metadata>";
+    let mut tree = Tree::parse(metadata, "(text)").unwrap();
+    tree.one_of_each_namespace();
+    assert_eq!(tree.child_of_namespace("urn:p").unwrap().text(), "<x>\n  <y a=\"1\"/>\n  <z/>\n</x>");
+    assert_eq!(tree.child_of_namespace("urn:o").unwrap().text(), "<a/>");
+    assert_eq!(tree.child_of_namespace("urn:none"), None);
+    let mut new = Tree::parse("<n><m>t</m><k xmlns='urn:k'/></n>", "(text)").unwrap();
+    new.enter_namespace("q", "urn:p");
+    assert_eq!(new.text(), "<q:n xmlns:q=\"urn:p\">\n  <q:m>t</q:m>\n  <k xmlns=\"urn:k\"/>\n</q:n>");
+    tree.replace_namespace("urn:p", Some(new));
+    assert_eq!(
+        tree.child_of_namespace("urn:p").unwrap().text(),
+        "<n>\n  <m>t</m>\n  <k xmlns=\"urn:k\"/>\n</n>"
+    );
+    tree.replace_namespace("urn:p", None);
+    assert_eq!(tree.text(), "<metadata xmlns:o=\"urn:o\">\n  <o:a/>\n</metadata>");
+    assert!(Tree::parse("<a>", "(text)").unwrap_err().to_string().starts_with("(text):"));
+}

@@ -1,6 +1,6 @@
 //! Elements that are kept as they are.
 
-use crate::node::qualified;
+use crate::node::{document, qualified};
 use crate::{Node, Result, Writer};
 
 /// A part of a document that is kept and written again, indented anew.
@@ -91,6 +91,118 @@ impl Tree {
             }
         }
     }
+}
+
+/// Elements of name spaces other than libvirt's, as `<metadata>` has them.
+impl Tree {
+    /// Takes a document apart; `shown` stands for its name in errors.
+    ///
+    /// # Errors
+    ///
+    /// It is no document, or longer or deeper than [`crate::parse`] allows.
+    pub fn parse(text: &str, shown: &str) -> Result<Self> {
+        let document = document(text, shown)?;
+        Ok(Self::of(document.root_element(), true))
+    }
+
+    /// The name space of the element, declared by itself or by the element `above` it.
+    fn namespace<'a>(&'a self, above: &'a [(String, String)]) -> Option<&'a str> {
+        let Self::Element(name, attributes, _) = self else { return None };
+        let declared = declaration_of(name);
+        attributes.iter().chain(above).find(|(key, _)| *key == declared).map(|(_, uri)| uri.as_str())
+    }
+
+    /// A copy of the child element in the name space `uri`, out of that name space: without the declaration and the prefix.
+    pub fn child_of_namespace(&self, uri: &str) -> Option<Self> {
+        let Self::Element(_, attributes, children) = self else { return None };
+        let mut child = children.iter().find(|child| child.namespace(attributes) == Some(uri))?.clone();
+        child.leave_namespace(uri);
+        Some(child)
+    }
+
+    /// Puts `child` in place of the children in the name space `uri`; `None` takes them away.
+    pub fn replace_namespace(&mut self, uri: &str, child: Option<Self>) {
+        let Self::Element(_, attributes, children) = self else { return };
+        children.retain(|child| child.namespace(attributes) != Some(uri));
+        children.extend(child);
+    }
+
+    /// Puts the element, and those below it that are in no name space, into the name space `uri` by the prefix `key`.
+    pub fn enter_namespace(&mut self, key: &str, uri: &str) {
+        self.prefix(key);
+        if let Self::Element(_, attributes, _) = self {
+            let at = attributes.iter().take_while(|(key, _)| is_declaration(key)).count();
+            attributes.insert(at, (format!("xmlns:{key}"), uri.to_owned()));
+        }
+    }
+
+    fn prefix(&mut self, key: &str) {
+        let Self::Element(name, attributes, children) = self else { return };
+        if attributes.iter().any(|(key, _)| key == "xmlns") {
+            return;
+        }
+        if !name.contains(':') {
+            *name = format!("{key}:{name}");
+        }
+        for child in children {
+            child.prefix(key);
+        }
+    }
+
+    fn leave_namespace(&mut self, uri: &str) {
+        let Self::Element(name, attributes, _) = self else { return };
+        let declaration = declaration_of(name);
+        attributes.retain(|(key, value)| *key != declaration || value != uri);
+        if let Some(key) = declaration.strip_prefix("xmlns:") {
+            self.strip(&format!("{key}:"), &declaration);
+        }
+    }
+
+    fn strip(&mut self, prefix: &str, declaration: &str) {
+        let Self::Element(name, attributes, children) = self else { return };
+        if attributes.iter().any(|(key, _)| key == declaration) {
+            return;
+        }
+        if let Some(local) = name.strip_prefix(prefix) {
+            *name = local.to_owned();
+        }
+        for child in children {
+            child.strip(prefix, declaration);
+        }
+    }
+
+    /// The text of the element, indented from the margin.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, Some(0));
+        text
+    }
+
+    /// Keeps of the children the first element of each name space, as libvirt does with `<metadata>`.
+    pub fn one_of_each_namespace(&mut self) {
+        let Self::Element(_, attributes, children) = self else { return };
+        let mut seen: Vec<String> = Vec::new();
+        children.retain(|child| {
+            let Some(uri) = child.namespace(attributes) else { return false };
+            let new = !seen.iter().any(|seen| seen == uri);
+            if new {
+                seen.push(uri.to_owned());
+            }
+            new
+        });
+    }
+}
+
+/// The attribute that declares the name space of an element of this name.
+fn declaration_of(name: &str) -> String {
+    match name.split_once(':') {
+        Some((prefix, _)) => format!("xmlns:{prefix}"),
+        None => "xmlns".to_owned(),
+    }
+}
+
+fn is_declaration(attribute: &str) -> bool {
+    attribute == "xmlns" || attribute.starts_with("xmlns:")
 }
 
 /// Whether an element or attribute below `node` is in the name space.

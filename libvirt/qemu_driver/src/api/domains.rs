@@ -10,7 +10,8 @@ use domain_xml::Domain as Definition;
 use domain_xml::clock::EventAction;
 use json::Dict;
 use rpc::protocol::domain::*;
-use rpc::{ClientContext, Code, Domain};
+use rpc::protocol::events::DomainEventCallbackMetadataChangeMsg;
+use rpc::{ClientContext, Code, Domain, DomainEvent};
 use std::sync::Arc;
 
 /// `VIR_DOMAIN_XML_...`
@@ -620,20 +621,40 @@ impl Domains for QemuDriver {
     fn domain_set_metadata(&self, _: &ClientContext, args: DomainSetMetadataArgs) -> Result<()> {
         const DESCRIPTION: i32 = 0;
         const TITLE: i32 = 1;
+        const ELEMENT: i32 = 2;
         check_flags(args.flags, affect::LIVE | affect::CONFIG, "qemuDomainSetMetadata")?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainSetMetadata")?;
         let text = args.metadata.filter(|text| !text.is_empty());
         match args.kind {
-            DESCRIPTION => self.change(&guest, args.flags, &mut |it| it.description.clone_from(&text)),
+            DESCRIPTION => self.change(&guest, args.flags, &mut |it| it.description.clone_from(&text))?,
             TITLE => {
                 if text.as_ref().is_some_and(|title| title.contains('\n')) {
                     return Err(error(Code::InvalidArg, "metadata title can't contain newlines"));
                 }
-                self.change(&guest, args.flags, &mut |it| it.title.clone_from(&text))
+                self.change(&guest, args.flags, &mut |it| it.title.clone_from(&text))?;
             }
-            _ => Err(error(Code::ArgumentUnsupported, "metadata elements cannot be set yet")),
+            ELEMENT => {
+                let Some(uri) = args.uri.as_deref() else {
+                    return Err(error(Code::InvalidArg, "uri in virDomainSetMetadata must not be NULL"));
+                };
+                let new = text.map(|text| own_element(&text, args.key.as_deref(), uri)).transpose()?;
+                self.change(&guest, args.flags, &mut |it| {
+                    let empty = || xml::Tree::Element("metadata".to_owned(), Vec::new(), Vec::new());
+                    if new.is_some() || it.metadata.is_some() {
+                        it.metadata.get_or_insert_with(empty).replace_namespace(uri, new.clone());
+                    }
+                })?;
+            }
+            _ => return Err(error(Code::InvalidArg, format!("unknown metadata type '{}'", args.kind))),
         }
+        self.core.event(DomainEvent::MetadataChange(DomainEventCallbackMetadataChangeMsg {
+            callback_id: 0,
+            dom: guest.reference(),
+            kind: args.kind,
+            nsuri: args.uri,
+        }));
+        Ok(())
     }
 
     fn domain_get_metadata(
@@ -650,7 +671,10 @@ impl Domains for QemuDriver {
         let found = match args.kind {
             0 => definition.description.clone(),
             1 => definition.title.clone(),
-            2 => args.uri.as_deref().and_then(|uri| element(definition, uri)),
+            2 => args.uri.as_deref().and_then(|uri| {
+                let metadata = definition.metadata.as_ref()?;
+                metadata.child_of_namespace(uri).map(|element| element.text())
+            }),
             _ => return Err(error(Code::InvalidArg, "unknown metadata type")),
         };
         let metadata = found.ok_or_else(|| {
@@ -664,18 +688,14 @@ impl Domains for QemuDriver {
     }
 }
 
-/// The element of that name space below `<metadata>`, as text.
-fn element(definition: &Definition, uri: &str) -> Option<String> {
-    let Some(xml::Tree::Element(_, _, children)) = &definition.metadata else { return None };
-    let found = children.iter().find(|child| {
-        let xml::Tree::Element(name, attributes, _) = child else { return false };
-        let declared = match name.split_once(':') {
-            Some((prefix, _)) => format!("xmlns:{prefix}"),
-            None => "xmlns".to_owned(),
-        };
-        attributes.iter().any(|(key, value)| *key == declared && value == uri)
-    })?;
-    let mut writer = xml::Writer::default();
-    xml::write_verbatim(&Some(found.clone()), &mut writer);
-    Some(writer.finish().trim_end().to_owned())
+/// A client's element, in its name space.
+fn own_element(text: &str, key: Option<&str>, uri: &str) -> Result<xml::Tree> {
+    let key = key.unwrap_or_default();
+    let is_start = |c: char| c.is_alphabetic() || c == '_';
+    if !key.starts_with(is_start) || !key.chars().all(|c| is_start(c) || c.is_numeric() || "-.".contains(c)) {
+        return Err(internal("failed to validate prefix for a new XML namespace"));
+    }
+    let mut element = xml::Tree::parse(text, "(metadata_xml)").map_err(|error| crate::error::xml(&error))?;
+    element.enter_namespace(key, uri);
+    Ok(element)
 }

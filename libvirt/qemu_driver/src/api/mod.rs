@@ -2,6 +2,7 @@
 
 mod agent;
 mod capabilities;
+mod cpus;
 mod devices;
 mod domains;
 mod domstats;
