@@ -29,7 +29,18 @@ fn outcome(line: &str, output: &Output) -> String {
         let _ = write!(outcome, "\n{errors}");
     }
     let _ = write!(outcome, "\n[{}]", output.status.code().unwrap_or(-1));
-    if line.starts_with('~') { without_numbers(&outcome) } else { outcome }
+    match line.chars().next() {
+        Some('~') => without_numbers(&outcome),
+        Some('%') => sorted_paragraphs(&outcome),
+        _ => outcome,
+    }
+}
+
+/// The original keeps some lists in no order.
+fn sorted_paragraphs(text: &str) -> String {
+    let mut paragraphs: Vec<&str> = text.split("\n\n").map(str::trim).collect();
+    paragraphs.sort_unstable();
+    paragraphs.join("\n\n")
 }
 
 /// Digits become one `N`, and the blanks around them one blank: columns are as wide as their numbers.
@@ -63,7 +74,7 @@ fn run(program: &Path, log: &Path, lines: &[String]) -> Vec<String> {
     }
     daemon.shell(IMAGES).expect("images are made");
     let one = |line: &String| {
-        let words = line.trim_start_matches(['~', ' ']);
+        let words = line.trim_start_matches(['~', '%', ' ']);
         let output = match words.strip_prefix('$') {
             Some(words) => daemon.shell(words),
             None => daemon.virsh(words),

@@ -1,5 +1,6 @@
 //! The command line.
 
+use getopt::{Complete, Item, Opt, Parser, Program, Section};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -38,93 +39,121 @@ pub enum Parsed {
     WrongTimeout,
 }
 
-/// The options: letter, word, whether an argument follows, its description.
-const OPTIONS: [(char, &str, Option<&str>, &str); 7] = [
-    ('h', "help", None, "Display program help"),
-    ('v', "verbose", None, "Verbose messages"),
-    ('d', "daemon", None, "Run as a daemon & write PID file"),
-    ('t', "timeout", Some("secs"), "Exit after timeout period"),
-    ('f', "config", Some("file"), "Configuration file"),
-    ('V', "version", None, "Display version information"),
-    ('p', "pid-file", Some("file"), "Change name of PID file"),
-];
+const fn option(
+    short: char,
+    long: &'static str,
+    arg: Option<&'static str>,
+    help: &'static [&'static str],
+    manual: &'static str,
+) -> Opt {
+    let complete = if arg.is_some() { Complete::Files } else { Complete::Nothing };
+    Opt { short, long, arg, help, manual, complete }
+}
+
+/// The program.
+pub const PROGRAM: Program = Program {
+    name: "virtqemud",
+    operands: "",
+    summary: "libvirt QEMU management daemon",
+    groups: &[&[
+        option('h', "help", None, &["Display program help"], "Display the usage and exit."),
+        option(
+            'v',
+            "verbose",
+            None,
+            &["Verbose messages"],
+            "Log information too, not only warnings and errors.",
+        ),
+        option(
+            'd',
+            "daemon",
+            None,
+            &["Run as a daemon & write PID file"],
+            "Run in the background. The command ends once the sockets listen.",
+        ),
+        Opt {
+            complete: Complete::Nothing,
+            ..option(
+                't',
+                "timeout",
+                Some("secs"),
+                &["Exit after timeout period"],
+                "Exit after so many seconds without a client and without a running guest. 0, the default, means never.",
+            )
+        },
+        option(
+            'f',
+            "config",
+            Some("file"),
+            &["Configuration file"],
+            "Read this file instead of the default one. It must exist; the default one may be absent.",
+        ),
+        option(
+            'V',
+            "version",
+            None,
+            &["Display version information"],
+            "Display version information and exit.",
+        ),
+        option(
+            'p',
+            "pid-file",
+            Some("file"),
+            &["Change name of PID file"],
+            "Write the process's number to this file, and keep it locked while the daemon runs.",
+        ),
+    ]],
+    closing: &[],
+    section: 8,
+    description: &[
+        "Manages QEMU's virtual machines for libvirt's clients, such as virsh, virt-install and virt-manager: it defines, starts, watches and changes them. Unmodified clients connect to its Unix sockets with the URI qemu:///system, or qemu:///session for a daemon that an ordinary user runs.",
+        "Its configuration, definitions and state are the files that libvirt's own virtqemud uses.",
+        "Guests go on running when the daemon ends, and are found again when it starts.",
+        "A service manager may pass the listening sockets (socket activation), named virtqemud.socket, virtqemud-ro.socket and virtqemud-admin.socket; those that are not passed are not served then.",
+    ],
+    sections: &[
+        Section {
+            title: "SIGNALS",
+            paragraphs: &[
+                "SIGTERM, SIGINT and SIGQUIT end the daemon; its guests go on. SIGHUP lets it read definitions that were changed on disk.",
+            ],
+        },
+        Section {
+            title: "FILES",
+            paragraphs: &[
+                "As root: /etc/libvirt/virtqemud.conf and /etc/libvirt/qemu.conf (configuration), /etc/libvirt/qemu (definitions), /run/libvirt/virtqemud-sock, virtqemud-sock-ro and virtqemud-admin-sock (sockets), /run/virtqemud.pid.",
+                "As another user: the same names below $XDG_CONFIG_HOME/libvirt and $XDG_RUNTIME_DIR/libvirt, without the read-only socket.",
+            ],
+        },
+        Section {
+            title: "EXIT STATUS",
+            paragraphs: &[
+                "0 after a signal or the timeout, and after --help or --version; 1 for wrong options and configuration; other values, up to 11, name the step of the start that failed.",
+            ],
+        },
+    ],
+    see_also: &["virsh(1)", "virt-admin(1)", "qemu(1)", "systemd.socket(5)"],
+};
 
 /// Reads the words after the program's name, in the manner of getopt_long(3).
 pub fn parse(program: &str, words: impl IntoIterator<Item = OsString>) -> Parsed {
-    let mut words = words.into_iter();
     let mut options = Options::default();
     let mut extra = false;
-    let wrong = |message: String| Parsed::Wrong { message: format!("{program}: {message}"), usage: true };
-    while let Some(word) = words.next() {
-        let text = word.to_string_lossy().into_owned();
-        if text == "--" {
-            extra |= words.next().is_some();
-            break;
-        }
-        let mut found: Vec<(char, Option<OsString>)> = Vec::new();
-        if let Some(long) = text.strip_prefix("--") {
-            let (name, value) = match long.split_once('=') {
-                Some((name, value)) => (name, Some(OsString::from(value))),
-                None => (long, None),
-            };
-            let fitting: Vec<_> = OPTIONS.iter().filter(|option| option.1.starts_with(name)).collect();
-            let exact = OPTIONS.iter().find(|option| option.1 == name);
-            let option = match (exact, fitting.as_slice()) {
-                (Some(option), _) => option,
-                (None, [option]) => *option,
-                (None, []) => return wrong(format!("unrecognized option '--{name}'")),
-                (None, several) => {
-                    let names: Vec<_> = several.iter().map(|option| format!("'--{}'", option.1)).collect();
-                    let names = names.join(" ");
-                    return wrong(format!("option '--{name}' is ambiguous; possibilities: {names}"));
-                }
-            };
-            let value = match (option.2, value) {
-                (None, Some(_)) => {
-                    return wrong(format!("option '--{}' doesn't allow an argument", option.1));
-                }
-                (None, None) => None,
-                (Some(_), Some(value)) => Some(value),
-                (Some(_), None) => match words.next() {
-                    Some(value) => Some(value),
-                    None => return wrong(format!("option '--{}' requires an argument", option.1)),
-                },
-            };
-            found.push((option.0, value));
-        } else if text.len() > 1 && text.starts_with('-') {
-            for (at, letter) in text.char_indices().skip(1) {
-                let Some(option) = OPTIONS.iter().find(|option| option.0 == letter) else {
-                    return wrong(format!("invalid option -- '{letter}'"));
-                };
-                if option.2.is_none() {
-                    found.push((letter, None));
-                    continue;
-                }
-                let rest = &text[at + letter.len_utf8()..];
-                let value = if rest.is_empty() { words.next() } else { Some(rest.into()) };
-                let Some(value) = value else {
-                    return wrong(format!("option requires an argument -- '{letter}'"));
-                };
-                found.push((letter, Some(value)));
-                break;
-            }
-        } else {
-            extra = true;
-        }
-        for (letter, value) in found {
-            match (letter, value) {
-                ('h', _) => return Parsed::Help,
-                ('V', _) => return Parsed::Version,
-                ('v', _) => options.verbose = true,
-                ('d', _) => options.daemon = true,
-                ('t', Some(value)) => match seconds(&value.to_string_lossy()) {
-                    Some(seconds) => options.timeout = seconds,
-                    None => return Parsed::WrongTimeout,
-                },
-                ('f', value) => options.config = value.map(PathBuf::from),
-                ('p', value) => options.pid_file = value.map(PathBuf::from),
-                _ => {}
-            }
+    for item in Parser::new(&PROGRAM, words) {
+        match item {
+            Err(mistake) => return Parsed::Wrong { message: format!("{program}: {mistake}"), usage: true },
+            Ok(Item::Operand(_)) => extra = true,
+            Ok(Item::Option('h', _)) => return Parsed::Help,
+            Ok(Item::Option('V', _)) => return Parsed::Version,
+            Ok(Item::Option('v', _)) => options.verbose = true,
+            Ok(Item::Option('d', _)) => options.daemon = true,
+            Ok(Item::Option('t', value)) => match seconds(&value.unwrap_or_default().to_string_lossy()) {
+                Some(seconds) => options.timeout = seconds,
+                None => return Parsed::WrongTimeout,
+            },
+            Ok(Item::Option('f', value)) => options.config = value.map(PathBuf::from),
+            Ok(Item::Option('p', value)) => options.pid_file = value.map(PathBuf::from),
+            Ok(Item::Option(letter, _)) => unreachable!("-{letter} is not in the table"),
         }
     }
     if extra {
@@ -144,9 +173,10 @@ fn seconds(text: &str) -> Option<u32> {
 /// The usage, for the system's daemon or a user's own.
 pub fn usage(program: &str, privileged: bool) -> String {
     let mut text = format!("\nUsage:\n  {program} [options]\n\nOptions:\n");
-    for (letter, word, argument, description) in OPTIONS {
-        let argument = argument.map(|name| format!(" <{name}>")).unwrap_or_default();
-        text.push_str(&format!("  {:<22} {description}\n", format!("-{letter} | --{word}{argument}")));
+    for option in PROGRAM.options() {
+        let argument = option.arg.map(|name| format!(" <{name}>")).unwrap_or_default();
+        let words = format!("-{} | --{}{argument}", option.short, option.long);
+        text.push_str(&format!("  {words:<22} {}\n", option.help.concat()));
     }
     let (config, run, pid) = if privileged {
         ("/etc", "/run", "/run")
@@ -170,6 +200,12 @@ mod tests {
 
     fn run(words: &[&str]) -> Parsed {
         parse("virtqemud", words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn packaged_files_are_current() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging"));
+        PROGRAM.check_generated(folder, std::env::var_os("UPDATE").is_some()).unwrap();
     }
 
     #[test]
