@@ -1,7 +1,9 @@
 //! The calls.
 
 mod agent;
+mod block_jobs;
 mod capabilities;
+mod checkpoints;
 mod cpus;
 mod devices;
 mod domains;
@@ -10,6 +12,7 @@ mod keys;
 mod others;
 mod qemu;
 mod save;
+mod snapshots;
 mod stats;
 mod tuning;
 

@@ -54,7 +54,7 @@ impl Qemu for QemuDriver {
             }
             Err(error) => return Err(monitor(error, command)),
         };
-        Ok(QemuDomainMonitorCommandRet { result: Value::Dict(reply).to_string() })
+        Ok(QemuDomainMonitorCommandRet { result: Value::Dict(reply).compact() })
     }
 
     fn domain_agent_command(

@@ -1,7 +1,7 @@
 //! State and statistics.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, internal, not_running};
+use crate::error::{Result, check_flags, error, internal, invalid, not_running};
 use crate::process::times;
 use crate::query::{self, AllBlockStats, BlockStats};
 use rpc::protocol::stats::*;
@@ -218,6 +218,24 @@ impl DomainStats for QemuDriver {
         Ok(DomainGetJobStatsRet { kind: 0, params: Vec::new() })
     }
 
+    fn domain_abort_job(&self, _: &ClientContext, args: DomainAbortJobArgs) -> Result<()> {
+        self.abort_job(&args.dom, 0)
+    }
+
+    fn domain_abort_job_flags(&self, _: &ClientContext, args: DomainAbortJobFlagsArgs) -> Result<()> {
+        self.abort_job(&args.dom, args.flags)
+    }
+
+    fn domain_get_launch_security_info(
+        &self,
+        _: &ClientContext,
+        args: DomainGetLaunchSecurityInfoArgs,
+    ) -> Result<DomainGetLaunchSecurityInfoRet> {
+        self.guest(&args.dom)?;
+        // No guest is launched with encrypted memory.
+        Ok(DomainGetLaunchSecurityInfoRet { params: Vec::new() })
+    }
+
     fn connect_get_all_domain_stats(
         &self,
         _: &ClientContext,
@@ -245,6 +263,21 @@ impl DomainStats for QemuDriver {
 }
 
 impl QemuDriver {
+    /// Saving and dumping hold the domain until they are done, so there is nothing to end when it is our turn.
+    fn abort_job(&self, dom: &rpc::Domain, flags: u32) -> Result<()> {
+        const POSTCOPY: u32 = 1;
+        check_flags(flags, POSTCOPY, "qemuDomainAbortJobFlags")?;
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin("virDomainAbortJob")?;
+        if !guest.lock().is_active() {
+            return Err(not_running());
+        }
+        if flags & POSTCOPY != 0 {
+            return Err(invalid("current job is not outgoing migration in post-copy mode"));
+        }
+        Err(invalid("no job is active on the domain"))
+    }
+
     /// What a disk has done, or all of them if `path` is empty.
     fn block_stats(&self, dom: &rpc::Domain, path: &str) -> Result<BlockStats> {
         let guest = self.guest(dom)?;

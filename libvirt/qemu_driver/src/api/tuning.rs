@@ -7,6 +7,7 @@ use crate::query;
 use domain_xml::Domain as Definition;
 use domain_xml::tune::NumaMode;
 use domain_xml::units::Kib;
+use domain_xml::words::YesNo;
 use host::Topology;
 use json::dict;
 use rpc::protocol::tuning::*;
@@ -20,6 +21,32 @@ const CONFIG: u32 = 2;
 const MAXIMUM: u32 = 4;
 /// The client understands parameters that are texts.
 const TYPED_STRING: u32 = 4;
+
+/// `VIR_PERF_PARAM_...`.
+const PERF_EVENTS: &[&str] = &[
+    "cmt",
+    "mbmt",
+    "mbml",
+    "cpu_cycles",
+    "instructions",
+    "cache_references",
+    "cache_misses",
+    "branch_instructions",
+    "branch_misses",
+    "bus_cycles",
+    "stalled_cycles_frontend",
+    "stalled_cycles_backend",
+    "ref_cpu_cycles",
+    "cpu_clock",
+    "task_clock",
+    "page_faults",
+    "cpu_migrations",
+    "context_switches",
+    "page_faults_min",
+    "page_faults_maj",
+    "alignment_faults",
+    "emulation_faults",
+];
 
 /// No limit, in KiB as libvirt counts.
 const UNLIMITED: u64 = 9_007_199_254_740_991;
@@ -356,6 +383,23 @@ impl DomainTuning for QemuDriver {
         };
         let all = vec![TypedParam::new("numa_mode", mode), TypedParam::new("numa_nodeset", nodes)];
         Ok(DomainGetNumaParametersRet { params: cut(all, args.nparams), nparams: 2 })
+    }
+
+    fn domain_get_perf_events(
+        &self,
+        _: &ClientContext,
+        args: DomainGetPerfEventsArgs,
+    ) -> Result<DomainGetPerfEventsRet> {
+        check_flags(args.flags, LIVE | CONFIG | TYPED_STRING, "qemuDomainGetPerfEvents")?;
+        let (definition, live) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
+        // No events of running guests are counted.
+        let perf = definition.perf.as_ref().filter(|_| !live);
+        let enabled = |name: &str| {
+            let found = perf.and_then(|perf| perf.event.iter().find(|event| event.name == name));
+            found.is_some_and(|event| event.enabled == YesNo::Yes)
+        };
+        let params = PERF_EVENTS.iter().map(|name| TypedParam::new(*name, enabled(name))).collect();
+        Ok(DomainGetPerfEventsRet { params })
     }
 
     fn domain_get_iothread_info(

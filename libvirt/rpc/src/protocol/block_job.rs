@@ -7,12 +7,12 @@ derive::protocol! {
     /// Block jobs.
     handler BlockJobs;
 
-    missing 237 domain_block_job_abort(dom: Domain, path: str, flags: u32):
+    call 237 domain_block_job_abort(dom: Domain, path: str, flags: u32):
         virDomainBlockJobAbort, write, acl["domain:write"];
-    missing 238 domain_get_block_job_info(dom: Domain, path: str, flags: u32)
+    call 238 domain_get_block_job_info(dom: Domain, path: str, flags: u32)
         -> (found: i32, kind: i32, bandwidth: u64, cur: u64, end: u64):
         virDomainGetBlockJobInfo, acl["domain:read"];
-    missing 239 domain_block_job_set_speed(dom: Domain, path: str, bandwidth: u64, flags: u32):
+    call 239 domain_block_job_set_speed(dom: Domain, path: str, bandwidth: u64, flags: u32):
         virDomainBlockJobSetSpeed, write, acl["domain:write"];
     missing 240 domain_block_pull(dom: Domain, path: str, bandwidth: u64, flags: u32):
         virDomainBlockPull, write, acl["domain:block_write"];

@@ -48,7 +48,7 @@ derive::protocol! {
             file_processed: u64, file_remaining: u64,
         ):
         virDomainGetJobInfo, acl["domain:read"];
-    missing 164 domain_abort_job(dom: Domain): virDomainAbortJob, write, acl["domain:write"];
+    call 164 domain_abort_job(dom: Domain): virDomainAbortJob, write, acl["domain:write"];
     call 212 domain_get_state(dom: Domain, flags: u32) -> (state: i32, reason: i32):
         virDomainGetState, high, acl["domain:read"];
     call 229 domain_get_control_info(dom: Domain, flags: u32)
@@ -69,7 +69,7 @@ derive::protocol! {
     call 344 connect_get_all_domain_stats(doms: [Domain; DOMAIN_LIST_MAX], stats: u32, flags: u32)
         -> (ret_stats: [DomainStatsRecord; DOMAIN_LIST_MAX]):
         virConnectGetAllDomainStats, acl["connect:search_domains"];
-    missing 396 domain_get_launch_security_info(dom: Domain, flags: u32)
+    call 396 domain_get_launch_security_info(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_LAUNCH_SECURITY_INFO_PARAMS_MAX]):
         virDomainGetLaunchSecurityInfo, write, acl["domain:read"];
     call 426 domain_get_messages(dom: Domain, flags: u32) -> (msgs: [str; DOMAIN_MESSAGES_MAX]):
@@ -80,6 +80,6 @@ derive::protocol! {
         dom: Domain, params: [TypedParam; DOMAIN_LAUNCH_SECURITY_STATE_PARAMS_MAX], flags: u32
     ):
         virDomainSetLaunchSecurityState, write, acl["domain:write"];
-    missing 442 domain_abort_job_flags(dom: Domain, flags: u32):
+    call 442 domain_abort_job_flags(dom: Domain, flags: u32):
         virDomainAbortJobFlags, write, acl["domain:write"];
 }

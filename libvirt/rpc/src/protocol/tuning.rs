@@ -151,7 +151,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 365 domain_get_perf_events(dom: Domain, flags: u32)
+    call 365 domain_get_perf_events(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_PERF_EVENTS_MAX]):
         virDomainGetPerfEvents, acl["domain:read"];
     missing 366 domain_set_perf_events(dom: Domain, params: [TypedParam; DOMAIN_PERF_EVENTS_MAX], flags: u32):
