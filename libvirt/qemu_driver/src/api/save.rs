@@ -125,6 +125,18 @@ fn shown(image: &Image, flags: u32) -> Result<String> {
 }
 
 impl DomainSave for QemuDriver {
+    fn domain_core_dump(&self, _: &ClientContext, args: DomainCoreDumpArgs) -> Result<()> {
+        self.core_dump(&args.dom, &args.to, 0, args.flags, "virDomainCoreDump")
+    }
+
+    fn domain_core_dump_with_format(
+        &self,
+        _: &ClientContext,
+        args: DomainCoreDumpWithFormatArgs,
+    ) -> Result<()> {
+        self.core_dump(&args.dom, &args.to, args.dumpformat, args.flags, "virDomainCoreDumpWithFormat")
+    }
+
     fn domain_save(&self, _: &ClientContext, args: DomainSaveArgs) -> Result<()> {
         self.save(&args.dom, &args.to, 0, "virDomainSave")
     }

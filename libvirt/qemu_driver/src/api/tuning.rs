@@ -84,6 +84,11 @@ fn map_of(cpus: &[usize], length: usize) -> Vec<u8> {
     map
 }
 
+/// The processors in a map.
+pub(super) fn numbers_of_map(map: &[u8]) -> Vec<usize> {
+    (0..map.len() * 8).filter(|cpu| map[cpu / 8] & (1 << (cpu % 8)) != 0).collect()
+}
+
 /// The processors of the host that are online.
 fn online() -> Vec<usize> {
     Topology::read(Path::new("/")).online.iter().map(|cpu| cpu.id).collect()
@@ -97,7 +102,7 @@ fn vcpu_set(definition: &Definition, vcpu: u32) -> Vec<usize> {
     text.map_or_else(online, numbers)
 }
 
-fn counts(definition: &Definition) -> (u32, u32) {
+pub(super) fn counts(definition: &Definition) -> (u32, u32) {
     let vcpu = definition.vcpu.as_ref();
     let maximum = vcpu.map_or(1, |vcpu| vcpu.count);
     (vcpu.and_then(|vcpu| vcpu.current).unwrap_or(maximum), maximum)
@@ -105,7 +110,7 @@ fn counts(definition: &Definition) -> (u32, u32) {
 
 impl QemuDriver {
     /// The definition that a call with these flags is about.
-    fn meant(&self, guest: &Guest, flags: u32) -> Result<(Arc<Definition>, bool)> {
+    pub(super) fn meant(&self, guest: &Guest, flags: u32) -> Result<(Arc<Definition>, bool)> {
         let inner = guest.lock();
         let (live, _) = self.targets(&inner, flags)?;
         let found = if live { inner.current() } else { inner.inactive() };
@@ -385,6 +390,34 @@ impl DomainTuning for QemuDriver {
         Ok(DomainGetNumaParametersRet { params: cut(all, args.nparams), nparams: 2 })
     }
 
+    fn domain_pin_vcpu(&self, _: &ClientContext, args: DomainPinVcpuArgs) -> Result<()> {
+        self.pin_vcpu(&args.dom, args.vcpu, &args.cpumap, LIVE, "virDomainPinVcpu")
+    }
+
+    fn domain_pin_vcpu_flags(&self, _: &ClientContext, args: DomainPinVcpuFlagsArgs) -> Result<()> {
+        self.pin_vcpu(&args.dom, args.vcpu, &args.cpumap, args.flags, "virDomainPinVcpuFlags")
+    }
+
+    fn domain_pin_emulator(&self, _: &ClientContext, args: DomainPinEmulatorArgs) -> Result<()> {
+        self.pin_emulator(&args.dom, &args.cpumap, args.flags)
+    }
+
+    fn domain_pin_iothread(&self, _: &ClientContext, args: DomainPinIothreadArgs) -> Result<()> {
+        self.pin_io_thread(&args.dom, args.iothreads_id, &args.cpumap, args.flags)
+    }
+
+    fn domain_add_iothread(&self, _: &ClientContext, args: DomainAddIothreadArgs) -> Result<()> {
+        self.add_io_thread(&args.dom, args.iothread_id, args.flags)
+    }
+
+    fn domain_del_iothread(&self, _: &ClientContext, args: DomainDelIothreadArgs) -> Result<()> {
+        self.remove_io_thread(&args.dom, args.iothread_id, args.flags)
+    }
+
+    fn domain_set_iothread_params(&self, _: &ClientContext, args: DomainSetIothreadParamsArgs) -> Result<()> {
+        self.set_io_thread(&args.dom, args.iothread_id, &args.params, args.flags)
+    }
+
     fn domain_get_perf_events(
         &self,
         _: &ClientContext,
@@ -409,11 +442,7 @@ impl DomainTuning for QemuDriver {
     ) -> Result<DomainGetIothreadInfoRet> {
         check_flags(args.flags, LIVE | CONFIG, "qemuDomainGetIOThreadInfo")?;
         let (definition, _) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
-        let listed = definition
-            .iothreadids
-            .as_ref()
-            .map(|ids| ids.iothread.iter().map(|it| it.id).collect::<Vec<_>>());
-        let ids = listed.unwrap_or_else(|| (1..=definition.iothreads.unwrap_or(0)).collect());
+        let ids = super::pinning::io_thread_ids(&definition);
         let length = online().last().map_or(1, |last| last / 8 + 1);
         let tune = definition.cputune.as_ref();
         let info: Vec<_> = ids
@@ -469,5 +498,6 @@ mod tests {
         assert_eq!(numbers("0-3,^2,9"), [0, 1, 3, 9]);
         assert_eq!(map_of(&[0, 3, 9], 2), [0b1001, 0b10]);
         assert_eq!(map_of(&[9], 1), [0]);
+        assert_eq!(numbers_of_map(&[0b1001, 0b10]), [0, 3, 9]);
     }
 }

@@ -4,6 +4,7 @@ mod chardev;
 mod command;
 mod control;
 mod cpu;
+mod dump;
 mod events;
 pub mod hotplug;
 mod log;
@@ -15,8 +16,10 @@ mod status;
 mod stop;
 mod taint;
 
+pub use dump::DumpKind;
 pub use ports::Ports;
 pub use save::Image;
+pub(crate) use start::launch_error;
 pub use start::{Restore, StartOptions};
 pub use taint::Taint;
 

@@ -30,7 +30,7 @@ const ROOM: usize = 64 << 10;
 /// Most data that is read.
 const MAX_DATA: u32 = 64 << 20;
 /// No limit that a host could reach, in bytes a second.
-const UNLIMITED: i64 = 9_223_372_036_853_727_232;
+pub(super) const UNLIMITED: i64 = 9_223_372_036_853_727_232;
 
 /// What a file of a saved state tells.
 pub struct Image {

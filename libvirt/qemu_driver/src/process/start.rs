@@ -450,7 +450,7 @@ pub(super) fn threads(reply: &Value) -> Vec<(u32, i32)> {
     reply.as_list().unwrap_or_default().iter().filter_map(row).collect()
 }
 
-pub(super) fn launch_error(error: &confinement::Error) -> Error {
+pub(crate) fn launch_error(error: &confinement::Error) -> Error {
     let code = Code::from_number(error.code.number()).unwrap_or(Code::InternalError);
     let mut told = crate::error::error(code, error.message.clone());
     // The text is whole already.

@@ -7,7 +7,7 @@ derive::protocol! {
     /// Saved domains and core dumps.
     handler DomainSave;
 
-    missing 53 domain_core_dump(dom: Domain, to: str, flags: u32):
+    call 53 domain_core_dump(dom: Domain, to: str, flags: u32):
         virDomainCoreDump, write, acl["domain:core_dump"];
     call 54 domain_restore(from: str): virDomainRestore, write, acl["domain:start", "domain:write"];
     call 55 domain_save(dom: Domain, to: str): virDomainSave, write, acl["domain:hibernate"];
@@ -25,7 +25,7 @@ derive::protocol! {
         virDomainSaveImageGetXMLDesc, high, write, acl["domain:write"];
     call 236 domain_save_image_define_xml(file: str, dxml: str, flags: u32):
         virDomainSaveImageDefineXML, high, write, acl["domain:write", "domain:hibernate"];
-    missing 334 domain_core_dump_with_format(dom: Domain, to: str, dumpformat: u32, flags: u32):
+    call 334 domain_core_dump_with_format(dom: Domain, to: str, dumpformat: u32, flags: u32):
         virDomainCoreDumpWithFormat, write, acl["domain:core_dump"];
     call 388 domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> (xml: str):
         virDomainManagedSaveGetXMLDesc, write_if(0x1, "virDomainManagedSaveGetXMLDesc with secure flag"),

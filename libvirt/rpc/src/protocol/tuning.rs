@@ -32,7 +32,7 @@ derive::protocol! {
     call 20 domain_get_vcpus(dom: Domain, maxinfo: i32, maplen: i32)
         -> (info: [VcpuInfo; VCPUINFO_MAX], cpumaps: bytes<CPUMAPS_MAX>):
         virDomainGetVcpus, high, acl["domain:read"];
-    missing 26 domain_pin_vcpu(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>):
+    call 26 domain_pin_vcpu(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>):
         virDomainPinVcpu, write, acl["domain:write"];
     call 30 domain_set_max_memory(dom: Domain, memory: u64):
         virDomainSetMaxMemory, high, write, acl["domain:write"];
@@ -88,7 +88,7 @@ derive::protocol! {
     call 223 domain_get_scheduler_parameters_flags(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
         virDomainGetSchedulerParametersFlags, acl["domain:read"];
-    missing 225 domain_pin_vcpu_flags(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
+    call 225 domain_pin_vcpu_flags(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinVcpuFlags, write,
         acl[
             "domain:write",
@@ -110,7 +110,7 @@ derive::protocol! {
     call 255 domain_get_numa_parameters(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_NUMA_PARAMETERS_MAX], nparams: i32):
         virDomainGetNumaParameters, acl["domain:read"];
-    missing 279 domain_pin_emulator(dom: Domain, cpumap: bytes<CPUMAP_MAX>, flags: u32):
+    call 279 domain_pin_emulator(dom: Domain, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinEmulator, write,
         acl[
             "domain:write",
@@ -130,21 +130,21 @@ derive::protocol! {
     call 351 domain_get_iothread_info(dom: Domain, flags: u32)
         -> (info: [DomainIothreadInfo; IOTHREAD_INFO_MAX], ret: u32):
         virDomainGetIOThreadInfo, acl["domain:read"];
-    missing 352 domain_pin_iothread(dom: Domain, iothreads_id: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
+    call 352 domain_pin_iothread(dom: Domain, iothreads_id: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinIOThread, write,
         acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 355 domain_add_iothread(dom: Domain, iothread_id: u32, flags: u32):
+    call 355 domain_add_iothread(dom: Domain, iothread_id: u32, flags: u32):
         virDomainAddIOThread, write,
         acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 356 domain_del_iothread(dom: Domain, iothread_id: u32, flags: u32):
+    call 356 domain_del_iothread(dom: Domain, iothread_id: u32, flags: u32):
         virDomainDelIOThread, write,
         acl[
             "domain:write",
@@ -163,7 +163,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 402 domain_set_iothread_params(
+    call 402 domain_set_iothread_params(
         dom: Domain, iothread_id: u32, params: [TypedParam; DOMAIN_IOTHREAD_PARAMS_MAX], flags: u32
     ):
         virDomainSetIOThreadParams, write,

@@ -1,0 +1,101 @@
+//! Guests' memory written to files.
+
+use super::save::await_migration;
+use crate::core::Core;
+use crate::error::{Result, error, failed, monitor, system};
+use crate::guest::Guest;
+use json::{Dict, Value, dict};
+use rpc::Code;
+use rustix::fs::Advice;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpKind {
+    /// Memory only, in the emulator's format of that name.
+    Memory(&'static str),
+    /// The state of all devices too, as it is migrated.
+    State,
+}
+
+impl Core {
+    /// Writes the guest's memory to `path`. Its job is held by the caller, who lets it go on if this stopped it.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the emulator refuses; a file that is new is gone then.
+    pub fn dump(&self, guest: &Arc<Guest>, path: &Path, kind: DumpKind, bypass_cache: bool) -> Result<()> {
+        let new = !path.exists();
+        let shown = path.display();
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
+        let written = match kind {
+            DumpKind::Memory(format) => dump_memory(guest, &file, format),
+            DumpKind::State => dump_state(guest, &file),
+        };
+        let written = written.and_then(|()| {
+            file.sync_all().map_err(|error| system(&error, &format!("unable to close file {shown}")))
+        });
+        if bypass_cache {
+            // What is on the disk now need not stay in the host's memory.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        if written.is_err() && new {
+            let _ = std::fs::remove_file(path);
+        }
+        written
+    }
+}
+
+fn dump_memory(guest: &Guest, file: &File, format: &str) -> Result<()> {
+    let qemu = guest.monitor()?;
+    let ask = |command: &str, arguments: Dict| {
+        qemu.execute(command, arguments).map_err(|error| monitor(error, command))
+    };
+    if format != "elf" {
+        let known = ask("query-dump-guest-memory-capability", Dict::default())?;
+        let known = known.get("formats").and_then(Value::as_list).unwrap_or_default();
+        if !known.iter().any(|known| known.as_str() == Some(format)) {
+            let detail = format!("unsupported dumpformat '{format}' for this QEMU binary");
+            return Err(error(Code::InvalidArg, detail));
+        }
+    }
+    qemu.execute_with_fds("getfd", dict! { "fdname" => "dump" }, &[file.as_fd()])
+        .map_err(|error| monitor(error, "getfd"))?;
+    let mut arguments = dict! { "paging" => false, "protocol" => "fd:dump", "detach" => true };
+    if format != "elf" {
+        arguments.insert("format", format.into());
+    }
+    if let Err(error) = ask("dump-guest-memory", arguments) {
+        // It has not taken the descriptor.
+        let _ = ask("closefd", dict! { "fdname" => "dump" });
+        return Err(error);
+    }
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let reply = ask("query-dump", Dict::default())?;
+        match reply.get("status").and_then(Value::as_str) {
+            Some("completed") => return Ok(()),
+            Some("failed") => return Err(failed("memory-only dump failed")),
+            _ => {}
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn dump_state(guest: &Guest, file: &File) -> Result<()> {
+    let qemu = guest.monitor()?;
+    let ask = |command: &str, arguments: Dict| {
+        qemu.execute(command, arguments).map_err(|error| monitor(error, command))
+    };
+    ask("migrate-set-parameters", dict! { "max-bandwidth" => super::save::UNLIMITED })?;
+    qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[file.as_fd()])
+        .map_err(|error| monitor(error, "getfd"))?;
+    ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
+    await_migration(&qemu, "domain core dump job")
+}
