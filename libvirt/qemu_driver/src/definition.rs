@@ -220,6 +220,16 @@ pub fn set_channel_state(definition: &mut Definition, alias: &str, state: &str) 
     Some(target.name.as_deref() == Some("org.qemu.guest_agent.0"))
 }
 
+/// Notes where the tray of a drive is; none is closed.
+pub fn set_tray(definition: &mut Definition, alias: &str, tray: Option<domain_xml::disk::Tray>) {
+    let mut disks = definition.devices.disk.iter_mut();
+    if let Some(target) =
+        disks.find(|disk| disk_alias(disk) == Some(alias)).and_then(|disk| disk.target.as_mut())
+    {
+        target.tray = tray;
+    }
+}
+
 /// Takes the device of that name out.
 pub fn remove_device(definition: &mut Definition, alias: &str) {
     let devices = &mut definition.devices;

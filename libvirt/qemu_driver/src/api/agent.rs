@@ -6,7 +6,6 @@ use crate::error::{Result, check_flags, error, internal, not_running, system};
 use crate::guest::Guest;
 use crate::process::Taint;
 use domain_xml::Domain as Definition;
-use domain_xml::interface::InterfaceType;
 use domain_xml::words::YesNo;
 use json::{Dict, Value, dict};
 use rpc::protocol::guest::*;
@@ -81,16 +80,10 @@ impl QemuDriver {
         count.filter(|count| *count >= 0).ok_or_else(|| internal("malformed return value"))
     }
 
-    fn no_leases(&self, definition: &Definition) -> Result<()> {
-        let of_network =
-            |interface: &&domain_xml::interface::Interface| interface.kind == InterfaceType::Network;
-        match definition.devices.interface.iter().find(of_network) {
-            None => Ok(()),
-            Some(_) => Err(error(
-                Code::OperationUnsupported,
-                "leases of networks cannot be asked for: there is no connection to a network driver",
-            )),
-        }
+    /// Leases are a network driver's to tell, and there is none here.
+    fn no_networks(&self) -> rpc::Error {
+        let uri = if self.core.paths.privileged { "network:///system" } else { "network:///session" };
+        rpc::Error::new(rpc::Origin::None, Code::NoConnect, uri)
     }
 
     /// As the agent is asked, whatever it is asked.
@@ -187,14 +180,8 @@ impl GuestAgent for QemuDriver {
             return Err(error(Code::InvalidArg, format!("{detail} in qemuDomainGetHostname")));
         }
         if args.flags == LEASE {
-            let guest = self.guest(&args.dom)?;
-            let (definition, name) = {
-                let inner = guest.lock();
-                let live = inner.live.as_ref().ok_or_else(not_running)?;
-                (live.definition.clone(), inner.name.clone())
-            };
-            self.no_leases(&definition)?;
-            return Err(error(Code::NoHostname, format!("no hostname found for domain {name}")));
+            self.guest(&args.dom)?.running_id()?;
+            return Err(self.no_networks());
         }
         let answer = self.ask(&args.dom, "guest-get-host-name", Dict::default(), "virDomainGetHostname")?;
         Ok(DomainGetHostnameRet { hostname: answers::hostname(&answer)? })
@@ -300,10 +287,7 @@ impl GuestAgent for QemuDriver {
             inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
         };
         let ifaces = match args.source {
-            LEASE => {
-                self.no_leases(&definition)?;
-                Vec::new()
-            }
+            LEASE => return Err(self.no_networks()),
             AGENT => {
                 let api = "virDomainInterfaceAddresses";
                 let answer = self.ask(&args.dom, "guest-network-get-interfaces", Dict::default(), api)?;

@@ -115,6 +115,26 @@ impl QemuDriver {
         self.replace_config(&guest, config)
     }
 
+    fn update(&self, dom: &rpc::Domain, text: &str, flags: u32) -> Result<()> {
+        const FORCE: u32 = 4;
+        check_flags(flags, LIVE | CONFIG | FORCE, "qemuDomainUpdateDeviceFlags")?;
+        let guest = self.guest(dom)?;
+        let _job = guest.jobs.begin("virDomainUpdateDeviceFlags")?;
+        let (live, config) = {
+            let inner = guest.lock();
+            let (live, config) = self.targets(&inner, flags)?;
+            (live, inner.config.clone().filter(|_| config))
+        };
+        let devices = hotplug::parse_device(text)?;
+        // What cannot be written down is not changed either.
+        let config = config.map(|config| self.core.with_changed(&config, &devices)).transpose()?;
+        if live {
+            self.core.change_device(&guest, &devices, flags & FORCE != 0)?;
+            self.core.save_status(&guest);
+        }
+        self.replace_config(&guest, config)
+    }
+
     fn replace_config(&self, guest: &Guest, config: Option<domain_xml::Domain>) -> Result<()> {
         if let Some(config) = config {
             self.core.save_definition(&config)?;
@@ -158,6 +178,10 @@ impl DomainDevices for QemuDriver {
             return Err(error(Code::DeviceMissing, detail));
         }
         self.core.unplug(&guest, &args.alias)
+    }
+
+    fn domain_update_device_flags(&self, _: &ClientContext, args: DomainUpdateDeviceFlagsArgs) -> Result<()> {
+        self.update(&args.dom, &args.xml, args.flags)
     }
 
     fn domain_get_block_info(

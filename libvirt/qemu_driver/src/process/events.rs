@@ -5,6 +5,7 @@ use crate::guest::Guest;
 use crate::process::{Live, lifecycle};
 use crate::state::{Crashed, Paused, PmSuspended, Running, Shutdown, Shutoff, State};
 use domain_xml::clock::EventAction;
+use domain_xml::disk::Tray;
 use json::{Dict, Value};
 use qmp::{Event, Notice};
 use rpc::DomainEvent;
@@ -163,6 +164,11 @@ impl Core {
             "DEVICE_TRAY_MOVED" => {
                 let reason = i32::from(data.get("tray-open").and_then(Value::as_bool) != Some(true));
                 let dev_alias = alias_of(data);
+                guest.with_live(id, |live| {
+                    let open = (reason == 0).then_some(Tray::Open);
+                    live.change(|it| crate::definition::set_tray(it, &dev_alias, open));
+                });
+                self.save_status(guest);
                 self.event(DomainEvent::TrayChange(DomainEventTrayChangeMsg {
                     dom: dom(),
                     dev_alias,

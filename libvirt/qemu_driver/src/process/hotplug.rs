@@ -21,13 +21,18 @@ const UNPLUG: Duration = Duration::from_secs(5);
 
 /// One thing that a device is made of.
 #[derive(Clone, Debug, PartialEq)]
-struct Part {
+pub(super) struct Part {
     option: String,
     properties: Dict,
 }
 
 impl Part {
-    fn add(&self) -> &'static str {
+    /// What it is like.
+    pub(super) fn properties(&self) -> &Dict {
+        &self.properties
+    }
+
+    pub(super) fn add(&self) -> &'static str {
         match self.option.as_str() {
             "-object" => "object-add",
             "-netdev" => "netdev_add",
@@ -37,7 +42,7 @@ impl Part {
     }
 
     /// The command that takes it away again.
-    fn remove(&self) -> Option<(&'static str, Dict)> {
+    pub(super) fn remove(&self) -> Option<(&'static str, Dict)> {
         let name = |key: &str| self.properties.get(key).cloned();
         match self.option.as_str() {
             "-object" => Some(("object-del", dict! { "id" => name("id")? })),
@@ -49,7 +54,7 @@ impl Part {
 }
 
 /// What `with` has more than `without`.
-fn difference(without: &[String], with: &[String]) -> Result<Vec<Part>> {
+pub(super) fn difference(without: &[String], with: &[String]) -> Result<Vec<Part>> {
     let pairs = |arguments: &[String]| -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         let mut at = 0;
@@ -136,11 +141,20 @@ fn append(devices: &mut Devices, from: Devices) -> Result<()> {
     Ok(())
 }
 
+/// Puts a disk among those of its bus, by name.
+fn insert_disk(disks: &mut Vec<domain_xml::disk::Disk>, disk: domain_xml::disk::Disk) {
+    let name = |disk: &domain_xml::disk::Disk| (disk.dev().len(), disk.dev().to_owned());
+    let of_bus = |own: &domain_xml::disk::Disk| own.bus() == disk.bus();
+    let after = disks.iter().rposition(|own| of_bus(own) && name(own) < name(&disk)).map(|place| place + 1);
+    let place = after.or_else(|| disks.iter().position(of_bus)).unwrap_or(disks.len());
+    disks.insert(place, disk);
+}
+
 /// What `completed` has more than `live`: it is `live` with devices added and without what only a running guest has.
 fn take_new(live: &mut Devices, completed: Devices) {
     for disk in completed.disk {
         if !live.disk.iter().any(|old| old.dev() == disk.dev()) {
-            live.disk.push(disk);
+            insert_disk(&mut live.disk, disk);
         }
     }
     for controller in completed.controller {
@@ -234,7 +248,12 @@ impl Core {
     }
 
     /// The guest no longer needs what a device used.
-    fn detach(&self, definition: &Definition, confined: Option<&Confined>, used: &[security::uses::Use]) {
+    pub(super) fn detach(
+        &self,
+        definition: &Definition,
+        confined: Option<&Confined>,
+        used: &[security::uses::Use],
+    ) {
         let Some(confined) = confined else { return };
         for error in self.security.detach(definition, confined, used) {
             self.log(

@@ -15,6 +15,7 @@ mod start;
 mod status;
 mod stop;
 mod taint;
+mod update;
 
 pub use dump::DumpKind;
 pub use ports::Ports;

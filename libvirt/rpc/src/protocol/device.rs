@@ -39,7 +39,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 174 domain_update_device_flags(dom: Domain, xml: str, flags: u32):
+    call 174 domain_update_device_flags(dom: Domain, xml: str, flags: u32):
         virDomainUpdateDeviceFlags, write,
         acl[
             "domain:write",

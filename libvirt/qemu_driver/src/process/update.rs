@@ -1,0 +1,751 @@
+//! Changes of devices that a guest has: media, links, passwords of displays.
+
+use super::command::{self, Context};
+use super::hotplug::{self, Part};
+use super::start::launch_error;
+use crate::core::Core;
+use crate::error::{Result, error, failed, internal, not_running, system, unsupported};
+use crate::guest::Guest;
+use domain_xml::address::Address;
+use domain_xml::disk::{Disk, DiskBus, DiskDevice, IoTune, Tray};
+use domain_xml::graphics::{Graphics, GraphicsType, ListenType};
+use domain_xml::interface::{Interface, InterfaceType, LinkState};
+use domain_xml::words::YesNo;
+use domain_xml::{Devices, Domain as Definition};
+use json::{Dict, dict};
+use rpc::Code;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to open a tray.
+const TRAY: Duration = Duration::from_secs(5);
+
+/// The kind of a device that is no disk, interface or display, as libvirt calls it.
+fn other_kind(devices: &Devices) -> Option<&'static str> {
+    let characters = [&devices.serial, &devices.parallel, &devices.console, &devices.channel];
+    let kinds = [
+        (!devices.lease.is_empty(), "lease"),
+        (!devices.filesystem.is_empty(), "filesystem"),
+        (!devices.input.is_empty(), "input"),
+        (!devices.sound.is_empty(), "sound"),
+        (!devices.video.is_empty(), "video"),
+        (!devices.hostdev.is_empty(), "hostdev"),
+        (devices.watchdog.is_some(), "watchdog"),
+        (!devices.controller.is_empty(), "controller"),
+        (!devices.hub.is_empty(), "hub"),
+        (!devices.redirdev.is_empty(), "redirdev"),
+        (!devices.smartcard.is_empty(), "smartcard"),
+        (characters.iter().any(|list| !list.is_empty()), "chr"),
+        (devices.memballoon.is_some(), "memballoon"),
+        (!devices.rng.is_empty(), "rng"),
+        (!devices.shmem.is_empty(), "shmem"),
+        (!devices.tpm.is_empty(), "tpm"),
+        (!devices.panic.is_empty(), "panic"),
+        (!devices.memory.is_empty(), "memory"),
+        (devices.iommu.is_some(), "iommu"),
+        (devices.vsock.is_some(), "vsock"),
+        (!devices.audio.is_empty(), "audio"),
+    ];
+    kinds.into_iter().find(|(there, _)| *there).map(|(_, kind)| kind)
+}
+
+/// The word that stands for a kind in XML.
+fn word(kind: GraphicsType) -> String {
+    format!("{kind:?}").to_ascii_lowercase()
+}
+
+fn network_word(kind: InterfaceType) -> String {
+    format!("{kind:?}").to_ascii_lowercase()
+}
+
+fn mac(interface: &Interface) -> Option<String> {
+    interface.mac.as_ref().map(|mac| mac.address.to_ascii_lowercase())
+}
+
+fn pci(interface: &Interface) -> Option<(u64, u64, u64, u64)> {
+    match &interface.info.address {
+        Some(Address::Pci(address)) => Some(address.place()),
+        _ => None,
+    }
+}
+
+/// The place of the interface that a client means.
+fn find_interface(devices: &Devices, wanted: &Interface) -> Result<usize> {
+    let (mac_wanted, pci_wanted) = (mac(wanted), pci(wanted));
+    let alias = |interface: &Interface| interface.info.alias.as_ref().map(|alias| alias.name.clone());
+    let alias_wanted = alias(wanted);
+    let fits = |own: &Interface| {
+        (mac_wanted.is_none() || mac(own) == mac_wanted)
+            && (pci_wanted.is_none() || pci(own) == pci_wanted)
+            && (alias_wanted.is_none() || alias(own).is_none() || alias(own) == alias_wanted)
+    };
+    let all = devices.interface.iter().enumerate();
+    let found: Vec<usize> = all.filter(|(_, own)| fits(own)).map(|(place, _)| place).collect();
+    match (&found[..], &mac_wanted) {
+        (&[place], _) => Ok(place),
+        ([], _) => {
+            let address = pci_wanted.map_or_else(
+                || "(<null>)".to_owned(),
+                |(domain, bus, slot, function)| format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"),
+            );
+            let null = || "(<null>)".to_owned();
+            let (mac, alias) = (mac_wanted.unwrap_or_else(null), alias_wanted.unwrap_or_else(null));
+            let detail = format!(
+                "no device found at address '{address}' matching MAC address '{mac}' and alias '{alias}'"
+            );
+            Err(error(Code::DeviceMissing, detail))
+        }
+        (_, Some(mac)) => Err(failed(format!("multiple devices matching MAC address {mac} found"))),
+        (_, None) => Err(failed("multiple matching devices found")),
+    }
+}
+
+/// What of a device only a running guest has: not for the next start.
+fn without_runtime(devices: &mut Devices) {
+    let own = |alias: &mut Option<domain_xml::address::Alias>| {
+        let of_user = alias.as_ref().is_none_or(|alias| alias.name.starts_with("ua-"));
+        if !of_user {
+            *alias = None;
+        }
+        of_user
+    };
+    for disk in &mut devices.disk {
+        own(&mut disk.info.alias);
+        if let Some(source) = &mut disk.source {
+            source.index = None;
+        }
+    }
+    for interface in &mut devices.interface {
+        let generated = |dev: &str| dev.starts_with("vnet") || dev.starts_with("macvtap");
+        if !own(&mut interface.info.alias)
+            && interface.target.as_ref().and_then(|target| target.dev.as_deref()).is_some_and(generated)
+        {
+            interface.target = None;
+        }
+    }
+}
+
+fn denied_alias(
+    old: Option<&domain_xml::address::Alias>,
+    new: Option<&domain_xml::address::Alias>,
+) -> Result<()> {
+    match (old, new) {
+        (Some(old), Some(new)) if old.name != new.name => {
+            Err(error(Code::OperationDenied, "changing device alias is not allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what no running disk can change. `wanted` is what the client gave, `new` the same completed.
+fn disk_may_become(old: &Disk, new: &Disk, wanted: &Disk) -> Result<()> {
+    let refuse = |field: &str| {
+        let detail = format!("cannot modify field '{field}' of the disk");
+        Err(error(Code::OperationUnsupported, detail))
+    };
+    macro_rules! same {
+        ($($name:literal $old:expr, $new:expr;)*) => {$(
+            if $new.is_some() && $new != $old {
+                return refuse($name);
+            }
+        )*};
+    }
+    if old.device != new.device {
+        return refuse("device");
+    }
+    if old.bus() != new.bus() {
+        return refuse("bus");
+    }
+    let (old_target, new_target) = (old.target.as_ref(), new.target.as_ref());
+    let tray = new_target.and_then(|target| target.tray).filter(|tray| *tray == Tray::Open);
+    if tray.is_some() && tray != old_target.and_then(|target| target.tray) {
+        return refuse("tray");
+    }
+    same! { "removable" old_target.and_then(|it| it.removable), new_target.and_then(|it| it.removable); }
+    let blockio = |disk: &Disk| {
+        let own = disk.blockio.as_ref();
+        let size = |size: Option<u32>| size.filter(|size| *size != 0);
+        (own.and_then(|own| size(own.logical_block_size)), own.and_then(|own| size(own.physical_block_size)))
+    };
+    if blockio(old).0 != blockio(new).0 {
+        return refuse("blockio logical_block_size");
+    }
+    if blockio(old).1 != blockio(new).1 {
+        return refuse("blockio physical_block_size");
+    }
+    let tune = |disk: &Disk| disk.iotune.clone().unwrap_or_default();
+    let (a, b): (IoTune, IoTune) = (tune(old), tune(new));
+    let set = |value: Option<u64>| value.filter(|value| *value != 0);
+    macro_rules! tunes {
+        ($($field:ident)*) => {$(
+            if set(b.$field).is_some() && set(b.$field) != set(a.$field) {
+                return refuse(concat!("blkdeviotune ", stringify!($field)));
+            }
+        )*};
+    }
+    tunes!(
+        total_bytes_sec read_bytes_sec write_bytes_sec total_iops_sec read_iops_sec write_iops_sec
+        total_bytes_sec_max read_bytes_sec_max write_bytes_sec_max total_iops_sec_max read_iops_sec_max
+        write_iops_sec_max size_iops_sec
+    );
+    same! {
+        "blkdeviotune group name" a.group_name, b.group_name;
+        "serial" old.serial, new.serial;
+        "wwn" old.wwn, new.wwn;
+        "vendor" old.vendor, new.vendor;
+        "product" old.product, new.product;
+    }
+    let (a, b) = (old.driver.clone().unwrap_or_default(), new.driver.clone().unwrap_or_default());
+    same! {
+        "cache" a.cache, b.cache;
+        "error_policy" a.error_policy, b.error_policy;
+        "rerror_policy" a.rerror_policy, b.rerror_policy;
+        "io" a.io, b.io;
+        "ioeventfd" a.ioeventfd, b.ioeventfd;
+        "event_idx" a.event_idx, b.event_idx;
+        "copy_on_read" a.copy_on_read, b.copy_on_read;
+        "transient" old.transient, new.transient;
+        "address" old.info.address, wanted.info.address;
+        "boot order" old.info.boot, new.info.boot;
+        "rawio" old.rawio, new.rawio;
+        "sgio" old.sgio, new.sgio;
+        "discard" a.discard, b.discard;
+        "iothread" a.iothread, b.iothread;
+    }
+    if new.read_only && !old.read_only {
+        return refuse("readonly");
+    }
+    if new.shareable && !old.shareable {
+        return refuse("shared");
+    }
+    Ok(())
+}
+
+/// Whether both are on the same image.
+fn same_place(one: &Disk, other: &Disk) -> bool {
+    let place = |disk: &Disk| {
+        let mut source = disk.source.clone().unwrap_or_default();
+        source.index = None;
+        source.startup_policy = None;
+        let nothing = source == Default::default();
+        (!nothing).then_some((disk.kind, source))
+    };
+    place(one) == place(other)
+}
+
+/// The name under which the emulator knows the drive of a disk.
+fn drive_name(disk: &Disk, alias: &str) -> String {
+    match disk.bus() {
+        Some(DiskBus::Virtio) => format!("/machine/peripheral/{alias}/virtio-backend"),
+        Some(DiskBus::Usb) => format!("/machine/peripheral/{alias}/{alias}.0/legacy[0]"),
+        _ => alias.to_owned(),
+    }
+}
+
+/// Refuses what no running interface can change; `new` has no gaps.
+fn interface_may_become(old: &Interface, new: &Interface) -> Result<()> {
+    let refuse = |detail: String| Err(error(Code::OperationUnsupported, detail));
+    if matches!(old.kind, InterfaceType::Hostdev | InterfaceType::Vdpa) {
+        let kind = network_word(old.kind);
+        return refuse(format!("cannot change config of '{kind}' network interface type"));
+    }
+    if mac(old) != mac(new) {
+        let text = |interface: &Interface| mac(interface).unwrap_or_default();
+        let (a, b) = (text(old), text(new));
+        return refuse(format!("cannot change network interface mac address from {a} to {b}"));
+    }
+    if old.model() != new.model() {
+        let (a, b) = (old.model(), new.model());
+        return refuse(format!("cannot modify network device model from {a} to {b}"));
+    }
+    if old.driver != new.driver {
+        return refuse("cannot modify virtio network device driver attributes".to_owned());
+    }
+    if old.script != new.script {
+        return refuse("cannot modify network device script attribute".to_owned());
+    }
+    if old.target != new.target {
+        return refuse("cannot modify network device tap name".to_owned());
+    }
+    match (&old.info.address, &new.info.address) {
+        (a, b) if a == b => {}
+        (Some(Address::Pci(_)), Some(Address::Pci(_))) => {
+            return refuse("cannot modify network device guest PCI address".to_owned());
+        }
+        _ => return refuse("cannot modify network device address type".to_owned()),
+    }
+    if old.info.rom != new.info.rom {
+        return refuse("cannot modify network device rom bar setting".to_owned());
+    }
+    if old.info.boot != new.info.boot {
+        return refuse("cannot modify network device boot index setting".to_owned());
+    }
+    if old.mtu != new.mtu {
+        return refuse("cannot modify MTU".to_owned());
+    }
+    if matches!(new.kind, InterfaceType::Hostdev | InterfaceType::Vdpa) {
+        let kind = network_word(new.kind);
+        return refuse(format!("cannot change network interface type to '{kind}'"));
+    }
+    // Only the link is left to change: whatever else differs would be a new connection.
+    let mut rest = new.clone();
+    rest.link = old.link.clone();
+    rest.info.alias = old.info.alias.clone();
+    if rest != *old {
+        return refuse(format!("unable to change config on '{}' network type", network_word(new.kind)));
+    }
+    Ok(())
+}
+
+/// Refuses what no running display can change.
+fn display_may_become(old: &Graphics, new: &Graphics) -> Result<()> {
+    let kind = word(new.kind);
+    let refuse = |detail: String| Err(error(Code::OperationUnsupported, detail));
+    if !matches!(new.kind, GraphicsType::Vnc | GraphicsType::Spice) {
+        return Err(unsupported(format!("unable to change config on '{kind}' graphics type")));
+    }
+    if old.listens.len() != new.listens.len() {
+        return refuse(format!("cannot change the number of listen addresses on '{kind}' graphics"));
+    }
+    for (a, b) in old.listens.iter().zip(&new.listens) {
+        if a.kind != b.kind {
+            return refuse(format!("cannot change the type of listen address on '{kind}' graphics"));
+        }
+        let socket = a.kind == ListenType::Socket;
+        if socket && a.socket != b.socket {
+            return refuse(format!("cannot change listen socket setting on '{kind}' graphics"));
+        }
+        if !socket && (&a.address, &a.network) != (&b.address, &b.network) {
+            return refuse(format!("cannot change listen address setting on '{kind}' graphics"));
+        }
+    }
+    let auto = |one: &Graphics| one.autoport == Some(YesNo::Yes);
+    let ports = |one: &Graphics| (one.port, one.tls_port);
+    if auto(old) != auto(new) || (!auto(new) && ports(old) != ports(new)) {
+        return refuse(format!("cannot change port settings on {kind} graphics"));
+    }
+    if old.keymap != new.keymap {
+        return refuse(format!("cannot change keymap setting on {kind} graphics"));
+    }
+    if old.passwd_valid_to.is_some() || new.passwd_valid_to.is_some() {
+        return refuse(format!("the lifetime of the password of {kind} graphics cannot be changed yet"));
+    }
+    Ok(())
+}
+
+impl Core {
+    /// A definition in which the device that is meant has become as `wanted` says, completed; for the next start.
+    ///
+    /// # Errors
+    /// There is no such device, or it cannot be so.
+    pub fn with_changed(&self, definition: &Definition, wanted: &Devices) -> Result<Definition> {
+        let mut wanted = wanted.clone();
+        without_runtime(&mut wanted);
+        self.replaced(definition, &wanted)
+    }
+
+    fn replaced(&self, definition: &Definition, wanted: &Devices) -> Result<Definition> {
+        let mut changed = definition.clone();
+        let devices = &mut changed.devices;
+        if let Some(disk) = wanted.disk.first() {
+            let place = devices.disk.iter_mut().find(|own| own.dev() == disk.dev());
+            let missing = || error(Code::InvalidArg, format!("target {} doesn't exist.", disk.dev()));
+            *place.ok_or_else(missing)? = disk.clone();
+        } else if let Some(interface) = wanted.interface.first() {
+            let place = find_interface(devices, interface)?;
+            if let Some(own) = devices.interface.get_mut(place) {
+                let mac = own.mac.clone();
+                *own = interface.clone();
+                own.mac = own.mac.take().or(mac);
+            }
+        } else if let Some(graphics) = wanted.graphics.first() {
+            let place = devices.graphics.iter_mut().find(|own| own.kind == graphics.kind);
+            let kind = word(graphics.kind);
+            let missing = || {
+                let detail = format!("cannot find existing graphics type '{kind}' device to modify");
+                error(Code::InvalidArg, detail)
+            };
+            *place.ok_or_else(missing)? = graphics.clone();
+        } else {
+            let kind = other_kind(wanted).unwrap_or("none");
+            let detail = format!("persistent update of device '{kind}' is not supported");
+            return Err(error(Code::OperationUnsupported, detail));
+        }
+        Ok(self.complete(changed, false)?.definition)
+    }
+
+    /// Changes a device of a running guest. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// There is no such device, or it cannot become so while the guest runs.
+    pub fn change_device(self: &Arc<Self>, guest: &Arc<Guest>, wanted: &Devices, force: bool) -> Result<()> {
+        let id = guest.running_id()?;
+        let old = guest.with_live(id, |live| live.definition.clone()).ok_or_else(not_running)?;
+        if let Some(disk) = wanted.disk.first() {
+            return self.change_disk(guest, id, &old, disk, force);
+        }
+        if let Some(interface) = wanted.interface.first() {
+            return self.change_interface(guest, id, &old, interface);
+        }
+        if let Some(graphics) = wanted.graphics.first() {
+            return self.change_display(guest, id, &old, graphics);
+        }
+        let kind = other_kind(wanted).unwrap_or("none");
+        Err(unsupported(format!("live update of device '{kind}' is not supported")))
+    }
+
+    fn change_disk(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        id: i32,
+        old: &Definition,
+        wanted: &Disk,
+        force: bool,
+    ) -> Result<()> {
+        let at = |definition: &Definition| {
+            let disks = &definition.devices.disk;
+            disks.iter().position(|disk| disk.dev() == wanted.dev())
+        };
+        let missing = || internal(format!("disk '{}' not found", wanted.dev()));
+        let place = at(old).ok_or_else(missing)?;
+        let before = old.devices.disk.get(place).ok_or_else(missing)?;
+        denied_alias(before.info.alias.as_ref(), wanted.info.alias.as_ref())?;
+        let completed = self.replaced(old, &Devices { disk: vec![wanted.clone()], ..Devices::default() })?;
+        let after = at(&completed).and_then(|place| completed.devices.disk.get(place)).ok_or_else(missing)?;
+        disk_may_become(before, after, wanted)?;
+        let mut new = old.clone();
+        let changed = new.devices.disk.get_mut(place).ok_or_else(missing)?;
+        changed.snapshot = after.snapshot.clone();
+        if same_place(before, after) {
+            if let (Some(own), Some(source)) = (&mut changed.source, &after.source) {
+                own.startup_policy = source.startup_policy.clone();
+            }
+            guest.with_live(id, |live| live.definition = Arc::new(new));
+            return Ok(());
+        }
+        if !matches!(before.device, DiskDevice::Cdrom | DiskDevice::Floppy) {
+            return Err(unsupported("disk source can be changed only in removable drives"));
+        }
+        if before.iotune.as_ref().is_some_and(|tune| *tune != IoTune::default()) {
+            return Err(unsupported("the medium of a drive with a throttle cannot be changed yet"));
+        }
+        changed.kind = after.kind;
+        changed.source = after.source.clone();
+        if let Some(source) = &mut changed.source {
+            source.index = None;
+        }
+        changed.backing_store = None;
+        let format = after.driver.as_ref().and_then(|driver| driver.format);
+        changed.driver.get_or_insert_default().format = format;
+        self.change_medium(guest, id, old, new, place, force)
+    }
+
+    /// Puts another medium into a drive: `new` is `old` with it.
+    fn change_medium(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        id: i32,
+        old: &Definition,
+        mut new: Definition,
+        place: usize,
+        force: bool,
+    ) -> Result<()> {
+        let found = guest.with_live(id, |live| {
+            (live.caps.clone(), live.directory.clone(), live.channels.clone(), live.confined.clone())
+        });
+        let (caps, directory, channels, confined) = found.ok_or_else(not_running)?;
+        command::end_chains(&mut new);
+        let last = old.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max();
+        qemu_command::prepare::number_sources(&mut new, last.unwrap_or(0) + 1);
+        let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
+        let (had, has) =
+            (command::arguments(self, old, &context)?, command::arguments(self, &new, &context)?);
+        // The drive itself stays: only what it stands on comes and goes.
+        let parts = |without: &[String], with: &[String]| -> Result<Vec<Part>> {
+            let mut parts = hotplug::difference(without, with)?;
+            parts.retain(|part| part.add() != "device_add");
+            Ok(parts)
+        };
+        let (leaves, comes) = (parts(&has, &had)?, parts(&had, &has)?);
+        let disk = new.devices.disk.get(place).ok_or_else(|| internal("no such disk"))?.clone();
+        if let Some(path) = crate::query::local_path(&disk).filter(|path| !path.is_empty()) {
+            std::fs::metadata(path)
+                .map_err(|error| system(&error, &format!("Cannot access storage file '{path}'")))?;
+        }
+        let alias = crate::definition::disk_alias(&disk).ok_or_else(|| internal("the disk has no alias"))?;
+        let drive = drive_name(&disk, alias);
+        let used = self.security.difference(old, &new).map_err(|error| launch_error(&error))?;
+        if let Some(confined) = &confined {
+            let given = self.security.attach(old, confined, &used);
+            given.map_err(|error| launch_error(&error))?;
+        }
+        let mut removed = false;
+        let done = self.swap_medium(guest, id, &disk, &drive, force, &leaves, &comes, &mut removed);
+        if let Err(error) = done {
+            for part in comes.iter().rev().filter_map(Part::remove) {
+                // What was never added cannot be removed.
+                let _ = guest.execute(part.0, part.1);
+            }
+            self.detach(old, confined.as_deref(), &used);
+            if removed {
+                // The drive is empty then.
+                guest.with_live(id, |live| {
+                    live.change(|it| {
+                        if let Some(disk) = it.devices.disk.get_mut(place) {
+                            disk.source = None;
+                            disk.backing_store = None;
+                        }
+                    });
+                });
+            }
+            return Err(error);
+        }
+        let free = self.security.difference(&new, old).unwrap_or_default();
+        // The tray has moved meanwhile.
+        guest.with_live(id, |live| {
+            live.change(|it| {
+                if let Some(own) = it.devices.disk.get_mut(place) {
+                    let tray = own.target.as_ref().and_then(|target| target.tray);
+                    *own = disk;
+                    if let Some(target) = &mut own.target {
+                        target.tray = tray;
+                    }
+                }
+            });
+        });
+        self.detach(old, confined.as_deref(), &free);
+        Ok(())
+    }
+
+    /// The drive's part of a change of medium; notes when the old medium is out.
+    #[allow(clippy::too_many_arguments, reason = "one step of `change_medium`")]
+    fn swap_medium(
+        &self,
+        guest: &Arc<Guest>,
+        id: i32,
+        disk: &Disk,
+        drive: &str,
+        force: bool,
+        leaves: &[Part],
+        comes: &[Part],
+        removed: &mut bool,
+    ) -> Result<()> {
+        let open = || {
+            guest.with_live(id, |live| {
+                let mut disks = live.definition.devices.disk.iter();
+                let own = disks.find(|own| own.dev() == disk.dev());
+                own.and_then(|own| own.target.as_ref()?.tray) == Some(Tray::Open)
+            }) == Some(true)
+        };
+        let named = || dict! { "id" => drive };
+        let has_tray = disk.device == DiskDevice::Cdrom;
+        if has_tray && !open() {
+            let arguments = dict! { "id" => drive, "force" => force };
+            guest.execute("blockdev-open-tray", arguments)?;
+            let begin = Instant::now();
+            while !force && !open() {
+                if begin.elapsed() > TRAY {
+                    let detail = format!("timed out waiting to open tray of '{}'", disk.dev());
+                    return Err(failed(detail));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        guest.execute("blockdev-remove-medium", named())?;
+        *removed = true;
+        for (command, arguments) in leaves.iter().rev().filter_map(Part::remove) {
+            // The new medium can be put in whatever stays of the old one.
+            let _ = guest.execute(command, arguments);
+        }
+        let mut top = None;
+        for part in comes {
+            guest.execute(part.add(), part.properties().clone())?;
+            if part.add() == "blockdev-add" {
+                top = part.properties().get("node-name").cloned();
+            }
+        }
+        if let Some(node) = top {
+            let arguments: Dict = dict! { "id" => drive, "node-name" => node };
+            guest.execute("blockdev-insert-medium", arguments)?;
+        }
+        guest.execute("blockdev-close-tray", named())?;
+        Ok(())
+    }
+
+    fn change_interface(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        id: i32,
+        old: &Definition,
+        wanted: &Interface,
+    ) -> Result<()> {
+        let place = find_interface(&old.devices, wanted)?;
+        let missing = || internal("no such interface");
+        let before = old.devices.interface.get(place).ok_or_else(missing)?;
+        denied_alias(before.info.alias.as_ref(), wanted.info.alias.as_ref())?;
+        let mut filled = wanted.clone();
+        macro_rules! keep {
+            ($($($field:ident).+),*) => {$(
+                if filled.$($field).+.is_none() {
+                    filled.$($field).+ = before.$($field).+.clone();
+                }
+            )*};
+        }
+        keep!(mac, target, info.address, info.alias, info.rom, info.boot);
+        let devices = Devices { interface: vec![filled], ..Devices::default() };
+        let completed = self.replaced(old, &devices)?;
+        let after = completed.devices.interface.get(place).ok_or_else(missing)?;
+        interface_may_become(before, after)?;
+        if before.link == after.link {
+            return Ok(());
+        }
+        let alias = before.info.alias.as_ref();
+        let alias = alias.ok_or_else(|| failed("can't change link state: device alias not found"))?;
+        let up = after.link.as_ref().is_none_or(|link| link.state != LinkState::Down);
+        guest.execute("set_link", dict! { "name" => alias.name.as_str(), "up" => up })?;
+        guest.with_live(id, |live| {
+            live.change(|it| {
+                if let Some(own) = it.devices.interface.get_mut(place) {
+                    own.link = after.link.clone();
+                }
+            });
+        });
+        Ok(())
+    }
+
+    fn change_display(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        id: i32,
+        old: &Definition,
+        wanted: &Graphics,
+    ) -> Result<()> {
+        let kind = word(wanted.kind);
+        let place = old.devices.graphics.iter().position(|own| own.kind == wanted.kind);
+        let missing = || {
+            let detail = format!("cannot find existing graphics device to modify of type '{kind}'");
+            error(Code::DeviceMissing, detail)
+        };
+        let place = place.ok_or_else(missing)?;
+        let before = old.devices.graphics.get(place).ok_or_else(missing)?;
+        let completed =
+            self.replaced(old, &Devices { graphics: vec![wanted.clone()], ..Devices::default() })?;
+        let after = completed.devices.graphics.get(place).ok_or_else(missing)?;
+        display_may_become(before, after)?;
+        let spice_ends =
+            after.kind == GraphicsType::Spice && after.connected.as_deref() == Some("disconnect");
+        if (&before.passwd, &before.connected) == (&after.passwd, &after.connected) && !spice_ends {
+            return Ok(());
+        }
+        let Some(password) = &after.passwd else {
+            return Err(unsupported("a password of a display cannot be taken away while the guest runs"));
+        };
+        let mut arguments = dict! { "protocol" => kind.as_str(), "password" => password.as_str() };
+        if let Some(connected) = &after.connected {
+            arguments.insert("connected", connected.as_str().into());
+        }
+        guest.execute("set_password", arguments)?;
+        guest.execute("expire_password", dict! { "protocol" => kind.as_str(), "time" => "never" })?;
+        guest.with_live(id, |live| {
+            live.change(|it| {
+                if let Some(own) = it.devices.graphics.get_mut(place) {
+                    own.passwd = after.passwd.clone();
+                    own.connected = after.connected.clone();
+                }
+            });
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(text: &str) -> Devices {
+        hotplug::parse_device(text).expect("device")
+    }
+
+    const CARD: &str =
+        "<interface type='user'><mac address='52:54:00:00:00:0A'/><model type='virtio'/></interface>";
+
+    #[test]
+    fn interfaces_are_found() {
+        let mut all = devices(CARD);
+        all.interface.push(all.interface[0].clone());
+        let wanted = devices(CARD).interface.remove(0);
+        let text = |result: Result<usize>| result.expect_err("refused").to_string();
+        assert!(
+            text(find_interface(&all, &wanted))
+                .contains("multiple devices matching MAC address 52:54:00:00:00:0a")
+        );
+        all.interface.truncate(1);
+        assert_eq!(find_interface(&all, &wanted).expect("found"), 0);
+        all.interface.clear();
+        assert_eq!(
+            text(find_interface(&all, &wanted)),
+            "device not found: no device found at address '(<null>)' matching MAC address '52:54:00:00:00:0a' and alias '(<null>)'"
+        );
+    }
+
+    #[test]
+    fn what_interfaces_may_become() {
+        let old = devices(CARD).interface.remove(0);
+        let text = |new: &Interface| interface_may_become(&old, new).err().map(|error| error.to_string());
+        let mut new = old.clone();
+        new.link = Some(domain_xml::interface::Link { state: LinkState::Down });
+        assert_eq!(text(&new), None);
+        new.model = None;
+        assert!(text(&new).expect("refused").ends_with("cannot modify network device model from virtio to "));
+        let mut new = old.clone();
+        new.kind = InterfaceType::Ethernet;
+        assert!(text(&new).expect("refused").ends_with("unable to change config on 'ethernet' network type"));
+    }
+
+    #[test]
+    fn what_disks_may_become() {
+        let text = "<disk type='file' device='cdrom'><source file='/a'/><target dev='hdc' bus='ide'/><readonly/></disk>";
+        let old = devices(text).disk.remove(0);
+        let says = |new: &Disk| disk_may_become(&old, new, new).err().map(|error| error.to_string());
+        let mut new = old.clone();
+        new.source = None;
+        assert_eq!(says(&new), None);
+        assert!(!same_place(&old, &new));
+        let mut other = old.clone();
+        other.source.as_mut().expect("source").index = Some(7);
+        assert!(same_place(&old, &other));
+        new.serial = Some("x".to_owned());
+        assert!(says(&new).expect("refused").ends_with("cannot modify field 'serial' of the disk"));
+        new.device = DiskDevice::Disk;
+        assert!(says(&new).expect("refused").ends_with("cannot modify field 'device' of the disk"));
+    }
+
+    #[test]
+    fn displays_and_others() {
+        let text = "<graphics type='vnc' port='5900' autoport='no' passwd='x'/>";
+        let old = devices(text).graphics.remove(0);
+        let mut new = old.clone();
+        new.passwd = Some("y".to_owned());
+        assert!(display_may_become(&old, &new).is_ok());
+        new.port = Some(5901);
+        let error = display_may_become(&old, &new).expect_err("refused").to_string();
+        assert!(error.ends_with("cannot change port settings on vnc graphics"));
+        assert_eq!(
+            other_kind(&devices("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")),
+            Some("rng")
+        );
+        assert_eq!(other_kind(&devices(text)), None);
+    }
+
+    #[test]
+    fn what_only_runs_is_left_out() {
+        let mut all = devices(
+            "<interface type='user'><target dev='vnet3'/><alias name='net0'/></interface>\
+             <disk type='file'><source file='/a' index='3'/><target dev='vda'/><alias name='ua-x'/></disk>",
+        );
+        without_runtime(&mut all);
+        assert!(all.interface[0].target.is_none() && all.interface[0].info.alias.is_none());
+        assert_eq!(all.disk[0].source.as_ref().expect("source").index, None);
+        assert!(all.disk[0].info.alias.is_some());
+    }
+}
