@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// The name of the agent's channel.
 pub const CHANNEL: &str = "org.qemu.guest_agent.0";
-/// Wait for as long as it takes, within [`LONGEST`] (`VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK`).
+/// Wait for as long as it takes, within 600 s (`VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK`).
 pub const BLOCK: i32 = -2;
 /// Wait for the usual time (`VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT`).
 pub const DEFAULT: i32 = -1;
