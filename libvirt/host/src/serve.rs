@@ -247,6 +247,73 @@ impl Host for NodeHost {
         }
         Ok(NodeGetFreePagesRet { counts })
     }
+
+    fn node_alloc_pages(&self, _: &ClientContext, args: NodeAllocPagesArgs) -> Result<NodeAllocPagesRet> {
+        const SET: u32 = 1;
+        flags(args.flags, SET, "qemuNodeAllocPages")?;
+        let cells = Cell::read_all(&self.root);
+        let last = cells.last().map_or(0, |cell| i32::try_from(cell.id).unwrap_or(i32::MAX));
+        if args.start_cell > last {
+            let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
+            return Err(Error::internal(Origin::None, detail));
+        }
+        let count = i32::try_from(args.cell_count).unwrap_or(i32::MAX);
+        let end = last.min(args.start_cell.saturating_add(count).saturating_sub(1));
+        let mut changed = 0;
+        for cell in args.start_cell..=end {
+            for (size, wanted) in args.page_sizes.iter().zip(&args.page_counts) {
+                self.set_page_pool(cell, *size, *wanted, args.flags & SET == 0)?;
+                changed += 1;
+            }
+        }
+        Ok(NodeAllocPagesRet { ret: changed })
+    }
+}
+
+impl NodeHost {
+    /// Gives a cell's pool, or with -1 the host's, that many pages of `size` KiB, or that many more.
+    fn set_page_pool(&self, cell: i32, size: u32, wanted: u64, add: bool) -> Result<()> {
+        let failed = |code: Code, detail: String| Error::new(Origin::None, code, detail);
+        if u64::from(size) == page_size() {
+            let detail = "system pages pool can't be modified".to_owned();
+            return Err(failed(Code::OperationUnsupported, detail));
+        }
+        let node = self.root.join(format!("sys/devices/system/node/node{cell}"));
+        let pools = match node.exists() {
+            true => node.join("hugepages"),
+            // A host without nodes is the only one.
+            false => self.root.join("sys/kernel/mm/hugepages"),
+        };
+        let path = pools.join(format!("hugepages-{size}kB/nr_hugepages"));
+        if !path.exists() {
+            let place = if cell < 0 { String::new() } else { format!(" on node {cell}") };
+            let detail = format!("page size {size} is not available{place}");
+            return Err(failed(Code::OperationFailed, detail));
+        }
+        let read = || {
+            let found = text(&path);
+            let invalid = || {
+                let detail = format!("invalid number '{found}' in '{}'", path.display());
+                failed(Code::OperationFailed, detail)
+            };
+            found.trim_end().parse::<u64>().map_err(|_| invalid())
+        };
+        let now = read()?;
+        let target = if add { now.saturating_add(wanted) } else { wanted };
+        if target == now {
+            return Ok(());
+        }
+        std::fs::write(&path, target.to_string()).map_err(|error| {
+            Error::system(Origin::None, &error, &format!("Unable to write to: {}", path.display()))
+        })?;
+        // The kernel gives what it has.
+        let got = read()?;
+        if got != target {
+            let detail = format!("Unable to allocate {target} pages. Allocated only {got}");
+            return Err(failed(Code::OperationFailed, detail));
+        }
+        Ok(())
+    }
 }
 
 /// The system information of the host's firmware, in the form of domain XML; none without firmware tables.

@@ -9,7 +9,7 @@ use json::{Dict, Value, dict};
 use rpc::call::Stream;
 use rpc::protocol::device::*;
 use rpc::server::Direction;
-use rpc::{ClientContext, Code, TypedParam};
+use rpc::{ClientContext, Code};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -21,60 +21,6 @@ pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
     let at = |index: usize| fields.get(index).copied().unwrap_or(0);
     // What the device received the guest sent.
     Some([at(8), at(9), at(10), at(11), at(0), at(1), at(2), at(3)])
-}
-
-/// The names of what a disk's throttle can be set to: libvirt's, and whether it is a length.
-const IO_TUNE: &[&str] = &[
-    "total_bytes_sec",
-    "read_bytes_sec",
-    "write_bytes_sec",
-    "total_iops_sec",
-    "read_iops_sec",
-    "write_iops_sec",
-    "total_bytes_sec_max",
-    "read_bytes_sec_max",
-    "write_bytes_sec_max",
-    "total_iops_sec_max",
-    "read_iops_sec_max",
-    "write_iops_sec_max",
-    "size_iops_sec",
-    "group_name",
-    "total_bytes_sec_max_length",
-    "read_bytes_sec_max_length",
-    "write_bytes_sec_max_length",
-    "total_iops_sec_max_length",
-    "read_iops_sec_max_length",
-    "write_iops_sec_max_length",
-];
-
-fn io_tune_values(tune: &domain_xml::disk::IoTune) -> Vec<TypedParam> {
-    let numbers = [
-        tune.total_bytes_sec,
-        tune.read_bytes_sec,
-        tune.write_bytes_sec,
-        tune.total_iops_sec,
-        tune.read_iops_sec,
-        tune.write_iops_sec,
-        tune.total_bytes_sec_max,
-        tune.read_bytes_sec_max,
-        tune.write_bytes_sec_max,
-        tune.total_iops_sec_max,
-        tune.read_iops_sec_max,
-        tune.write_iops_sec_max,
-        tune.size_iops_sec,
-        None,
-        tune.total_bytes_sec_max_length,
-        tune.read_bytes_sec_max_length,
-        tune.write_bytes_sec_max_length,
-        tune.total_iops_sec_max_length,
-        tune.read_iops_sec_max_length,
-        tune.write_iops_sec_max_length,
-    ];
-    let one = |(name, value): (&&str, Option<u64>)| match *name {
-        "group_name" => TypedParam::new(*name, tune.group_name.clone().unwrap_or_default()),
-        _ => TypedParam::new(*name, value.unwrap_or(0)),
-    };
-    IO_TUNE.iter().zip(numbers).map(one).collect()
 }
 
 impl QemuDriver {
@@ -222,22 +168,31 @@ impl DomainDevices for QemuDriver {
         _: &ClientContext,
         args: DomainGetBlockIoTuneArgs,
     ) -> Result<DomainGetBlockIoTuneRet> {
-        check_flags(args.flags, 7, "qemuDomainGetBlockIoTune")?;
-        let nparams = IO_TUNE.len() as i32;
-        let guest = self.guest(&args.dom)?;
-        let inner = guest.lock();
-        let (live, _) = self.targets(&inner, args.flags)?;
-        if args.nparams == 0 {
-            return Ok(DomainGetBlockIoTuneRet { params: Vec::new(), nparams });
-        }
-        let definition = if live { inner.current() } else { inner.inactive() };
-        let name = args.disk.unwrap_or_default();
-        let disk =
-            definition.and_then(|definition| query::find_disk(definition, &name)).ok_or_else(|| {
-                error(Code::InvalidArg, format!("disk '{name}' was not found in the domain config"))
-            })?;
-        let tune = disk.iotune.clone().unwrap_or_default();
-        Ok(DomainGetBlockIoTuneRet { params: io_tune_values(&tune), nparams })
+        self.block_io_tune(args)
+    }
+
+    fn domain_set_block_io_tune(&self, _: &ClientContext, args: DomainSetBlockIoTuneArgs) -> Result<()> {
+        self.set_block_io_tune(&args)
+    }
+
+    fn domain_block_resize(&self, _: &ClientContext, args: DomainBlockResizeArgs) -> Result<()> {
+        self.block_resize(&args)
+    }
+
+    fn domain_get_interface_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainGetInterfaceParametersArgs,
+    ) -> Result<DomainGetInterfaceParametersRet> {
+        self.interface_parameters(&args)
+    }
+
+    fn domain_set_interface_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainSetInterfaceParametersArgs,
+    ) -> Result<()> {
+        self.set_interface_parameters(&args)
     }
 
     fn domain_get_disk_errors(

@@ -117,7 +117,7 @@ fn check_unused(definition: &Definition, id: u32) -> Result<()> {
 }
 
 /// The threads of the emulator for disks, by their numbers.
-fn io_threads(guest: &Guest) -> Result<Vec<(u32, i32)>> {
+pub(super) fn io_threads(guest: &Guest) -> Result<Vec<(u32, i32)>> {
     let reply = guest.execute("query-iothreads", Dict::default())?;
     let one = |item: &Value| {
         let id = item.get("id")?.as_str()?.strip_prefix("iothread")?.parse().ok()?;

@@ -218,6 +218,14 @@ impl DomainStats for QemuDriver {
         Ok(DomainGetJobStatsRet { kind: 0, params: Vec::new() })
     }
 
+    fn domain_get_cpu_stats(
+        &self,
+        _: &ClientContext,
+        args: DomainGetCpuStatsArgs,
+    ) -> Result<DomainGetCpuStatsRet> {
+        self.cpu_stats(&args)
+    }
+
     fn domain_abort_job(&self, _: &ClientContext, args: DomainAbortJobArgs) -> Result<()> {
         self.abort_job(&args.dom, 0)
     }

@@ -390,6 +390,30 @@ impl DomainTuning for QemuDriver {
         Ok(DomainGetNumaParametersRet { params: cut(all, args.nparams), nparams: 2 })
     }
 
+    fn domain_set_scheduler_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainSetSchedulerParametersArgs,
+    ) -> Result<()> {
+        self.set_scheduler(&args.dom, &args.params, LIVE, "virDomainSetSchedulerParameters")
+    }
+
+    fn domain_set_scheduler_parameters_flags(
+        &self,
+        _: &ClientContext,
+        args: DomainSetSchedulerParametersFlagsArgs,
+    ) -> Result<()> {
+        self.set_scheduler(&args.dom, &args.params, args.flags, "virDomainSetSchedulerParametersFlags")
+    }
+
+    fn domain_set_memory_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainSetMemoryParametersArgs,
+    ) -> Result<()> {
+        self.set_memory_limits(&args.dom, &args.params, args.flags)
+    }
+
     fn domain_pin_vcpu(&self, _: &ClientContext, args: DomainPinVcpuArgs) -> Result<()> {
         self.pin_vcpu(&args.dom, args.vcpu, &args.cpumap, LIVE, "virDomainPinVcpu")
     }
@@ -441,8 +465,13 @@ impl DomainTuning for QemuDriver {
         args: DomainGetIothreadInfoArgs,
     ) -> Result<DomainGetIothreadInfoRet> {
         check_flags(args.flags, LIVE | CONFIG, "qemuDomainGetIOThreadInfo")?;
-        let (definition, _) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
-        let ids = super::pinning::io_thread_ids(&definition);
+        let guest = self.guest(&args.dom)?;
+        let (definition, live) = self.meant(&guest, args.flags)?;
+        let ids = match live {
+            // In the emulator's order.
+            true => super::pinning::io_threads(&guest)?.into_iter().map(|(id, _)| id).collect(),
+            false => super::pinning::io_thread_ids(&definition),
+        };
         let length = online().last().map_or(1, |last| last / 8 + 1);
         let tune = definition.cputune.as_ref();
         let info: Vec<_> = ids

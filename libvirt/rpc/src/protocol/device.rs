@@ -73,9 +73,9 @@ derive::protocol! {
         virDomainSendKey, write, acl["domain:send_input"];
     missing 249 domain_open_graphics(dom: Domain, idx: u32, flags: u32):
         virDomainOpenGraphics, write, fds_in, acl["domain:open_graphics"];
-    missing 251 domain_block_resize(dom: Domain, disk: str, size: u64, flags: u32):
+    call 251 domain_block_resize(dom: Domain, disk: str, size: u64, flags: u32):
         virDomainBlockResize, write, acl["domain:block_write"];
-    missing 252 domain_set_block_io_tune(
+    call 252 domain_set_block_io_tune(
         dom: Domain, disk: str, params: [TypedParam; DOMAIN_BLOCK_IO_TUNE_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetBlockIoTune, write,
@@ -87,7 +87,7 @@ derive::protocol! {
     call 253 domain_get_block_io_tune(dom: Domain, disk: str?, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLOCK_IO_TUNE_PARAMETERS_MAX], nparams: i32):
         virDomainGetBlockIoTune, acl["domain:read"];
-    missing 256 domain_set_interface_parameters(
+    call 256 domain_set_interface_parameters(
         dom: Domain, device: str, params: [TypedParam; DOMAIN_INTERFACE_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetInterfaceParameters, write,
@@ -96,7 +96,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 257 domain_get_interface_parameters(dom: Domain, device: str, nparams: i32, flags: u32)
+    call 257 domain_get_interface_parameters(dom: Domain, device: str, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_INTERFACE_PARAMETERS_MAX], nparams: i32):
         virDomainGetInterfaceParameters, acl["domain:read"];
     call 263 domain_get_disk_errors(dom: Domain, maxerrors: u32, flags: u32)

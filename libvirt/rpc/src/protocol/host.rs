@@ -56,7 +56,7 @@ derive::protocol! {
     )
         -> (counts: [u64; NODE_MAX_CELLS]):
         virNodeGetFreePages, high, acl["connect:read"];
-    missing 347 node_alloc_pages(
+    call 347 node_alloc_pages(
         page_sizes: [u32; NODE_MAX_CELLS], page_counts: [u64; NODE_MAX_CELLS], start_cell: i32,
         cell_count: u32, flags: u32
     )

@@ -57,7 +57,7 @@ derive::protocol! {
     call 243 domain_block_stats_flags(dom: Domain, path: str, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLOCK_STATS_PARAMETERS_MAX], nparams: i32):
         virDomainBlockStatsFlags, acl["domain:read"];
-    missing 262 domain_get_cpu_stats(dom: Domain, nparams: u32, start_cpu: i32, ncpus: u32, flags: u32)
+    call 262 domain_get_cpu_stats(dom: Domain, nparams: u32, start_cpu: i32, ncpus: u32, flags: u32)
         -> (params: [TypedParam; DOMAIN_GET_CPU_STATS_MAX], nparams: i32):
         virDomainGetCPUStats, acl["domain:read"];
     call 278 domain_get_security_label_list(dom: Domain)

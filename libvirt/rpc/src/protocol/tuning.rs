@@ -43,11 +43,11 @@ derive::protocol! {
     call 57 domain_get_scheduler_parameters(dom: Domain, nparams: i32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
         virDomainGetSchedulerParameters, acl["domain:read"];
-    missing 58 domain_set_scheduler_parameters(
+    call 58 domain_set_scheduler_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]
     ):
         virDomainSetSchedulerParameters, write, acl["domain:read"];
-    missing 197 domain_set_memory_parameters(
+    call 197 domain_set_memory_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_MEMORY_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetMemoryParameters, write,
@@ -76,7 +76,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 219 domain_set_scheduler_parameters_flags(
+    call 219 domain_set_scheduler_parameters_flags(
         dom: Domain, params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetSchedulerParametersFlags, write,
