@@ -1,6 +1,7 @@
 //! What only a running domain has is left out of a definition.
 
 use domain_xml::Domain;
+use domain_xml::interface::InterfaceType;
 use domain_xml::source::BackingStore;
 
 use crate::{Settings, each};
@@ -30,6 +31,12 @@ pub fn strip(domain: &mut Domain, settings: &Settings) {
         }
     }
     for interface in &mut domain.devices.interface {
+        if interface.kind == InterfaceType::Network
+            && let Some(source) = &mut interface.source
+        {
+            // The port that a running guest has of its network.
+            (source.portid, source.bridge) = (None, None);
+        }
         if let Some(target) = &mut interface.target {
             let generated = ["vnet", "macvtap", "macvlan", "vif"];
             if target.managed.is_none()

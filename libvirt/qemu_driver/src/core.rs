@@ -5,7 +5,7 @@ use crate::error::{Result, internal};
 use crate::files;
 use crate::guest::Guest;
 use crate::paths::Paths;
-use crate::process::Ports;
+use crate::process::{Names, Ports};
 use crate::table::Table;
 use confinement::apparmor::AppArmor;
 use confinement::dac::Owner;
@@ -47,6 +47,8 @@ pub struct Core {
     pub events: OnceLock<Arc<dyn EventSink>>,
     /// The ports of displays.
     pub ports: Ports,
+    /// The names of tap devices.
+    pub interfaces: Names,
     /// What starts emulators.
     pub launcher: Launcher,
     /// What confines guests.
@@ -76,6 +78,7 @@ impl Core {
             caps,
             events: OnceLock::new(),
             ports: Ports::default(),
+            interfaces: Names::default(),
             launcher: Launcher::default(),
             security,
             inhibitor: Inhibitor::new(Systemd::default()),

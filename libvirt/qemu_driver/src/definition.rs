@@ -248,6 +248,15 @@ pub fn remove_device(definition: &mut Definition, alias: &str) {
     devices.sound.retain(|it| other(it.info.alias.as_ref()));
 }
 
+/// The names of the interfaces whose cables are not plugged in.
+pub fn links_down(definition: &Definition) -> Vec<String> {
+    let down = |interface: &&domain_xml::interface::Interface| {
+        interface.link.as_ref().is_some_and(|link| link.state == domain_xml::interface::LinkState::Down)
+    };
+    let interfaces = definition.devices.interface.iter().filter(down);
+    interfaces.filter_map(|interface| Some(interface.info.alias.as_ref()?.name.clone())).collect()
+}
+
 /// The host's files that disks are on.
 pub fn local_files(definition: &Definition) -> Vec<String> {
     let path = |disk: &Disk| {

@@ -20,6 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 /// Where the other daemons are.
 #[derive(Debug, Clone)]
@@ -136,6 +137,56 @@ fn lost(path: &Path, error: &std::io::Error) -> Error {
     Error::system(Origin::Rpc, error, &format!("Failed to connect socket to '{}'", path.display()))
 }
 
+/// A connection to another daemon, open for calls.
+fn connect(
+    sockets: &Sockets,
+    secondary: Secondary,
+    read_only: bool,
+    patience: Option<Duration>,
+) -> Result<UnixStream, Error> {
+    let suffix = if read_only && sockets.path == "system" { "-ro" } else { "" };
+    let path = sockets.folder.join(format!("virt{}d-sock{suffix}", secondary.name()));
+    let mut socket = UnixStream::connect(&path).map_err(|error| lost(&path, &error))?;
+    let limit = socket.set_read_timeout(patience).and_then(|()| socket.set_write_timeout(patience));
+    limit.map_err(|error| lost(&path, &error))?;
+    let AuthListRet { types } = exchange(&mut socket, 0, &AuthListArgs {})?;
+    if types != [0] {
+        let text = format!("the {} daemon does not believe us", secondary.name());
+        return Err(Error::new(Origin::Rpc, Code::AuthFailed, text));
+    }
+    let uri = format!("{}:///{}", secondary.name(), sockets.path);
+    let open = ConnectOpenArgs { name: Some(uri), flags: read_only.into() };
+    exchange(&mut socket, 1, &open)?;
+    Ok(socket)
+}
+
+/// A connection of our own to another daemon, for one call after the other.
+#[derive(Debug)]
+pub struct Peer {
+    socket: UnixStream,
+    serial: u32,
+}
+
+impl Peer {
+    /// Connects; `patience` is how long the daemon may be silent.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached, or refuses.
+    pub fn connect(sockets: &Sockets, secondary: Secondary, patience: Duration) -> Result<Self, Error> {
+        // The serial numbers that opening took are not used again.
+        Ok(Self { socket: connect(sockets, secondary, false, Some(patience))?, serial: 1 })
+    }
+
+    /// Calls, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the daemon says; or it is silent, or has gone.
+    pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Ret, Error> {
+        self.serial = self.serial.wrapping_add(1).max(2);
+        exchange(&mut self.socket, self.serial, request)
+    }
+}
+
 impl Relay {
     fn connect(
         sockets: &Sockets,
@@ -143,17 +194,7 @@ impl Relay {
         read_only: bool,
         deliver: Deliver,
     ) -> Result<Self, Error> {
-        let suffix = if read_only && sockets.path == "system" { "-ro" } else { "" };
-        let path = sockets.folder.join(format!("virt{}d-sock{suffix}", secondary.name()));
-        let mut socket = UnixStream::connect(&path).map_err(|error| lost(&path, &error))?;
-        let AuthListRet { types } = exchange(&mut socket, 0, &AuthListArgs {})?;
-        if types != [0] {
-            let text = format!("the {} daemon does not believe us", secondary.name());
-            return Err(Error::new(Origin::Rpc, Code::AuthFailed, text));
-        }
-        let uri = format!("{}:///{}", secondary.name(), sockets.path);
-        let open = ConnectOpenArgs { name: Some(uri), flags: read_only.into() };
-        exchange(&mut socket, 1, &open)?;
+        let socket = connect(sockets, secondary, read_only, None)?;
         let failed = |error: std::io::Error| Error::system(Origin::Rpc, &error, "cannot use the socket");
         let reader = socket.try_clone().map_err(failed)?;
         let mut writer = socket.try_clone().map_err(failed)?;

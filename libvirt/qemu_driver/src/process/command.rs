@@ -2,9 +2,11 @@
 
 use crate::core::Core;
 use crate::error::{Result, system, xml};
+use crate::process::network::{self, Connected, Owner};
 use crate::{capabilities, definition};
 use cpu_map::Policy;
 use domain_xml::Domain as Definition;
+use domain_xml::address::HasInfo as _;
 use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
 use domain_xml::interface::Interface;
 use domain_xml::source::PoolMode;
@@ -58,7 +60,7 @@ pub struct Plan {
 /// # Errors
 /// The guest has something that cannot be had. Ports that were taken are free again.
 pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
-    let mut opener = Opener { core, passed: Vec::new(), ports: Vec::new() };
+    let mut opener = Opener { core, passed: Vec::new(), ports: Vec::new(), connected: Vec::new() };
     let planned = opener.plan(domain, context);
     if planned.is_err() {
         opener.ports.iter().for_each(|port| core.ports.release(*port));
@@ -66,19 +68,25 @@ pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Resu
     planned
 }
 
-/// The command line of a definition that is complete, for looking at: nothing is opened for it.
+/// The command line of a definition that is complete, for looking at: nothing is opened for it. Of tap devices those in
+/// `taps` have descriptors, by the interfaces' names.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn arguments(core: &Core, domain: &Definition, context: &Context<'_>) -> Result<Vec<String>> {
-    let opener = Opener { core, passed: Vec::new(), ports: Vec::new() };
+pub fn arguments(
+    core: &Core,
+    domain: &Definition,
+    context: &Context<'_>,
+    taps: &[(String, Tap)],
+) -> Result<Vec<String>> {
+    let opener = Opener { core, passed: Vec::new(), ports: Vec::new(), connected: Vec::new() };
     let settings = opener.settings(domain, context);
-    let command = qemu_command::build(domain, context.caps, &settings, &mut Onlooker(opener), None);
+    let command = qemu_command::build(domain, context.caps, &settings, &mut Onlooker(opener, taps), None);
     Ok(command.map_err(|error| xml(&error))?.args)
 }
 
 /// Answers as an [`Opener`] would, and opens nothing.
-struct Onlooker<'a>(Opener<'a>);
+struct Onlooker<'a>(Opener<'a>, &'a [(String, Tap)]);
 
 impl Host for Onlooker<'_> {
     fn listen(&mut self, alias: &str, _path: &str) -> Result<String, Error> {
@@ -94,7 +102,8 @@ impl Host for Onlooker<'_> {
     }
 
     fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
-        self.0.tap(interface)
+        let named = self.1.iter().find(|(alias, _)| alias == interface.info.name());
+        Ok(named.map(|(_, tap)| tap.clone()).unwrap_or_default())
     }
 
     fn open(&mut self, path: &str, _writable: bool) -> Result<String, Error> {
@@ -160,6 +169,8 @@ struct Opener<'a> {
     core: &'a Core,
     passed: Vec<(OwnedFd, i32)>,
     ports: Vec<u16>,
+    /// What interfaces have, until it is passed.
+    connected: Vec<Connected>,
 }
 
 impl Opener<'_> {
@@ -177,9 +188,16 @@ impl Opener<'_> {
             spice_socket: false,
         };
         prepare::all(domain, &displays, &settings, self).map_err(|error| xml(&error))?;
+        let mut interfaces = std::mem::take(&mut domain.devices.interface);
+        let connected = network::connect(self.core, Owner::of(domain), &mut interfaces);
+        domain.devices.interface = interfaces;
+        self.connected = connected?;
         let incoming = context.restore.then_some("defer");
         let command = qemu_command::build(domain, context.caps, &settings, self, incoming);
-        let command = command.map_err(|error| xml(&error))?;
+        let command = command.map_err(|error| {
+            network::release(self.core, &domain.devices.interface);
+            xml(&error)
+        })?;
         Ok(Plan {
             binary: command.program,
             arguments: command.args,
@@ -280,8 +298,14 @@ impl Host for Opener<'_> {
         Ok(None)
     }
 
-    fn tap(&mut self, _interface: &Interface) -> Result<Tap, Error> {
-        Err(Error::unsupported("interfaces that need a device of the host cannot be started yet"))
+    fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
+        let at = self.connected.iter().position(|one| one.alias == interface.info.name());
+        let at = at.ok_or_else(|| Error::internal("the interface has no device of the host"))?;
+        let one = self.connected.swap_remove(at);
+        Ok(Tap {
+            tap: one.tap.into_iter().map(|descriptor| self.pass(descriptor)).collect(),
+            vhost: one.vhost.into_iter().map(|descriptor| self.pass(descriptor)).collect(),
+        })
     }
 
     fn open(&mut self, path: &str, writable: bool) -> Result<String, Error> {

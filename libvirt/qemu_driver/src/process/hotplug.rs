@@ -7,12 +7,14 @@ use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, unsupported, xml};
 use crate::guest::Guest;
 use crate::process::command::{self, Context};
+use crate::process::network::{self, Connected, Owner};
 use crate::process::start::launch_error as confinement_error;
 use domain_xml::{Devices, Domain as Definition};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
 use rpc::{Code, DomainEvent};
 use security::Confined;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -177,6 +179,38 @@ fn take_new(live: &mut Devices, completed: Devices) {
     }
 }
 
+/// Each descriptor and the name under which the emulator is passed it.
+fn named_descriptors(connected: &[Connected]) -> Vec<(String, BorrowedFd<'_>)> {
+    connected
+        .iter()
+        .flat_map(|one| {
+            let names = one.names();
+            let descriptors = one.tap.iter().chain(&one.vhost).map(AsFd::as_fd);
+            names.tap.into_iter().chain(names.vhost).zip(descriptors)
+        })
+        .collect()
+}
+
+/// Passes the descriptors to the emulator.
+fn pass(guest: &Guest, connected: &[Connected]) -> Result<()> {
+    for (name, descriptor) in named_descriptors(connected) {
+        let passed = guest.monitor()?.execute_with_fds("getfd", dict! { "fdname" => name }, &[descriptor]);
+        if let Err(error) = passed {
+            take_back(guest, connected);
+            return Err(crate::error::monitor(error, "getfd"));
+        }
+    }
+    Ok(())
+}
+
+/// The emulator closes those descriptors that no device has taken.
+fn take_back(guest: &Guest, connected: &[Connected]) {
+    for (name, _) in named_descriptors(connected) {
+        // One that a device took is not there any more.
+        let _ = guest.execute("closefd", dict! { "fdname" => name });
+    }
+}
+
 impl Core {
     /// A definition with devices added that are completed; for the next start.
     ///
@@ -208,8 +242,28 @@ impl Core {
             new.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max().unwrap_or(0) + 1;
         qemu_command::prepare::number_sources(&mut new, next);
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
-        let line = |domain: &Definition| command::arguments(self, domain, &context);
-        let parts = difference(&line(&old)?, &line(&new)?)?;
+        let known = old.devices.interface.len();
+        let mut interfaces = new.devices.interface.split_off(known);
+        let connected = network::connect(self, Owner::of(&old), &mut interfaces);
+        new.devices.interface.extend(interfaces);
+        let connected = connected?;
+        let plugged = self.plug_completed(guest, &context, &old, new.clone(), &connected);
+        plugged.inspect_err(|_| network::release(self, &new.devices.interface[known..]))
+    }
+
+    /// Plugs what `new` has more than `old`; what its interfaces need of the host is there.
+    fn plug_completed(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        context: &Context<'_>,
+        old: &Definition,
+        new: Definition,
+        connected: &[Connected],
+    ) -> Result<()> {
+        let id = context.id;
+        let taps: Vec<_> = connected.iter().map(|one| (one.alias.clone(), one.names())).collect();
+        let line = |domain: &Definition| command::arguments(self, domain, context, &taps);
+        let parts = difference(&line(old)?, &line(&new)?)?;
         if parts.is_empty() {
             return Err(unsupported("the device cannot be plugged"));
         }
@@ -219,9 +273,13 @@ impl Core {
             })?;
         }
         let confined = guest.with_live(id, |live| live.confined.clone()).flatten();
-        let used = self.security.difference(&old, &new).map_err(|error| confinement_error(&error))?;
+        let used = self.security.difference(old, &new).map_err(|error| confinement_error(&error))?;
         if let Some(confined) = &confined {
-            self.security.attach(&old, confined, &used).map_err(|error| confinement_error(&error))?;
+            self.security.attach(old, confined, &used).map_err(|error| confinement_error(&error))?;
+        }
+        if let Err(error) = pass(guest, connected) {
+            self.detach(old, confined.as_deref(), &used);
+            return Err(error);
         }
         for (at, part) in parts.iter().enumerate() {
             if let Err(error) = guest.execute(part.add(), part.properties.clone()) {
@@ -229,8 +287,21 @@ impl Core {
                     // What cannot be taken back stays unused.
                     let _ = guest.execute(done.0, done.1);
                 }
-                self.detach(&old, confined.as_deref(), &used);
+                take_back(guest, connected);
+                self.detach(old, confined.as_deref(), &used);
                 return Err(error);
+            }
+        }
+        let down = crate::definition::links_down(&new);
+        for one in connected.iter().filter(|one| down.contains(&one.alias)) {
+            // The device is there; that its cable is plugged in is no reason to take it away again.
+            let set = guest.execute("set_link", dict! { "name" => one.alias.as_str(), "up" => false });
+            if let Err(error) = set {
+                let text = error.message.unwrap_or_default();
+                self.log(
+                    Level::Warning,
+                    &format!("Couldn't set link state on interface {}: {text}", one.alias),
+                );
             }
         }
         guest.with_live(id, |live| live.definition = Arc::new(new));
@@ -311,6 +382,9 @@ impl Core {
         {
             self.detach(&old, confined.as_deref(), &used);
         }
+        let gone = |it: &&domain_xml::interface::Interface| named(it.info.alias.as_ref());
+        let gone: Vec<_> = old.devices.interface.iter().filter(gone).cloned().collect();
+        network::release(self, &gone);
         self.save_status(guest);
         self.event(DomainEvent::DeviceRemoved(DomainEventDeviceRemovedMsg {
             dom: guest.reference(),

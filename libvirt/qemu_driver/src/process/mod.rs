@@ -8,6 +8,7 @@ mod dump;
 mod events;
 pub mod hotplug;
 mod log;
+mod network;
 mod ports;
 mod reconnect;
 mod save;
@@ -18,6 +19,7 @@ mod taint;
 mod update;
 
 pub use dump::DumpKind;
+pub use network::Names;
 pub use ports::Ports;
 pub use save::Image;
 pub(crate) use start::launch_error;

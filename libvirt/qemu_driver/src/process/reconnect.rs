@@ -66,6 +66,7 @@ impl Core {
         let caps = self.capabilities(Path::new(&emulator)).unwrap_or_default();
         let ports = crate::definition::display_ports(&status.definition);
         ports.iter().for_each(|port| self.ports.note(*port));
+        super::network::take_up(self, &status.definition.devices.interface);
         let (id, child) = (status.id, Arc::new(child));
         // One that is still starting may not have been given its files yet.
         let confined =
@@ -111,6 +112,7 @@ impl Core {
             _ if status.saving.as_deref().is_some_and(is_saved) => Shutoff::Saved,
             _ => Shutoff::Crashed,
         };
+        super::network::release(self, &status.definition.devices.interface);
         let given = if status.starting { Given::Nothing } else { Given::Before };
         self.take_back(&status.definition, given, reason);
         self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));

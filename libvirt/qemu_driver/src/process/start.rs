@@ -116,6 +116,7 @@ impl Starting<'_> {
         });
         let (mut held, log) = launched.inspect_err(|_| {
             self.core.take_back(&definition, Given::Nothing, Shutoff::Failed);
+            crate::process::network::release(self.core, &definition.devices.interface);
             ports.iter().for_each(|port| self.core.ports.release(*port));
         })?;
         self.adopt(&held, definition, ports)?;
@@ -357,6 +358,10 @@ impl Starting<'_> {
         if let Some(kib) = balloon.filter(|_| self.options.restore.is_none()) {
             qemu.execute("balloon", dict! { "value" => kib * 1024 })
                 .map_err(|error| monitor(error, "balloon"))?;
+        }
+        for alias in self.with_live(|live| crate::definition::links_down(&live.definition))? {
+            qemu.execute("set_link", dict! { "name" => alias, "up" => false })
+                .map_err(|error| monitor(error, "set_link"))?;
         }
         self.place_threads(&qemu)?;
         self.set_passwords(&qemu)

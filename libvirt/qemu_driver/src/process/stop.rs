@@ -192,6 +192,7 @@ impl Core {
         if let Some((definition, confined)) = given {
             let given = confined.as_deref().map_or(Given::Nothing, Given::By);
             self.take_back(&definition, given, reason);
+            super::network::release(self, &definition.devices.interface);
         }
         self.guest_log(&name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(directory);

@@ -1,0 +1,555 @@
+//! The host's ends of network interfaces: tap devices, what they are plugged into, and vhost.
+//!
+//! A tap device lives as long as the emulator that has its descriptor, and leaves its bridge when it goes. What
+//! outlives it, a port of a virtual network, is in the live definition and is given back from there.
+
+use crate::core::{Core, Level};
+use crate::error::{Result, error, internal, invalid, system, unsupported};
+use domain_xml::domain::DomainType;
+use domain_xml::interface::{Interface, InterfaceSource, InterfaceType, Mac};
+use domain_xml::words::YesNo;
+use hostio::netdev::{self, TapMode};
+use parking_lot::Mutex;
+use rpc::procedure::Secondary;
+use rpc::protocol::network::{
+    Network, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs, NetworkPortDeleteArgs,
+    NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs,
+};
+use rpc::relay::{Peer, Sockets};
+use rpc::{Code, Error, Origin};
+use rustix::thread::CapabilitySet;
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use xml::element;
+
+/// Where the other daemons of the system listen.
+const SOCKETS: &str = "/var/run/libvirt";
+/// How long the network daemon may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many names are tried.
+const ATTEMPTS: u32 = 10_000;
+/// More than a guest can have queues.
+const MAX_QUEUES: u32 = 256;
+
+/// Names of tap devices: each number is given once, so that a name that was just released means nobody else.
+#[derive(Debug, Default)]
+pub struct Names {
+    next: Mutex<u32>,
+}
+
+impl Names {
+    /// A device of that name is a guest's that was found running.
+    pub fn note(&self, name: &str) {
+        if let Some(number) = name.strip_prefix("vnet").and_then(|rest| rest.parse::<u32>().ok()) {
+            let mut next = self.next.lock();
+            *next = (*next).max(number.saturating_add(1));
+        }
+    }
+
+    /// The next of the form `template`, in which `%d` is the number, that `taken` does not have.
+    fn free(&self, template: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
+        (0..ATTEMPTS).find_map(|_| {
+            let number = {
+                let mut next = self.next.lock();
+                let number = *next;
+                *next = number.checked_add(1).filter(|next| *next < i32::MAX.cast_unsigned()).unwrap_or(0);
+                number
+            };
+            let name = template.replace("%d", &number.to_string());
+            (!taken(&name)).then_some(name)
+        })
+    }
+}
+
+/// Whose interfaces they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The guest's name.
+    pub name: &'a str,
+    /// Its UUID.
+    pub uuid: Option<&'a str>,
+    /// What runs it.
+    pub kind: DomainType,
+}
+
+impl<'a> Owner<'a> {
+    /// The guest of a definition.
+    pub fn of(definition: &'a domain_xml::Domain) -> Self {
+        Self { name: definition.name(), uuid: definition.uuid.as_deref(), kind: definition.kind }
+    }
+}
+
+/// The descriptors of one interface.
+#[derive(Debug)]
+pub struct Connected {
+    /// The interface's name.
+    pub alias: String,
+    /// Of the tap device, one a queue.
+    pub tap: Vec<OwnedFd>,
+    /// Of vhost, one a queue, or none.
+    pub vhost: Vec<OwnedFd>,
+}
+
+impl Connected {
+    /// What the descriptors are called where they are passed by name.
+    pub fn names(&self) -> qemu_command::Tap {
+        let names = |what: &str, count: usize| {
+            (0..count).map(|number| format!("{what}-{}{number}", self.alias)).collect()
+        };
+        qemu_command::Tap { tap: names("tapfd", self.tap.len()), vhost: names("vhostfd", self.vhost.len()) }
+    }
+}
+
+/// Whether the interface has a tap device.
+pub fn has_tap(interface: &Interface) -> bool {
+    matches!(
+        interface.kind,
+        InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Ethernet | InterfaceType::Direct
+    )
+}
+
+/// What cannot be had is refused before anything is made.
+fn check(interface: &Interface, privileged: bool) -> Result<()> {
+    let refuse = |what: &str| Err(unsupported(format!("{what} cannot be had yet")));
+    if interface.kind == InterfaceType::Direct {
+        return refuse("interfaces of type 'direct'");
+    }
+    if interface.bandwidth.is_some() {
+        return refuse("limits of an interface's bandwidth");
+    }
+    if interface.filterref.is_some() {
+        return refuse("filters of an interface's traffic");
+    }
+    if interface.virtualport.is_some() {
+        return refuse("virtual ports of interfaces");
+    }
+    if interface.vlan.is_some() {
+        return refuse("virtual LANs of interfaces");
+    }
+    if interface.coalesce.is_some() {
+        return refuse("coalescing of an interface's interrupts");
+    }
+    if interface.trust_guest_rx_filters == Some(YesNo::Yes) {
+        return refuse("filters that the guest sets");
+    }
+    if interface.source.as_ref().is_some_and(|source| !source.ip.is_empty() || !source.route.is_empty()) {
+        return refuse("addresses of an interface on the host");
+    }
+    if interface.backend.as_ref().is_some_and(|backend| backend.tap.is_some()) && !privileged {
+        return Err(unsupported("cannot use custom tap device in session mode"));
+    }
+    if !privileged && interface.kind != InterfaceType::Ethernet {
+        return refuse("bridges of a session's guests");
+    }
+    if queues(interface) > MAX_QUEUES {
+        return Err(unsupported(format!("an interface cannot have more than {MAX_QUEUES} queues")));
+    }
+    Ok(())
+}
+
+fn queues(interface: &Interface) -> u32 {
+    interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(0).max(1)
+}
+
+fn is_virtio(interface: &Interface) -> bool {
+    matches!(interface.model(), "virtio" | "virtio-transitional" | "virtio-non-transitional")
+}
+
+/// The tap device's own address: the guest's but for its first byte, as packets from one's own address are dropped,
+/// and high, as a bridge takes the lowest of its ports.
+fn tap_address(mac: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut parts = mac.split(':');
+    for byte in &mut bytes {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    bytes[0] = if bytes[0] == 0xfe { 0xfa } else { 0xfe };
+    parts.next().is_none().then_some(bytes)
+}
+
+/// Makes what the interfaces need of the host, and notes it in them.
+///
+/// # Errors
+/// Something cannot be had; then nothing is left of the others.
+pub fn connect(core: &Core, owner: Owner<'_>, interfaces: &mut [Interface]) -> Result<Vec<Connected>> {
+    for interface in interfaces.iter().filter(|interface| has_tap(interface)) {
+        check(interface, core.paths.privileged)?;
+    }
+    let mut connected = Vec::new();
+    for at in 0..interfaces.len() {
+        if !has_tap(&interfaces[at]) {
+            continue;
+        }
+        match connect_one(core, owner, &mut interfaces[at]) {
+            Ok(one) => connected.push(one),
+            Err(error) => {
+                drop(connected);
+                release(core, &interfaces[..=at]);
+                return Err(error);
+            }
+        }
+    }
+    Ok(connected)
+}
+
+fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Result<Connected> {
+    let source = |interface: &Interface, get: fn(&InterfaceSource) -> Option<&String>| {
+        interface.source.as_ref().and_then(get).cloned()
+    };
+    if interface.kind == InterfaceType::Network {
+        plug_in(core, owner, interface)?;
+    }
+    let tap = open_tap(core, interface)?;
+    let name = interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
+    let managed = !is_unmanaged(interface);
+    if managed {
+        let mac = interface.mac.as_ref().map(|mac| mac.address.clone()).unwrap_or_default();
+        let address = tap_address(&mac)
+            .ok_or_else(|| error(Code::XmlError, format!("unable to parse mac address '{mac}'")))?;
+        netdev::set_mac(&name, address).map_err(|error| {
+            let [a, b, c, d, e, f] = address;
+            let text = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            system(&error, &format!("Cannot set interface MAC to {text} on '{name}'"))
+        })?;
+    }
+    if interface.kind != InterfaceType::Ethernet {
+        let bridge = source(interface, |source| source.bridge.as_ref());
+        let bridge = bridge.ok_or_else(|| internal("Missing bridge name"))?;
+        add_to_bridge(&bridge, &name, interface)?;
+    }
+    if managed {
+        netdev::set_up(&name, true)
+            .map_err(|error| system(&error, &format!("Cannot set interface flags on '{name}'")))?;
+    }
+    if interface.kind == InterfaceType::Ethernet
+        && let Some(script) = &interface.script
+    {
+        run_script(&script.path, &name, core.paths.privileged)?;
+    }
+    if let Some(mtu) = interface.mtu.as_ref().filter(|_| managed) {
+        netdev::set_mtu(&name, mtu.size)
+            .map_err(|error| system(&error, &format!("Cannot set interface MTU on '{name}'")))?;
+    }
+    let alias = interface.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
+    Ok(Connected { alias, tap, vhost: open_vhost(core, owner, interface)? })
+}
+
+fn is_unmanaged(interface: &Interface) -> bool {
+    interface.kind == InterfaceType::Ethernet
+        && interface.target.as_ref().is_some_and(|target| target.managed == Some(YesNo::No))
+}
+
+/// The tap device's descriptors; its name is noted in the interface.
+fn open_tap(core: &Core, interface: &mut Interface) -> Result<Vec<OwnedFd>> {
+    let wanted =
+        interface.target.as_ref().and_then(|target| target.dev.clone()).filter(|name| !name.is_empty());
+    let is_template = |name: &String| name.matches('%').count() == 1 && name.contains("%d");
+    let name = match wanted {
+        _ if is_unmanaged(interface) => {
+            let name = wanted.ok_or_else(|| internal("target dev must be supplied when managed='no'"))?;
+            if netdev::index(&name).is_none() {
+                return Err(internal("target managed='no' but specified dev doesn't exist"));
+            }
+            name
+        }
+        Some(name) if !is_template(&name) => {
+            if netdev::index(&name).is_some() {
+                return Err(invalid(format!("The {name} interface already exists")));
+            }
+            name
+        }
+        template => {
+            let template = template.as_deref().unwrap_or("vnet%d");
+            let taken = |name: &str| netdev::index(name).is_some();
+            let free = core.interfaces.free(template, taken);
+            free.ok_or_else(|| internal("no unused vnet names available"))?
+        }
+    };
+    let path =
+        interface.backend.as_ref().and_then(|backend| backend.tap.as_deref()).unwrap_or("/dev/net/tun");
+    let queues = queues(interface);
+    let mode = TapMode {
+        multiqueue: queues > 1,
+        vnet_header: is_virtio(interface) || matches!(interface.model(), "e1000e" | "vmxnet3"),
+    };
+    if name.len() > netdev::NAME_LENGTH {
+        let long = std::io::Error::from(rustix::io::Errno::RANGE);
+        return Err(system(&long, &format!("Network interface name '{name}' is too long")));
+    }
+    let mut descriptors = Vec::new();
+    let mut given = name.clone();
+    for _ in 0..queues {
+        let tun = open(path)
+            .map_err(|error| system(&error, &format!("Unable to open {path}, is tun module loaded?")))?;
+        given = netdev::attach_tap(&tun, &name, mode)
+            .map_err(|error| system(&error, &format!("Unable to create tap device {name}")))?;
+        descriptors.push(tun.into());
+    }
+    interface.target.get_or_insert_default().dev = Some(given);
+    Ok(descriptors)
+}
+
+fn open(path: &str) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn add_to_bridge(bridge: &str, name: &str, interface: &Interface) -> Result<()> {
+    // A bridge's packets are as long as its ports' shortest: this one is not to change that.
+    let mtu = netdev::mtu(bridge)
+        .map_err(|error| system(&error, &format!("Cannot get interface MTU on '{bridge}'")))?;
+    netdev::set_mtu(name, mtu)
+        .map_err(|error| system(&error, &format!("Cannot set interface MTU on '{name}'")))?;
+    netdev::add_to_bridge(bridge, name)
+        .map_err(|error| system(&error, &format!("Unable to add bridge {bridge} port {name}")))?;
+    if interface.port.as_ref().is_some_and(|port| port.isolated == YesNo::Yes) {
+        std::fs::write(format!("/sys/class/net/{name}/brport/isolated"), "1").map_err(|error| {
+            system(&error, &format!("Unable to set bridge {bridge} port {name} isolated to 1"))
+        })?;
+    }
+    Ok(())
+}
+
+fn open_vhost(core: &Core, owner: Owner<'_>, interface: &Interface) -> Result<Vec<OwnedFd>> {
+    let wanted = interface.driver.as_ref().and_then(|driver| driver.name.as_deref());
+    if owner.kind != DomainType::Kvm || wanted == Some("qemu") {
+        return Ok(Vec::new());
+    }
+    let required = wanted == Some("vhost");
+    if !is_virtio(interface) {
+        if required {
+            return Err(unsupported("vhost-net is only supported for virtio network interfaces"));
+        }
+        return Ok(Vec::new());
+    }
+    let path =
+        interface.backend.as_ref().and_then(|backend| backend.vhost.as_deref()).unwrap_or("/dev/vhost-net");
+    let queues = queues(interface);
+    let mut descriptors = Vec::new();
+    for opened in 0..queues {
+        match open(path) {
+            Ok(file) => descriptors.push(file.into()),
+            Err(_) if required => {
+                return Err(unsupported("vhost-net was requested for an interface, but is unavailable"));
+            }
+            Err(_) => {
+                // The emulator wants as many as there are queues, or none.
+                descriptors.clear();
+                let text = format!("Unable to open vhost-net. Opened so far {opened}, requested {queues}");
+                core.log(Level::Warning, &text);
+                break;
+            }
+        }
+    }
+    Ok(descriptors)
+}
+
+/// Runs the program that sets an interface up or takes it down. Of the daemon's rights it has that over networks only.
+fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let search = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    let shown = format!("LC_ALL=C PATH={search} {path} {name}");
+    let run = || {
+        if privileged {
+            // The thread's only: whoever it starts cannot have them back.
+            for capability in CapabilitySet::all().difference(CapabilitySet::NET_ADMIN).iter() {
+                match rustix::thread::remove_capability_from_bounding_set(capability) {
+                    // One that this kernel does not know.
+                    Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let mut command = Command::new(path);
+        command.arg(name).env_clear().env("LC_ALL", "C").env("PATH", &search).stdin(Stdio::null());
+        command.output()
+    };
+    let result = std::thread::scope(|scope| scope.spawn(run).join());
+    let result = result.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
+    let output = result.map_err(|error| system(&error, &format!("Cannot run '{path}'")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ending = match output.status.code() {
+        Some(code) => format!("unexpected exit status {code}"),
+        None => "was ended by a signal".to_owned(),
+    };
+    Err(internal(format!("Child process ({shown}) {ending}: {words}")))
+}
+
+/// Who a port of a network is for.
+#[element]
+struct PortOwner {
+    #[text]
+    name: Option<String>,
+    #[text]
+    uuid: Option<String>,
+}
+
+/// A port that is asked for.
+#[element]
+struct Port {
+    #[text]
+    uuid: Option<String>,
+    #[child]
+    owner: Option<PortOwner>,
+    #[text]
+    group: Option<String>,
+    #[child]
+    mac: Option<Mac>,
+}
+
+/// What a port is plugged into: type, bridge, and who keeps the bridge's table of addresses.
+fn plug_of(text: &str) -> Result<(String, Option<String>, Option<String>), xml::Error> {
+    xml::parse(text, "networkport", |node| {
+        let plug = node.children().find(|child| child.name() == "plug");
+        let get =
+            |name: &str| plug.as_ref().and_then(|plug| plug.attribute(name)).map(|value| value.to_string());
+        Ok((get("type").unwrap_or_default(), get("bridge"), get("macTableManager")))
+    })
+}
+
+fn network_daemon(core: &Core) -> Result<Peer> {
+    let sockets = Sockets {
+        folder: if core.paths.privileged { SOCKETS.into() } else { core.paths.run.clone() },
+        path: if core.paths.privileged { "system" } else { "session" },
+    };
+    Peer::connect(&sockets, Secondary::Network, PATIENCE)
+}
+
+fn look_up(daemon: &mut Peer, source: &InterfaceSource) -> Result<Network> {
+    let name = source.network.clone().unwrap_or_default();
+    Ok(daemon.call(&NetworkLookupByNameArgs { name })?.net)
+}
+
+/// Asks for a port of the network; it is noted in the interface.
+fn plug_in(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Result<()> {
+    let mac = interface.mac.clone();
+    let source = interface.source.get_or_insert_default();
+    let mut daemon = network_daemon(core)?;
+    let network = look_up(&mut daemon, source)?;
+    let id = crate::uuid::generate().map_err(|error| system(&error, "no random numbers"))?;
+    let port = Port {
+        uuid: Some(id.to_string()),
+        owner: Some(PortOwner { name: Some(owner.name.to_owned()), uuid: owner.uuid.map(str::to_owned) }),
+        group: source.portgroup.clone(),
+        mac: mac.map(|mac| Mac { address: mac.address, ..Mac::default() }),
+    };
+    let xml = xml::to_string(&port, "networkport");
+    let port = daemon.call(&NetworkPortCreateXmlArgs { network, xml, flags: 0 })?.port;
+    // From here on it is given back.
+    source.portid = Some(port.uuid.to_string());
+    let text = daemon.call(&NetworkPortGetXmlDescArgs { port, flags: 0 })?.xml;
+    let (kind, bridge, manager) =
+        plug_of(&text).map_err(|error| Error::new(Origin::Domain, Code::XmlError, error.detail))?;
+    if !matches!(kind.as_str(), "network" | "bridge") {
+        return Err(unsupported(format!("ports of networks of type '{kind}' cannot be had yet")));
+    }
+    if manager.as_deref() == Some("libvirt") {
+        return Err(unsupported("bridges whose table of addresses libvirt keeps cannot be had yet"));
+    }
+    source.bridge = bridge;
+    Ok(())
+}
+
+/// Gives back what outlives the emulator that the interfaces were of.
+pub fn release(core: &Core, interfaces: &[Interface]) {
+    for interface in interfaces {
+        let name = interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
+        let result = match interface.kind {
+            InterfaceType::Network => unplug(core, interface),
+            InterfaceType::Ethernet => match &interface.downscript {
+                Some(script) if !name.is_empty() => run_script(&script.path, name, core.paths.privileged),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            let text = error.message.unwrap_or_default();
+            core.log(Level::Warning, &format!("Unable to release interface '{name}': {text}"));
+        }
+    }
+}
+
+fn unplug(core: &Core, interface: &Interface) -> Result<()> {
+    let Some(source) = &interface.source else { return Ok(()) };
+    let Some(uuid) = source.portid.as_deref().and_then(crate::uuid::parse) else { return Ok(()) };
+    let mut daemon = network_daemon(core)?;
+    let network = look_up(&mut daemon, source)?;
+    let port = daemon.call(&NetworkPortLookupByUuidArgs { network, uuid })?.port;
+    daemon.call(&NetworkPortDeleteArgs { port, flags: 0 })?;
+    Ok(())
+}
+
+/// The interfaces of a guest that was found running: their names are taken, and they are in their bridges again where
+/// somebody has made those anew meanwhile.
+pub fn take_up(core: &Core, interfaces: &[Interface]) {
+    for interface in interfaces.iter().filter(|interface| has_tap(interface)) {
+        let Some(name) = interface.target.as_ref().and_then(|target| target.dev.as_deref()) else { continue };
+        core.interfaces.note(name);
+        let bridge = interface.source.as_ref().and_then(|source| source.bridge.as_deref());
+        let Some(bridge) = bridge.filter(|_| interface.kind != InterfaceType::Ethernet) else { continue };
+        let master = std::fs::read_link(format!("/sys/class/net/{name}/master")).ok();
+        let master = master.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        if master.as_deref() == Some(bridge) {
+            continue;
+        }
+        if let Some(other) = master {
+            // What keeps it there is told by the attempt that follows.
+            let _ = netdev::remove_from_bridge(&other, name);
+        }
+        if let Err(error) = add_to_bridge(bridge, name, interface) {
+            core.log(Level::Warning, &error.message.unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_not_given_twice() {
+        let names = Names::default();
+        let free = |taken: &str| names.free("vnet%d", |name| name == taken);
+        assert_eq!(free("").as_deref(), Some("vnet0"));
+        assert_eq!(free("vnet1").as_deref(), Some("vnet2"));
+        names.note("vnet7");
+        names.note("vnet3");
+        names.note("eth9");
+        assert_eq!(free("").as_deref(), Some("vnet8"));
+        assert_eq!(names.free("t%d-a", |_| false).as_deref(), Some("t9-a"));
+        assert_eq!(names.free("vnet%d", |_| true), None);
+    }
+
+    #[test]
+    fn addresses_of_tap_devices() {
+        assert_eq!(tap_address("52:54:00:12:34:56"), Some([0xfe, 0x54, 0, 0x12, 0x34, 0x56]));
+        assert_eq!(tap_address("fe:54:00:12:34:56"), Some([0xfa, 0x54, 0, 0x12, 0x34, 0x56]));
+        for bad in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:xx"] {
+            assert_eq!(tap_address(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_of_networks() {
+        let port = Port {
+            uuid: Some("u".to_owned()),
+            owner: Some(PortOwner { name: Some("a & b".to_owned()), uuid: None }),
+            group: None,
+            mac: Some(Mac { address: "52:54:00:12:34:56".to_owned(), ..Mac::default() }),
+        };
+        let text = xml::to_string(&port, "networkport");
+        let wanted = "<networkport>\n  <uuid>u</uuid>\n  <owner>\n    <name>a &amp; b</name>\n  </owner>\n  \
+                      <mac address='52:54:00:12:34:56'/>\n</networkport>\n";
+        assert_eq!(text, wanted);
+        let answer = "<networkport><uuid>u</uuid><plug type='network' bridge='virbr0'/></networkport>";
+        let plug = plug_of(answer).expect("plug");
+        assert_eq!(plug, ("network".to_owned(), Some("virbr0".to_owned()), None));
+        assert!(plug_of("<network/>").is_err());
+    }
+}
