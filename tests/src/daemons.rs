@@ -1,5 +1,5 @@
-//! libvirt's daemon and ours with guests, each alone in a mount and a process namespace: both use the standard paths, and
-//! what they started ends with them.
+//! libvirt's daemon and ours with guests, each alone in namespaces for mounts, processes and the network: both use the
+//! standard paths and the same names of network devices, and what they started ends with them.
 
 use crate::virtqemud::PREPARE;
 use std::io;
@@ -32,8 +32,7 @@ cd $FOLDER
 wait
 "#;
 /// What comes before: `/run` is the daemon's own as well, with a folder for its user's files.
-const RUN: &str =
-    "mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
+const RUN: &str = "ip link set lo up && mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
 
 /// One daemon that runs.
 #[derive(Debug)]
@@ -52,13 +51,15 @@ pub fn requirements() -> Result<(), String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("a mount namespace needs root".into());
     }
-    for program in ["unshare", "nsenter", "virsh", "virt-admin", "qemu-system-x86_64"] {
+    for program in ["unshare", "nsenter", "ip", "virsh", "virt-admin", "qemu-system-x86_64"] {
         find(program)?;
     }
-    let tried =
-        Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).stderr(Stdio::null()).status();
+    let tried = Command::new("unshare")
+        .args(["--mount", "--net", "--pid", "--fork", "true"])
+        .stderr(Stdio::null())
+        .status();
     if !tried.is_ok_and(|status| status.success()) {
-        return Err("no mount and process namespaces here".into());
+        return Err("no mount, network and process namespaces here".into());
     }
     Ok(())
 }
@@ -92,7 +93,7 @@ impl Daemon {
         let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
         let log = std::fs::File::create(log)?;
         let scene = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
             .arg(format!("{RUN}\n{PREPARE}\n{SCENE}"))
             .arg(program)
             .env("FOLDER", "/run/scene")
@@ -125,7 +126,15 @@ impl Daemon {
     pub fn shell(&self, line: &str) -> io::Result<Output> {
         Command::new("nsenter")
             .arg(format!("--target={}", self.scene.id()))
-            .args(["--mount", "timeout", COMMAND_SECONDS, "sh", "-c", &format!("cd /run/scene && {line}")])
+            .args([
+                "--mount",
+                "--net",
+                "timeout",
+                COMMAND_SECONDS,
+                "sh",
+                "-c",
+                &format!("cd /run/scene && {line}"),
+            ])
             .env("LC_ALL", "C.UTF-8")
             .env("HOME", "/run/scene")
             .env("LIBVIRT_DEFAULT_URI", &self.uri)

@@ -413,7 +413,10 @@ pub fn alias_of(live: &Definition, wanted: &Devices) -> Result<String> {
         };
         let found = devices.interface.iter().find(same).and_then(|it| name(it.info.alias.as_ref()));
         return found.ok_or_else(|| {
-            missing(format!("no device matching MAC address {} found", mac.unwrap_or_default()))
+            let (none, mac) = ("(<null>)", mac.as_deref().unwrap_or("(<null>)"));
+            missing(format!(
+                "no device found at address '{none}' matching MAC address '{mac}' and alias '{none}'"
+            ))
         });
     }
     if let Some(controller) = wanted.controller.first() {

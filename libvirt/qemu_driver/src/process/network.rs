@@ -304,7 +304,13 @@ fn add_to_bridge(bridge: &str, name: &str, interface: &Interface) -> Result<()> 
     netdev::add_to_bridge(bridge, name)
         .map_err(|error| system(&error, &format!("Unable to add bridge {bridge} port {name}")))?;
     if interface.port.as_ref().is_some_and(|port| port.isolated == YesNo::Yes) {
-        std::fs::write(format!("/sys/class/net/{name}/brport/isolated"), "1").map_err(|error| {
+        let path = format!("/sys/class/net/{name}/brport/isolated");
+        let written = std::fs::write(path, "1").map_err(|error| match error.kind() {
+            // The kernel has no such setting.
+            std::io::ErrorKind::NotFound => rustix::io::Errno::INVAL.into(),
+            _ => error,
+        });
+        written.map_err(|error| {
             system(&error, &format!("Unable to set bridge {bridge} port {name} isolated to 1"))
         })?;
     }
@@ -350,8 +356,10 @@ fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
     if path.is_empty() {
         return Ok(());
     }
-    let search = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    let shown = format!("LC_ALL=C PATH={search} {path} {name}");
+    let mut environment = vec![("LC_ALL", "C".to_owned())];
+    for name in ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"] {
+        environment.extend(std::env::var(name).ok().map(|value| (name, value)));
+    }
     let run = || {
         if privileged {
             // The thread's only: whoever it starts cannot have them back.
@@ -364,7 +372,7 @@ fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
             }
         }
         let mut command = Command::new(path);
-        command.arg(name).env_clear().env("LC_ALL", "C").env("PATH", &search).stdin(Stdio::null());
+        command.arg(name).env_clear().envs(environment.iter().cloned()).stdin(Stdio::null());
         command.output()
     };
     let result = std::thread::scope(|scope| scope.spawn(run).join());
@@ -374,11 +382,12 @@ fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let shown: String = environment.iter().map(|(name, value)| format!("{name}={value} ")).collect();
     let ending = match output.status.code() {
         Some(code) => format!("unexpected exit status {code}"),
         None => "was ended by a signal".to_owned(),
     };
-    Err(internal(format!("Child process ({shown}) {ending}: {words}")))
+    Err(internal(format!("Child process ({shown}{path} {name}) {ending}: {words}")))
 }
 
 /// Who a port of a network is for.
