@@ -459,7 +459,7 @@ impl Core {
         qemu_command::prepare::number_sources(&mut new, last.unwrap_or(0) + 1);
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
         let (had, has) =
-            (command::arguments(self, old, &context)?, command::arguments(self, &new, &context)?);
+            (command::arguments(self, old, &context, &[])?, command::arguments(self, &new, &context, &[])?);
         // The drive itself stays: only what it stands on comes and goes.
         let parts = |without: &[String], with: &[String]| -> Result<Vec<Part>> {
             let mut parts = hotplug::difference(without, with)?;
