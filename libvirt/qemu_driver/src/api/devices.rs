@@ -171,6 +171,14 @@ impl DomainDevices for QemuDriver {
         self.block_io_tune(args)
     }
 
+    fn domain_get_blkio_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainGetBlkioParametersArgs,
+    ) -> Result<DomainGetBlkioParametersRet> {
+        self.block_limits(&args)
+    }
+
     fn domain_set_block_io_tune(&self, _: &ClientContext, args: DomainSetBlockIoTuneArgs) -> Result<()> {
         self.set_block_io_tune(&args)
     }

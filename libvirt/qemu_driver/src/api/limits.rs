@@ -6,9 +6,10 @@ use crate::error::{Result, check_flags, error, invalid, not_running, unsupported
 use crate::process::launch_error;
 use confinement::cgroup::{Controllers, MEMORY_UNLIMITED, Thread};
 use domain_xml::Domain as Definition;
-use domain_xml::tune::{CpuTune, MemTune};
+use domain_xml::tune::{BlkioDevice, CpuTune, MemTune};
 use domain_xml::units::Kib;
 use host::Topology;
+use rpc::protocol::device::{DomainGetBlkioParametersArgs, DomainGetBlkioParametersRet};
 use rpc::protocol::stats::{DomainGetCpuStatsArgs, DomainGetCpuStatsRet};
 use rpc::{Code, Domain, TypedParam, TypedValue};
 use security::Confined;
@@ -237,6 +238,49 @@ impl QemuDriver {
                 it.memtune = None;
             }
         })
+    }
+
+    pub(super) fn block_limits(
+        &self,
+        args: &DomainGetBlkioParametersArgs,
+    ) -> Result<DomainGetBlkioParametersRet> {
+        const TYPED_STRING: u32 = 4;
+        const COUNT: i32 = 6;
+        check_flags(args.flags, LIVE | CONFIG | TYPED_STRING, "qemuDomainGetBlkioParameters")?;
+        let guest = self.guest(&args.dom)?;
+        if !self.core.paths.privileged {
+            return Err(unsupported("Block I/O tuning is not available in session mode"));
+        }
+        if args.nparams == 0 {
+            return Ok(DomainGetBlkioParametersRet { params: Vec::new(), nparams: COUNT });
+        }
+        let (definition, live) = self.meant(&guest, args.flags)?;
+        let tune = definition.blkiotune.clone().unwrap_or_default();
+        let mut weight = tune.weight.unwrap_or(0);
+        if live {
+            let confined = self.controlled(&guest, Controllers::BLKIO, "blkio cgroup isn't mounted")?;
+            if let Some(cgroup) = confined.cgroup() {
+                weight = cgroup.whole().block_weight().map_err(|error| launch_error(&error))?;
+            }
+        }
+        let list = |of: &dyn Fn(&BlkioDevice) -> Option<u64>| {
+            let one = |device: &BlkioDevice| {
+                let value = of(device).filter(|value| *value > 0)?;
+                Some(format!("{},{value}", device.path.as_deref().unwrap_or_default()))
+            };
+            tune.device.iter().filter_map(one).collect::<Vec<_>>().join(",")
+        };
+        let mut params = vec![
+            TypedParam::new("weight", weight),
+            TypedParam::new("device_weight", list(&|it| it.weight.map(u64::from))),
+            TypedParam::new("device_read_iops_sec", list(&|it| it.read_iops_sec.map(u64::from))),
+            TypedParam::new("device_write_iops_sec", list(&|it| it.write_iops_sec.map(u64::from))),
+            TypedParam::new("device_read_bytes_sec", list(&|it| it.read_bytes_sec)),
+            TypedParam::new("device_write_bytes_sec", list(&|it| it.write_bytes_sec)),
+        ];
+        params.truncate(usize::try_from(args.nparams).unwrap_or(0));
+        let nparams = params.len() as i32;
+        Ok(DomainGetBlkioParametersRet { params, nparams })
     }
 
     pub(super) fn cpu_stats(&self, args: &DomainGetCpuStatsArgs) -> Result<DomainGetCpuStatsRet> {

@@ -60,7 +60,7 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 206 domain_get_blkio_parameters(dom: Domain, nparams: i32, flags: u32)
+    call 206 domain_get_blkio_parameters(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_BLKIO_PARAMETERS_MAX], nparams: i32):
         virDomainGetBlkioParameters, acl["domain:read"];
     call 210 domain_inject_nmi(dom: Domain, flags: u32):
