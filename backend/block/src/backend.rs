@@ -3,15 +3,16 @@
 use crate::file::{OpenFile, strerror};
 use crate::node::{Child, Node};
 use crate::options::{BlockOptions, DetectZeroes, Discard};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Session};
+use crate::throttle_group::ThrottleGroup;
 use crate::{BlockError, probe};
 use guestmem::{FileEngine, RamSlice};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Alignment that is good for every O_DIRECT file.
 const DIRECT_ALIGN: usize = 4096;
@@ -39,6 +40,7 @@ pub struct BlockBackend {
     /// Where writes go instead of to the file.
     overlay: Option<Overlay>,
     used: AtomicBool,
+    throttle: OnceLock<Arc<ThrottleGroup>>,
 }
 
 impl BlockBackend {
@@ -144,6 +146,7 @@ impl BlockBackend {
             stuck: false,
             overlay: None,
             used: AtomicBool::new(false),
+            throttle: OnceLock::new(),
         })
     }
 
@@ -212,6 +215,16 @@ impl BlockBackend {
         &self.options
     }
 
+    /// Puts the disk into a group with limits, once and for all; devices keep to them.
+    pub fn limit(&self, group: Arc<ThrottleGroup>) {
+        let _ = self.throttle.set(group);
+    }
+
+    /// The group whose limits the disk's users are to keep.
+    pub fn throttle(&self) -> Option<&Arc<ThrottleGroup>> {
+        self.throttle.get()
+    }
+
     /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.size
@@ -249,7 +262,7 @@ impl BlockBackend {
     pub fn read(&self, position: u64, buf: &mut [u8]) -> io::Result<()> {
         let Some(overlay) = &self.overlay else { return self.read_image(position, buf) };
         self.locate(position, buf.len() as u64)?;
-        let session = overlay.begin();
+        let session = self.read_session(overlay, position, buf.len() as u64)?;
         for run in session.runs(position, buf.len() as u64) {
             let from = (run.at - position) as usize;
             let part = &mut buf[from..from + run.len as usize];
@@ -260,6 +273,15 @@ impl BlockBackend {
             }
         }
         Ok(())
+    }
+
+    /// Begins to read; with copy-on-read the range comes over from the image first.
+    fn read_session<'a>(&self, overlay: &'a Overlay, position: u64, len: u64) -> io::Result<Session<'a>> {
+        let mut session = overlay.begin();
+        if self.options.copy_on_read {
+            session.copy(position, len, |at, bytes| self.read_image(at, bytes))?;
+        }
+        Ok(session)
     }
 
     /// As [`BlockBackend::read`], from the image.
@@ -348,7 +370,7 @@ impl BlockBackend {
         let Some(overlay) = &self.overlay else { return self.vectored(position, slices, false) };
         let total = slices.iter().map(RamSlice::len).sum();
         self.locate(position, total)?;
-        let session = overlay.begin();
+        let session = self.read_session(overlay, position, total)?;
         for run in session.runs(position, total) {
             let part = first(&behind(slices, run.at - position), run.len);
             if run.written {
@@ -814,6 +836,22 @@ mod tests {
         disk.flush().expect("flush");
         assert!(disk.write(size, b"x").is_err());
         assert!(std::fs::read(&path).expect("image") == vec![7; 1 << 20], "the image has changed");
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn what_was_read_is_kept_with_copy_on_read() {
+        let path = image("copy", 1 << 18);
+        for (copy_on_read, second) in [(false, 2), (true, 1)] {
+            std::fs::write(&path, vec![1; 1 << 18]).expect("image");
+            let disk = open(&path, |o| (o.snapshot, o.copy_on_read) = (true, copy_on_read)).expect("open");
+            let mut bytes = [0; 2];
+            disk.read(0xffff, &mut bytes).expect("read");
+            assert_eq!(bytes, [1; 2]);
+            std::fs::write(&path, vec![2; 1 << 18]).expect("image");
+            disk.read(0x1_ffff, &mut bytes).expect("read");
+            assert_eq!(bytes, [second, 2]);
+        }
         std::fs::remove_file(path).expect("remove");
     }
 

@@ -12,12 +12,16 @@ mod node;
 mod options;
 mod overlay;
 mod probe;
+mod throttle;
+mod throttle_group;
 
 pub use backend::{BlockBackend, NoMedium};
 pub use node::{Child, Node, check_name};
 pub use options::{
     Aio, BlockOptions, Cache, DetectZeroes, Discard, DriveOptions, Interface, Locking, OnError,
 };
+pub use throttle::{Limits, Rate, Throttling};
+pub use throttle_group::{Admission, ThrottleGroup, ThrottleMember, Wake};
 
 use thiserror::Error;
 

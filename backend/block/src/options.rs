@@ -1,6 +1,7 @@
 //! How an image is opened and used, and the keys of `-drive`.
 
 use crate::BlockError;
+use crate::throttle::{Throttling, check_aliases};
 
 /// How the host caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +168,10 @@ pub struct BlockOptions {
     pub read_error: OnError,
     /// Policy for writes, unless the device has one.
     pub write_error: OnError,
+    /// What is read from the image through a temporary file comes into that file.
+    pub copy_on_read: bool,
+    /// The limits of its requests.
+    pub throttling: Throttling,
 }
 
 impl Default for BlockOptions {
@@ -188,6 +193,8 @@ impl Default for BlockOptions {
             automatic: false,
             read_error: OnError::Report,
             write_error: OnError::Enospc,
+            copy_on_read: false,
+            throttling: Throttling::default(),
         }
     }
 }
@@ -308,11 +315,7 @@ pub(crate) fn check_format(name: &str) -> Result<(), BlockError> {
 
 /// Keys of QEMU's that are not built.
 fn is_known(key: &str) -> bool {
-    ["throttling.", "bps", "iops", "stats-"].iter().any(|prefix| key.starts_with(prefix))
-        || matches!(
-            key,
-            "group" | "copy-on-read" | "file.pr-manager" | "file.aio-max-batch" | "file.drop-cache"
-        )
+    key.starts_with("stats-") || matches!(key, "file.pr-manager" | "file.aio-max-batch" | "file.drop-cache")
 }
 
 /// What QEMU's option list checks before anything is made of it.
@@ -335,6 +338,7 @@ impl DriveOptions {
     /// An unknown key, a value that does not fit, or something that is not built: QEMU's texts where it has one.
     pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, BlockError> {
         let get = |key: &str| pairs.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        check_aliases(pairs)?;
         for (key, value) in pairs {
             check_types(key, value)?;
         }
@@ -371,8 +375,18 @@ impl DriveOptions {
         if get("index").is_some() && (get("bus").is_some() || get("unit").is_some()) {
             return Err(BlockError("index cannot be used with bus and unit".to_owned()));
         }
+        for (key, value) in pairs.iter().filter(|(key, _)| matches!(*key, "cache" | "aio")) {
+            this.set(key, value)?;
+        }
         let mut rest = Vec::new();
         for (key, value) in pairs {
+            if !this.image.throttling.set(key, value)? {
+                rest.push((*key, *value));
+            }
+        }
+        this.image.throttling.limits.check()?;
+        let pairs = std::mem::take(&mut rest);
+        for (key, value) in &pairs {
             if !this.set(key, value)? {
                 rest.push((*key, *value));
             }
@@ -462,7 +476,7 @@ impl DriveOptions {
             "rerror" => image.read_error = OnError::by_name(value, false)?,
             "offset" => image.offset = size(key, value)?,
             "size" => image.size = Some(size(key, value)?),
-            "copy-on-read" if !on_off(key, value)? => {}
+            "copy-on-read" => image.copy_on_read = on_off(key, value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -520,7 +534,10 @@ mod tests {
     fn what_is_wrong_or_not_built_is_refused_by_name() {
         for (key, value, text) in [
             ("snapshot", "maybe", "Parameter 'snapshot' expects 'on' or 'off'"),
-            ("throttling.iops-total", "5", "'throttling.iops-total=5' is not supported by this build"),
+            ("stats-intervals", "5", "'stats-intervals=5' is not supported by this build"),
+            ("throttling.foo", "5", "Block format 'raw' does not support the option 'throttling.foo'"),
+            ("bps_max_length", "5", "Block format 'raw' does not support the option 'bps_max_length'"),
+            ("copy-on-read", "maybe", "Parameter 'copy-on-read' expects 'on' or 'off'"),
             ("foo", "1", "Block format 'raw' does not support the option 'foo'"),
             ("cache", "foo", "invalid cache option"),
             ("format", "qcow2", "format 'qcow2' is not supported by this build"),
@@ -540,5 +557,55 @@ mod tests {
             DriveOptions::parse(&[("if", "none"), ("foo", "on")]).expect_err("nothing").0,
             "Must specify either driver or file"
         );
+    }
+
+    #[test]
+    fn limits_are_read_and_contradictions_found() {
+        let parse = |keys: &[(&'static str, &'static str)]| {
+            let pairs = [&[("file", "x"), ("if", "none"), ("format", "raw")], keys].concat();
+            DriveOptions::parse(&pairs).map(|drive| drive.image.throttling)
+        };
+        let made = parse(&[
+            ("bps_rd", "5"),
+            ("throttling.bps-read-max", "9"),
+            ("throttling.bps-read-max-length", "3"),
+            ("iops", "7"),
+            ("iops_size", "0x1000"),
+            ("group", "g"),
+        ])
+        .expect("sound");
+        assert_eq!(made.group.as_deref(), Some("g"));
+        assert_eq!(
+            made.limits.describe(),
+            "bps=0 bps_rd=5 bps_wr=0 bps_max=0 bps_rd_max=9 bps_wr_max=0 iops=7 iops_rd=0 iops_wr=0 iops_max=0 \
+             iops_rd_max=0 iops_wr_max=0 iops_size=4096"
+        );
+        assert_eq!(made.limits.rates[1].length, 3);
+        assert!(made.limits.any() && !parse(&[("bps", "0"), ("group", "g")]).expect("none").limits.any());
+        const BOTH: &str = "bps/iops/max total values and read/write values cannot be used at the same time";
+        const RANGE: &str = "bps/iops/max values must be within [0, 1000000000000000]";
+        const LENGTH: &str = "throttling.bps-total-max-length";
+        for (keys, text) in [
+            (&[("bps", "5"), ("throttling.bps-read", "4")][..], BOTH),
+            (&[("bps", "5"), ("bps_max", "5"), ("bps_wr_max", "5")], BOTH),
+            (&[("bps", "1000000000000001")], RANGE),
+            (&[("bps_max", "-1")], RANGE),
+            (&[("bps", "5"), ("iops_size", "4")], "iops size requires an iops value to be set"),
+            (&[("bps", "5"), (LENGTH, "0")], "the burst length cannot be 0"),
+            (&[("bps", "5"), (LENGTH, "2")], "burst length set without burst rate"),
+            (
+                &[("bps", "5"), ("bps_max", "1000000000000"), (LENGTH, "1001")],
+                "burst length too high for this burst rate",
+            ),
+            (&[("bps_max", "5")], "bps_max/iops_max require corresponding bps/iops values"),
+            (&[("bps", "10"), ("bps_max", "5")], "bps_max/iops_max cannot be lower than bps/iops"),
+            (
+                &[("bps", "5"), ("throttling.bps-total", "5")],
+                "'throttling.bps-total' and its alias 'bps' can't be used at the same time",
+            ),
+            (&[("iops", "1k")], "Parameter 'throttling.iops-total' expects a number"),
+        ] {
+            assert_eq!(parse(keys).expect_err(text).0, text, "{keys:?}");
+        }
     }
 }

@@ -139,6 +139,20 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Lets the file hold all clusters of a range, with what the image holds there, by `read`.
+    pub(crate) fn copy(
+        &mut self,
+        position: u64,
+        len: u64,
+        read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for cluster in position / CLUSTER..(position + len).div_ceil(CLUSTER) {
+            // A byte's room is the whole cluster.
+            self.prepare(cluster * CLUSTER, 1, &read)?;
+        }
+        Ok(())
+    }
+
     /// Makes a prepared range zero; false: the file system cannot, and zeros are to be written.
     pub(crate) fn zero(&self, position: u64, len: u64) -> bool {
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

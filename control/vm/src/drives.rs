@@ -1,6 +1,6 @@
 //! `-blockdev` and `-drive`: the disks that devices use by name.
 
-use block::{BlockBackend, Interface, NoMedium};
+use block::{BlockBackend, Interface, NoMedium, ThrottleGroup, Throttling};
 use cmdline::{Item, Plan, PropValue};
 use qdev::Links;
 use report::Location;
@@ -30,6 +30,10 @@ pub(crate) fn create(plan: &Plan, links: &Links) -> Result<(), String> {
         }
         let mut image = drive.options.image.clone();
         image.snapshot |= plan.snapshot && !drive.options.snapshot_given;
+        if image.copy_on_read && image.read_only {
+            report::warn_report!("disabling copy-on-read on read-only drive");
+            image.copy_on_read = false;
+        }
         if image.file.is_none() {
             links.insert(id, Arc::new(NoMedium));
             continue;
@@ -41,9 +45,24 @@ pub(crate) fn create(plan: &Plan, links: &Links) -> Result<(), String> {
                 return Err(at(format!("Duplicate nodes with node-name='{name}'")));
             }
         }
+        if image.throttling.limits.any() {
+            backend.limit(group(links, id, &image.throttling));
+        }
         links.insert(id, backend);
     }
     Ok(())
+}
+
+/// The group that a drive says, or its own; the limits are those of the drive that came last.
+fn group(links: &Links, drive: &str, throttling: &Throttling) -> Arc<ThrottleGroup> {
+    let name = throttling.group.as_deref().unwrap_or(drive);
+    let group = links.get::<ThrottleGroup>(name).unwrap_or_else(|| {
+        let group = ThrottleGroup::new(name);
+        links.insert(name, group.clone());
+        group
+    });
+    group.set_limits(throttling.limits);
+    group
 }
 
 /// The devices that `-drive if=virtio` stands for; they come after those of `-device`.

@@ -1,10 +1,12 @@
 //! The virtio disk (Virtio 1.2, section 5.2).
 
+use crate::blk_limit::{Cost, Limiter, Origin};
 use crate::device::{QueueAccess, VirtioDevice};
 use crate::forms::forms;
 use crate::queue::{Chain, gather, part, scatter};
 use crate::transport::{Family, VirtioPci, VirtioProperties};
 use block::{BlockBackend, NoMedium, OnError};
+use clock::Clock;
 use pci::{PciSlot, take_properties};
 use qdev::{
     BootOrder, Category, Device, DeviceError, Enumeration, OnOffAuto, Only, Properties, Size, SystemControl,
@@ -12,8 +14,8 @@ use qdev::{
 };
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 const F_SEG_MAX: u64 = 1 << 2;
 const F_GEOMETRY: u64 = 1 << 4;
@@ -176,6 +178,8 @@ struct Blk {
     wce: AtomicBool,
     /// A request waits for the machine to go on.
     stopped: AtomicBool,
+    /// Keeps to the drive's limits, if it has any.
+    limiter: Option<Limiter>,
 }
 
 const MAX_BLOCK: u64 = 2 << 20;
@@ -221,6 +225,7 @@ impl Blk {
         properties: &BlkProperties,
         backend: Arc<BlockBackend>,
         system: Arc<dyn SystemControl>,
+        clock: &Clock,
         cpus: u16,
     ) -> Result<Self, DeviceError> {
         let queues =
@@ -299,6 +304,7 @@ impl Blk {
             initial_wce: wce,
             wce: AtomicBool::new(wce),
             stopped: AtomicBool::new(false),
+            limiter: backend.throttle().map(|group| Limiter::new(group, clock, queues, queue_size)),
             backend,
         })
     }
@@ -371,6 +377,51 @@ impl Blk {
             }
             _ => Ok((UNSUPPORTED, 0)),
         })
+    }
+
+    /// What a request is to the limits: they hold for what is read and written, and not for what is in error.
+    fn cost(&self, chain: &Chain) -> Cost {
+        let mut raw = [0; 32];
+        let n = gather(&chain.readable, 0, &mut raw);
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| raw[at + i]));
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        let (write, sector, len) = match word(0) {
+            0 if n >= 16 => (false, long(8), chain.writable_len().checked_sub(1)?),
+            1 if n >= 16 => (true, long(8), chain.readable_len() - 16),
+            13 if n == 32 => (true, long(16), u64::from(word(24)) * SECTOR),
+            _ => return None,
+        };
+        self.range(sector, len).map(|_| (write, len))
+    }
+
+    /// The next request to be done.
+    fn next(&self, index: usize, queue: &mut QueueAccess<'_>) -> Option<(Chain, Origin)> {
+        let next = match &self.limiter {
+            None => queue.pop().map(|chain| (chain, Origin::Queue)),
+            Some(limiter) => limiter.next(index, queue, |chain| self.cost(chain)),
+        };
+        if next.is_none() && queue.is_broken() {
+            self.forget();
+        }
+        next
+    }
+
+    /// Forgets requests that wait.
+    fn forget(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.forget();
+        }
+    }
+
+    /// Puts the last request back, to be done when the machine goes on.
+    fn put_back(&self, index: usize, queue: &mut QueueAccess<'_>, chain: Chain, origin: Origin) {
+        match (origin, &self.limiter) {
+            (Origin::Waited(write), Some(limiter)) => {
+                let bytes = self.cost(&chain).map_or(0, |(_, bytes)| bytes);
+                limiter.put_back(index, write, chain, bytes);
+            }
+            _ => queue.unpop(),
+        }
     }
 
     /// Without a write cache a write is on the medium before it is done.
@@ -460,21 +511,22 @@ impl VirtioDevice for Blk {
         }
     }
 
-    fn process(&self, _index: usize, queue: &mut QueueAccess<'_>) -> bool {
+    fn process(&self, index: usize, queue: &mut QueueAccess<'_>) -> bool {
         for _ in 0..BATCH {
             if self.stopped.load(Ordering::SeqCst) {
                 return false;
             }
-            let Some(chain) = queue.pop() else {
+            let Some((chain, origin)) = self.next(index, queue) else {
                 return false;
             };
             let (status, written) = match self.serve(&chain) {
                 None => {
                     queue.set_broken();
+                    self.forget();
                     return false;
                 }
                 Some(Err(Stop)) => {
-                    queue.unpop();
+                    self.put_back(index, queue, chain, origin);
                     self.stopped.store(true, Ordering::SeqCst);
                     self.system.request(SystemRequest::IoError);
                     return false;
@@ -490,7 +542,14 @@ impl VirtioDevice for Blk {
         true
     }
 
+    fn attach(&self, transport: Weak<VirtioPci>) {
+        if let Some(limiter) = &self.limiter {
+            limiter.attach(transport);
+        }
+    }
+
     fn reset(&self) {
+        self.forget();
         self.stopped.store(false, Ordering::SeqCst);
         self.wce.store(self.initial_wce, Ordering::SeqCst);
     }
@@ -527,7 +586,8 @@ fn realize(
         ));
     }
     let cpus = links.get::<CpuCount>("cpus").map_or(1, |c| c.0);
-    let blk = Blk::new(&properties, backend.clone(), slot.context().system.clone(), cpus)?;
+    let blk =
+        Blk::new(&properties, backend.clone(), slot.context().system.clone(), &slot.context().clock, cpus)?;
     backend.claim(true, properties.share_rw).map_err(|error| DeviceError::new(error.0))?;
     if let Some(index) = properties.bootindex
         && let Some(order) = links.get::<BootOrder>(BootOrder::LINK)

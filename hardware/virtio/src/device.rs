@@ -45,6 +45,11 @@ impl QueueAccess<'_> {
         }
     }
 
+    /// Whether the device has asked to be reset, or its ring makes no sense.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
     /// The request makes no sense: the device asks to be reset.
     pub fn set_broken(&mut self) {
         self.broken.store(true, Ordering::SeqCst);

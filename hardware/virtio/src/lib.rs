@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod blk;
+mod blk_limit;
 mod device;
 mod forms;
 mod queue;

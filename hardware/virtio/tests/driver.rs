@@ -1,6 +1,6 @@
 //! A driver's view of the devices on a PCI bus: configuration space, both interfaces, requests and interrupts.
 
-use block::{BlockBackend, BlockOptions};
+use block::{BlockBackend, BlockOptions, Limits, Rate, ThrottleGroup};
 use clock::Clock;
 use guestmem::{AddressSpace, RamBlock, Region};
 use irq::{MsiMessage, MsiSink};
@@ -30,6 +30,7 @@ struct Board {
     bus: Arc<PciBus>,
     messages: Arc<Messages>,
     links: Arc<Links>,
+    clock: Clock,
 }
 
 const BAR4: u64 = 0xe000_0000;
@@ -47,7 +48,7 @@ impl Board {
         let io = AddressSpace::ports("I/O", &ports);
         let messages = Arc::new(Messages::default());
         let bus = PciBus::new("pci.0", false, &pci, &ports, &memory, messages.clone());
-        Self { memory, io, bus, messages, links: Arc::default() }
+        Self { memory, io, bus, messages, links: Arc::default(), clock: Clock::manual() }
     }
 
     fn plug(&self, spec: &'static DeviceSpec, properties: &[(&str, &str)]) -> (Arc<dyn Device>, Devfn) {
@@ -55,8 +56,12 @@ impl Board {
         for (name, value) in properties {
             qdev::set(made.as_mut(), spec.name, name, &Input::Text(value)).expect(name);
         }
-        let context =
-            Context { id: None, links: self.links.clone(), clock: Clock::manual(), system: Arc::new(Nobody) };
+        let context = Context {
+            id: None,
+            links: self.links.clone(),
+            clock: self.clock.clone(),
+            system: Arc::new(Nobody),
+        };
         let at = self.bus.free_slot().expect("slot");
         let device = self.bus.plug(spec, made, context).unwrap_or_else(|e| panic!("{e}"));
         for (offset, value) in [(0x10, BAR0), (0x14, BAR1), (0x20, BAR4), (0x24, 0), (0x04, 7)] {
@@ -97,6 +102,22 @@ impl Board {
         self.memory.write_int(at + 8, 4, len.into());
         self.memory.write_int(at + 12, 2, flags.into());
         self.memory.write_int(at + 14, 2, next.into());
+    }
+
+    /// Offers the chain from descriptor `head` as request number `n` (from 1 on) of the modern queue.
+    fn offer(&self, n: u64, head: u64) {
+        self.memory.write_int(0x2004 + 2 * ((n - 1) % 8), 2, head);
+        self.memory.write_int(0x2002, 2, n);
+        self.memory.write_int(BAR4 + 0x3000, 2, 0);
+    }
+
+    /// Waits until `n` requests of the modern queue are done.
+    fn await_done(&self, n: u64) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.memory.read_int(0x3002, 2) != n {
+            assert!(Instant::now() < end, "request {n} is not answered");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Offers descriptor 0 as request number `n` (from 1 on) and waits until it is done.
@@ -172,6 +193,85 @@ fn a_modern_driver_reads_and_writes_a_disk() {
     assert_eq!(first, MsiMessage { address: 0xfee0_0000, data: 0x41 });
     device.reset();
     assert_eq!(board.bus.config_read(at, 4, 2), 0);
+    std::fs::remove_file(path).expect("remove");
+}
+
+#[test]
+fn limited_requests_wait_as_long_as_they_should() {
+    const TENTH: u64 = 100_000_000;
+    let board = Board::new();
+    let path = board.disk("limits");
+    let group = ThrottleGroup::new("g");
+    let mut limits = Limits::default();
+    // Ten reads a second: one more than a tenth of a second's worth goes at once.
+    limits.rates[4] = Rate { average: 10, ..Rate::default() };
+    group.set_limits(limits);
+    board.links.get::<BlockBackend>("d0").expect("disk").limit(group);
+    let (device, at) = board.plug(&virtio::BLK_SPECS[0], &[("drive", "d0")]);
+    let start = || {
+        for at in [0x2002, 0x3002] {
+            board.memory.write_int(at, 2, 0);
+        }
+        board.start_modern(1 << 32);
+        request(&board, 0, 3, false);
+        // And a write from descriptor 3 on.
+        board.memory.write_int(0x8100, 4, 1);
+        board.memory.write_int(0x8108, 8, 5);
+        board.describe(3, 0x8100, 16, 1, 4);
+        board.describe(4, 0x9800, 512, 1, 5);
+        board.describe(5, 0xa001, 1, 2, 0);
+    };
+    let done = |n: u64| board.memory.read_int(0x3004 + 8 * ((n - 1) % 8), 4);
+    start();
+    board.offer(1, 0);
+    board.offer(2, 0);
+    board.await_done(2);
+    // A read waits, and a write behind it does not.
+    board.offer(3, 0);
+    board.offer(4, 3);
+    board.await_done(3);
+    assert_eq!([done(1), done(2), done(3)], [0, 0, 3]);
+    // Almost its time; the next write shows that the worker has looked.
+    board.clock.advance(TENTH - 1);
+    board.offer(5, 3);
+    board.await_done(4);
+    assert_eq!(done(4), 3);
+    board.memory.write_int(0x9000, 1, 0);
+    board.memory.write_int(0xa000, 1, 0xff);
+    board.clock.advance(1);
+    board.await_done(5);
+    assert_eq!((done(5), board.memory.read_int(0x9000, 1), board.memory.read_int(0xa000, 1)), (0, 0x5a, 0));
+    // What waits is done in turn, each at its time.
+    board.offer(6, 0);
+    board.offer(7, 0);
+    board.offer(8, 3);
+    board.await_done(6);
+    assert_eq!(done(6), 3);
+    for n in [7, 8] {
+        board.clock.advance(TENTH);
+        board.await_done(n);
+        assert_eq!(done(n), 0);
+    }
+    // A reset does not wait, and nothing waits any more behind it.
+    board.offer(9, 0);
+    board.offer(10, 3);
+    board.await_done(9);
+    device.reset();
+    for (offset, value) in [(0x10, BAR0), (0x14, BAR1), (0x20, BAR4), (0x24, 0), (0x04, 7)] {
+        board.bus.config_write(at, offset, 4, value as u32);
+    }
+    start();
+    board.clock.advance(TENTH);
+    board.offer(1, 3);
+    board.await_done(1);
+    assert_eq!(done(1), 3);
+    board.offer(2, 0);
+    board.await_done(2);
+    assert_eq!(done(2), 0);
+    // The disk goes away with a request that waits.
+    board.offer(3, 0);
+    board.offer(4, 3);
+    board.await_done(3);
     std::fs::remove_file(path).expect("remove");
 }
 
@@ -261,9 +361,19 @@ fn random_accesses_do_no_harm() {
 /// reset, and serves the next driver after it.
 #[test]
 fn random_rings_do_no_harm() {
-    for spec in [&virtio::BLK_SPECS[0], &virtio::RNG_SPECS[0], &virtio::SERIAL_SPECS[0]] {
+    let blk = &virtio::BLK_SPECS[0];
+    for (spec, limited) in
+        [(blk, false), (blk, true), (&virtio::RNG_SPECS[0], false), (&virtio::SERIAL_SPECS[0], false)]
+    {
         let board = Board::new();
         let path = board.disk("rings");
+        if limited {
+            let group = ThrottleGroup::new("g");
+            let mut limits = Limits::default();
+            limits.rates[3] = Rate { average: 10, ..Rate::default() };
+            group.set_limits(limits);
+            board.links.get::<BlockBackend>("d0").expect("disk").limit(group);
+        }
         let properties: &[_] = if spec.name == "virtio-blk-pci" { &[("drive", "d0")] } else { &[] };
         let (device, _) = board.plug(spec, properties);
         let multiport = if spec.name == "virtio-serial-pci" { 2 } else { 0 };
@@ -301,6 +411,7 @@ fn random_rings_do_no_harm() {
                 board.memory.write_int(0x2004 + 2 * random(8), 2, random(10));
                 board.memory.write_int(0x2002, 2, step + random(3) / 2 * 5);
                 board.memory.write_int(BAR4 + 0x3000 + 4 * random(40), 2, 0);
+                board.clock.advance(random(50_000_000));
             }
         }
         // The worker lives: a sound request is answered. Queue 0 of the console is for input, of which there is none.
@@ -308,6 +419,8 @@ fn random_rings_do_no_harm() {
             board.memory.write_int(at, 8, 0);
         }
         if spec.name != "virtio-serial-pci" {
+            // All that was used so far has leaked.
+            board.clock.advance(3600 * 1_000_000_000);
             board.start_modern(1 << 32);
             request(&board, 0, 3, false);
             if spec.name == "virtio-rng-pci" {

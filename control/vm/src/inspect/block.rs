@@ -30,6 +30,10 @@ pub(crate) fn disks(drives: &[String], links: &Links, tree: &DeviceTree) -> Stri
             if options.snapshot {
                 let _ = writeln!(out, "    Backing file:     {} (chain depth: 1)", disk.path());
             }
+            if let Some(group) = disk.throttle() {
+                let limits = group.limits().describe();
+                let _ = writeln!(out, "    I/O throttling:   {limits} group={}", group.name());
+            }
         } else if links.get::<NoMedium>(name).is_some() {
             let _ = writeln!(out, "{name}: [not inserted]");
             attached(&mut out, user(name));
