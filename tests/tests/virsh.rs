@@ -29,7 +29,7 @@ fn outcome(line: &str, output: &Output) -> String {
     if !errors.is_empty() {
         let _ = write!(outcome, "\n{errors}");
     }
-    let _ = write!(outcome, "\n[{}]", output.status.code().unwrap_or(-1));
+    let _ = write!(outcome, "\n\n[{}]", output.status.code().unwrap_or(-1));
     match line.chars().next() {
         Some('~') => without_numbers(&outcome),
         Some('%') => sorted_paragraphs(&outcome),

@@ -33,11 +33,7 @@ pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         let _ = bootloader;
         return Err(Error::unsupported("bootloader is not supported by QEMU"));
     }
-    let kind = domain
-        .os
-        .kind
-        .as_mut()
-        .ok_or_else(|| Error { code: Code::OsType, detail: "an os <type> must be specified".to_owned() })?;
+    let kind = domain.os.kind.as_mut().ok_or_else(|| Error::xml("an os <type> must be specified"))?;
     if kind.name != "hvm" {
         return Err(Error { code: Code::OsType, detail: format!("'{}'", kind.name) });
     }
