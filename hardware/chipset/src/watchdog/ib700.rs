@@ -21,7 +21,7 @@ impl Ib700 {
         Arc::new(Self { timer: clock.timer(expired) })
     }
 
-    /// The registers, to be mapped at [`PORT`].
+    /// The registers, to be mapped at port 0x441.
     pub fn region(self: &Arc<Self>) -> Region {
         window("ib700", 4, IoRules::BYTES, self, |_, _, _| 0xff, |w, o, _, v| w.write(o, byte(v)))
     }
