@@ -169,6 +169,8 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
     }
     let gone = |error| Error::system("Unable to notify parent process", error);
     say(parent, dict! { "pid" => std::process::id() }.into()).map_err(gone)?;
+    // Until the daemon has a handle: the number of a process that ends before may be another's by then.
+    await_word(parent)?;
 
     set_limits(&plan)?;
     if let Some(private) = &plan.private_dev {
@@ -185,6 +187,19 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
             .map_err(|error| Error::system(format!("Unable to change to {directory}"), error))?;
     }
     say(parent, dict! { "ready" => true }.into()).map_err(gone)?;
+    await_word(parent)?;
+    let error = Command::new(&plan.binary)
+        .args(&plan.arguments)
+        .env_clear()
+        .envs(plan.environment.iter().map(|(name, value)| (name, value)))
+        .exec();
+    let status = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_INVOKE };
+    report(parent, &Error::system(format!("cannot execute binary {}", plan.binary), error));
+    Ok(status)
+}
+
+/// Waits for the daemon's word to go on.
+fn await_word(parent: &mut UnixStream) -> Result<()> {
     let mut go = [0];
     if let Err(error) = parent.read_exact(&mut go) {
         return Err(match error.kind() {
@@ -201,14 +216,7 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
             rustix::io::Errno::INVAL,
         ));
     }
-    let error = Command::new(&plan.binary)
-        .args(&plan.arguments)
-        .env_clear()
-        .envs(plan.environment.iter().map(|(name, value)| (name, value)))
-        .exec();
-    let status = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_INVOKE };
-    report(parent, &Error::system(format!("cannot execute binary {}", plan.binary), error));
-    Ok(status)
+    Ok(())
 }
 
 /// Writes this process's id into `path` and locks it for as long as the program runs: the descriptor stays open.

@@ -285,7 +285,9 @@ impl Launch {
         })?;
         let pid = line.get("pid").and_then(Value::as_i64).and_then(|pid| pid.try_into().ok());
         let child = Child::of_pid(pid.ok_or_else(exited)?)?;
-        Ok(Held { child, socket, ready: false })
+        let mut held = Held { child, socket, ready: false };
+        held.tell()?;
+        Ok(held)
     }
 }
 
@@ -349,16 +351,19 @@ impl Held {
         Ok(())
     }
 
+    /// Lets the child go on, which waits for that.
+    fn tell(&mut self) -> Result<()> {
+        let written = self.socket.get_mut().write_all(b"1");
+        written.map_err(|error| Error::system("Unable to notify child process", error))
+    }
+
     /// Lets the child become the program.
     ///
     /// # Errors
     /// Those of [`Held::wait_ready`], and `cannot execute binary /x: No such file or directory`.
     pub fn release(mut self) -> Result<Child> {
         self.wait_ready()?;
-        self.socket
-            .get_mut()
-            .write_all(b"1")
-            .map_err(|error| Error::system("Unable to notify child process", error))?;
+        self.tell()?;
         match hear(&mut self.socket)? {
             // Closed by exec.
             None => Ok(self.child),
