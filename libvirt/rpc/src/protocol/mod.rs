@@ -57,37 +57,31 @@ pub const KEEPALIVE_PROGRAM: u32 = 0x6b65_6570;
 /// The version of all programs.
 pub const VERSION: u32 = 1;
 
-/// A driver: the traits of all topics that concern guests.
-pub trait Driver:
-    block_job::BlockJobs
-    + capabilities::Capabilities
-    + checkpoint::Checkpoints
-    + device::DomainDevices
-    + domain::Domains
-    + guest::GuestAgent
-    + migration::Migration
-    + qemu::Qemu
-    + save::DomainSave
-    + snapshot::Snapshots
-    + stats::DomainStats
-    + tuning::DomainTuning
-{
+/// Declares a trait that stands for all of some others, and is there wherever those are.
+macro_rules! sum_of_traits {
+    ($(#[$about:meta])* $name:ident: $($part:path),+ $(,)?) => {
+        $(#[$about])*
+        pub trait $name: $($part +)+ {}
+
+        impl<T: $($part +)+> $name for T {}
+    };
 }
 
-impl<T> Driver for T where
-    T: block_job::BlockJobs
-        + capabilities::Capabilities
-        + checkpoint::Checkpoints
-        + device::DomainDevices
-        + domain::Domains
-        + guest::GuestAgent
-        + migration::Migration
-        + qemu::Qemu
-        + save::DomainSave
-        + snapshot::Snapshots
-        + stats::DomainStats
-        + tuning::DomainTuning
-{
+sum_of_traits! {
+    /// A driver: the traits of all topics that concern guests.
+    Driver:
+        block_job::BlockJobs,
+        capabilities::Capabilities,
+        checkpoint::Checkpoints,
+        device::DomainDevices,
+        domain::Domains,
+        guest::GuestAgent,
+        migration::Migration,
+        qemu::Qemu,
+        save::DomainSave,
+        snapshot::Snapshots,
+        stats::DomainStats,
+        tuning::DomainTuning,
 }
 
 /// The topics of the REMOTE program. Their order is known to [`dispatch_remote`] only.
