@@ -1,6 +1,7 @@
 //! `cargo xtask layers`: the folders are layers; this finds the dependencies that cross them the wrong way,
-//! and the crates that do not forbid unsafe code.
+//! the crates that do not forbid unsafe code, and the source files that no module is made of.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -71,6 +72,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             let text = std::fs::read_to_string(root).with_context(|| format!("cannot read {root}"))?;
             faults.extend(unsafe_fault(&member.name, root, &text));
         }
+        faults.extend(orphans(&sources(&member.roots)?, &member.roots));
     }
     for fault in &faults {
         println!("{fault}");
@@ -169,6 +171,50 @@ fn unsafe_fault(name: &str, root: &str, text: &str) -> Option<String> {
     (!forbids && !UNSAFE.contains(&name)).then(|| format!("{root} lacks #![forbid(unsafe_code)]"))
 }
 
+/// The paths and texts of the Rust files beside and below the roots.
+fn sources(roots: &[String]) -> Result<Vec<(String, String)>> {
+    let mut folders: Vec<_> = roots.iter().filter_map(|root| Path::new(root).parent()).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    let mut left: Vec<_> = folders.into_iter().map(Path::to_owned).collect();
+    let mut found = BTreeMap::new();
+    while let Some(folder) = left.pop() {
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path)?;
+                found.insert(path.to_string_lossy().into_owned(), text);
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The files of a crate that are neither roots nor named as a module: nothing compiles them.
+fn orphans(sources: &[(String, String)], roots: &[String]) -> Vec<String> {
+    let named = |text: &str, module: &str| {
+        text.lines().filter_map(|line| line.trim().strip_suffix(';')).any(|line| {
+            line.strip_suffix(module)
+                .is_some_and(|before| before.ends_with("mod ") && !before.starts_with("//"))
+        })
+    };
+    sources
+        .iter()
+        .filter(|(path, _)| !roots.contains(path))
+        .filter(|(path, _)| {
+            let path = Path::new(path);
+            let stem = path.file_stem().filter(|stem| *stem != "mod");
+            let module = stem.or_else(|| path.parent()?.file_name()).unwrap_or_default().to_string_lossy();
+            !sources.iter().any(|(_, text)| named(text, &module))
+        })
+        .map(|(path, _)| format!("{path} belongs to no module"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +295,20 @@ mod tests {
         let members = members(&metadata).unwrap();
         assert_eq!(members[0].uses, Vec::<String>::new());
         assert_eq!(members[0].roots, ["/w/ground/a/src/lib.rs"]);
+    }
+
+    #[test]
+    fn files_belong_to_modules() {
+        let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let sources = [
+            file("src/lib.rs", "mod a;\npub(crate) mod deep;\n"),
+            file("src/a.rs", "// mod lost;\n"),
+            file("src/deep/mod.rs", "mod tests;\n"),
+            file("src/deep/tests.rs", ""),
+            file("src/lost.rs", ""),
+        ];
+        let faults = orphans(&sources, &["src/lib.rs".to_owned()]);
+        assert_eq!(faults, ["src/lost.rs belongs to no module"]);
     }
 
     #[test]
