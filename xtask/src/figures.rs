@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use blackbox::emulator::{Emulator, Usage};
 use blackbox::guests::{self, Kernel};
-use blackbox::initramfs::{DISK_MODULES, Initramfs, USERSPACE};
+use blackbox::initramfs::{DISK_MODULES, Finish, Initramfs, USERSPACE};
 
 /// How long a run may take.
 const RUN: Duration = Duration::from_secs(900);
@@ -18,18 +18,31 @@ struct Sample {
     usage: Usage,
 }
 
+/// An emulator with its accelerator.
+struct Contender {
+    emulator: Emulator,
+    accel: String,
+}
+
 /// Runs the task.
 pub fn main(arguments: &[String]) -> Result<()> {
-    let runs = match arguments {
-        [] => 5,
-        [option, number] if option == "--runs" => number.parse().context("--runs needs a number")?,
-        _ => bail!("takes only --runs N"),
-    };
+    let (mut runs, mut accel, mut disk) = (5, "tcg".to_owned(), false);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().with_context(|| format!("{argument} needs a number"));
+        match argument.as_str() {
+            "--runs" => runs = number()?.parse().context("--runs needs a number")?,
+            "--tier" => accel = format!("tcg,tier={}", number()?),
+            "--disk" => disk = true,
+            _ => bail!("takes only --runs N, --tier N and --disk"),
+        }
+    }
     if runs == 0 {
         bail!("no run, no figure");
     }
-    let ours = Emulator::ours().map_err(anyhow::Error::msg)?;
-    let reference = Emulator::reference().map_err(anyhow::Error::msg)?;
+    let ours = Contender { emulator: Emulator::ours().map_err(anyhow::Error::msg)?, accel };
+    let reference =
+        Contender { emulator: Emulator::reference().map_err(anyhow::Error::msg)?, accel: "tcg".to_owned() };
     let kernel = guests::kernel("cloud").map_err(anyhow::Error::msg)?;
     let initrd = blackbox::paths::scratch("figures").join("initrd");
     std::fs::write(&initrd, Initramfs::new(&kernel).modules(DISK_MODULES).build()?)?;
@@ -38,7 +51,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     println!("| what | ours | reference | ratio |");
     println!("|---|---:|---:|---:|");
     for board in ["pc", "q35"] {
-        let [a, b] = pair(runs, [&ours, &reference], |emulator| to_prompt(emulator, board))?;
+        let [a, b] = pair(runs, [&ours, &reference], |who| to_prompt(&who.emulator, board))?;
         row(&format!("{board}: start to monitor prompt"), &a, &b, |s| s.wall.as_secs_f64() * 1e3, "ms");
         row(
             &format!("{board}: processor time to there"),
@@ -50,10 +63,20 @@ pub fn main(arguments: &[String]) -> Result<()> {
         row(&format!("{board}: resident memory there"), &a, &b, |s| s.usage.resident as f64 / 1024.0, "MiB");
     }
     for board in ["pc", "q35"] {
-        let [a, b] = pair(runs, [&ours, &reference], |emulator| to_init(emulator, board, &kernel, &initrd))?;
+        let [a, b] = pair(runs, [&ours, &reference], |who| to_init(who, board, &kernel, &initrd))?;
         row(&format!("{board}: start to /init"), &a, &b, |s| s.wall.as_secs_f64(), "s");
         row(&format!("{board}: processor time to /init"), &a, &b, |s| s.usage.processor.as_secs_f64(), "s");
         row(&format!("{board}: peak memory to /init"), &a, &b, |s| s.usage.peak as f64 / 1024.0, "MiB");
+    }
+    if disk {
+        let image = guests::disk().map_err(anyhow::Error::msg)?;
+        let initrd = blackbox::paths::scratch("figures").join("initrd-disk");
+        let root = Finish::SwitchRoot("/dev/vda".to_owned());
+        std::fs::write(&initrd, Initramfs::new(&kernel).modules(DISK_MODULES).then(root).build()?)?;
+        let [a, b] = pair(runs, [&ours, &reference], |who| to_login(who, &kernel, &initrd, &image))?;
+        row("Debian on a disk: start to login", &a, &b, |s| s.wall.as_secs_f64(), "s");
+        row("Debian on a disk: processor time to login", &a, &b, |s| s.usage.processor.as_secs_f64(), "s");
+        row("Debian on a disk: peak memory to login", &a, &b, |s| s.usage.peak as f64 / 1024.0, "MiB");
     }
     Ok(())
 }
@@ -61,14 +84,14 @@ pub fn main(arguments: &[String]) -> Result<()> {
 /// Samples of both, taken in turns; which one begins changes from run to run.
 fn pair(
     runs: usize,
-    emulators: [&Emulator; 2],
-    measure: impl Fn(&Emulator) -> Result<Sample>,
+    contenders: [&Contender; 2],
+    measure: impl Fn(&Contender) -> Result<Sample>,
 ) -> Result<[Vec<Sample>; 2]> {
     let mut samples = [Vec::new(), Vec::new()];
     for run in 0..runs {
         for turn in 0..2 {
             let which = (run + turn) % 2;
-            samples[which].push(measure(emulators[which])?);
+            samples[which].push(measure(contenders[which])?);
         }
     }
     Ok(samples)
@@ -94,32 +117,34 @@ fn to_prompt(emulator: &Emulator, board: &str) -> Result<Sample> {
 }
 
 /// From the process's start to the first line that the guest's init prints.
-fn to_init(emulator: &Emulator, board: &str, kernel: &Kernel, initrd: &Path) -> Result<Sample> {
-    let (image, initrd) = (kernel.image.to_string_lossy(), initrd.to_string_lossy());
-    let arguments = [
-        "-nodefaults",
-        "-display",
-        "none",
-        "-M",
-        board,
-        "-m",
-        "512",
-        "-no-reboot",
-        "-serial",
-        "stdio",
-        "-accel",
-        "tcg",
-        "-kernel",
-        &image,
-        "-initrd",
-        &initrd,
-        "-append",
-        "console=ttyS0 quiet",
-    ];
-    until(emulator, &arguments, USERSPACE)
+fn to_init(who: &Contender, board: &str, kernel: &Kernel, initrd: &Path) -> Result<Sample> {
+    let mut arguments = machine(who, board, kernel, initrd);
+    arguments.extend(["-append".to_owned(), "console=ttyS0 quiet".to_owned()]);
+    until(&who.emulator, &arguments, USERSPACE)
 }
 
-fn until(emulator: &Emulator, arguments: &[&str], text: &str) -> Result<Sample> {
+/// From the process's start to the login prompt of a whole Debian on a disk, which is left as it was.
+fn to_login(who: &Contender, kernel: &Kernel, initrd: &Path, image: &Path) -> Result<Sample> {
+    let mut arguments = machine(who, "pc", kernel, initrd);
+    arguments.extend(["-append".to_owned(), "console=ttyS0 quiet no_timer_check".to_owned()]);
+    let drive = format!("file={},format=raw,if=virtio,snapshot=on", image.display());
+    arguments.extend(["-drive".to_owned(), drive]);
+    until(&who.emulator, &arguments, "login: ")
+}
+
+fn machine(who: &Contender, board: &str, kernel: &Kernel, initrd: &Path) -> Vec<String> {
+    let mut arguments: Vec<String> = ["-nodefaults", "-display", "none", "-m", "512", "-no-reboot"]
+        .into_iter()
+        .chain(["-serial", "stdio", "-M", board, "-accel", &who.accel])
+        .map(str::to_owned)
+        .collect();
+    for (option, file) in [("-kernel", kernel.image.as_path()), ("-initrd", initrd)] {
+        arguments.extend([option.to_owned(), file.display().to_string()]);
+    }
+    arguments
+}
+
+fn until<S: AsRef<str>>(emulator: &Emulator, arguments: &[S], text: &str) -> Result<Sample> {
     let mut running = emulator.start(arguments).map_err(anyhow::Error::msg)?;
     running.expect(text, RUN).map_err(anyhow::Error::msg)?;
     let wall = running.started.elapsed();

@@ -33,12 +33,17 @@ const SYSTEM: &[&str] = &[
     "signal",
     "open",
     "fork-exec",
+    "ring-1",
+    "ring-10",
+    "ring-100",
 ];
 
 const HELP: &str = "\
-usage: cargo xtask figures guest [short] [--runs N] [--only NAME]... [--tier1]
+usage: cargo xtask figures guest [short|scale|smp] [--runs N] [--only NAME]... [--tier1]
 
   short        few rows
+  scale        how the cost grows with processes and with memory
+  smp          work by one and by two processes on two processors, in time that passes (needs a quiet machine)
   --runs N     take the medians of N runs (3)
   --only NAME  native, ours, ours-1 (tier 1), reference or newer; more than one may be named
   --tier1      measure our interpreter too
@@ -61,6 +66,8 @@ pub fn main(arguments: &[String]) -> Result<()> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "short" => mode = "short",
+            "scale" => mode = "scale",
+            "smp" => mode = "smp",
             "--tier1" => tier1 = true,
             "--runs" => runs = arguments.next().context("--runs needs a number")?.parse()?,
             "--only" => only.push(arguments.next().context("--only needs a name")?.clone()),
@@ -103,7 +110,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             let which = (run + turn) % runners.len();
             let (rows, names) = match &runners[which].emulator {
                 None => native(&tree, mode)?,
-                Some(emulator) => guest(emulator, runners[which].options, &kernel, &initrd)?,
+                Some(emulator) => guest(emulator, runners[which].options, mode, &kernel, &initrd)?,
             };
             for (name, value) in rows {
                 samples[which].entry(name).or_default().push(value);
@@ -116,8 +123,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
         }
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let time = if mode == "smp" { "Time" } else { "Processor time" };
     println!(
-        "Processor time an operation, medians of {runs} runs each, in turns; load averages now {}.\n",
+        "{time} an operation, medians of {runs} runs each, in turns; load averages now {}.\n",
         load.trim()
     );
     table(&runners, &samples, &order);
@@ -158,11 +166,15 @@ fn native(tree: &Path, mode: &str) -> Result<(Rows, Vec<String>)> {
 fn guest(
     emulator: &Emulator,
     options: &[&str],
+    mode: &str,
     kernel: &Kernel,
     initrd: &Path,
 ) -> Result<(Rows, Vec<String>)> {
+    let memory = if mode == "scale" { "6144" } else { "1536" };
+    let processors = if mode == "smp" { "2" } else { "1" };
     let (image, initrd) = (kernel.image.to_string_lossy(), initrd.to_string_lossy());
-    let mut arguments = vec!["-nodefaults", "-display", "none", "-M", "pc", "-m", "1536", "-no-reboot"];
+    let mut arguments = vec!["-nodefaults", "-display", "none", "-M", "pc", "-m", memory, "-no-reboot"];
+    arguments.extend(["-smp", processors]);
     arguments.extend(["-serial", "stdio", "-cpu", "max", "-kernel", &image, "-initrd", &initrd]);
     arguments.extend(["-append", "console=ttyS0 quiet no_timer_check"]);
     arguments.extend(options);
@@ -177,7 +189,8 @@ fn guest(
             break;
         }
         let (now, usage) = (Instant::now(), processor(&running)?);
-        let share = (usage - used).as_secs_f64() / (now - then).as_secs_f64();
+        let share =
+            if mode == "smp" { 1.0 } else { (usage - used).as_secs_f64() / (now - then).as_secs_f64() };
         let line = line.trim();
         let first: Vec<&str> = line.split_ascii_whitespace().take(3).collect();
         if let [name, wall, operations] = first[..]

@@ -20,9 +20,9 @@ usage: cargo xtask TASK [ARGUMENT...]
   boot-all [NAME...]
                     boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;
                     names choose the cases that contain one of them; --program PATH chooses the emulator
-  figures [--runs N]
+  figures [--runs N] [--tier N] [--disk]
                     measure start, boot, processor time and memory beside the reference emulator
-  figures guest [short] [--runs N] [--only NAME]... [--tier1]
+  figures guest [short|scale|smp] [--runs N] [--only NAME]... [--tier1]
                     measure programs inside guests beside the reference emulators and natively
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file

@@ -160,6 +160,75 @@ static void opens(long n)
     }
 }
 
+/* Processes that hand a byte round, each with 256 KiB that it looks through before it passes the byte on. */
+static void ring(int members, long n)
+{
+    enum { PAGES = 64 };
+    int first[2], in, out;
+    char c = 0;
+    if (pipe(first))
+        exit(1);
+    in = first[0], out = first[1];
+    long rounds = (n + members - 1) / members;
+    pid_t children[128];
+    for (int i = 0; i < members; i++) {
+        int next[2];
+        if (pipe(next))
+            exit(1);
+        children[i] = fork();
+        if (!children[i]) {
+            char *p = mmap(0, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            for (long r = 0; r < rounds; r++) {
+                if (read(in, &c, 1) != 1)
+                    _exit(1);
+                for (int k = 0; k < PAGES; k++)
+                    p[k * 4096]++;
+                if (write(next[1], &c, 1) != 1)
+                    _exit(1);
+            }
+            _exit(0);
+        }
+        close(in), close(next[1]);
+        in = next[0];
+    }
+    for (long r = 0; r < rounds; r++)
+        if (write(out, &c, 1) != 1 || read(in, &c, 1) != 1)
+            exit(1);
+    close(in), close(out);
+    for (int i = 0; i < members; i++)
+        waitpid(children[i], 0, 0);
+}
+
+static void ring1(long n) { ring(1, n); }
+static void ring10(long n) { ring(10, n); }
+static void ring100(long n) { ring(100, n); }
+
+/* Words all over a piece of memory that is there already. */
+static void touch(size_t size, long n)
+{
+    static char *p;
+    static size_t have;
+    if (have != size) {
+        if (p)
+            munmap(p, have);
+        p = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            exit(1);
+        for (size_t i = 0; i < size; i += 4096)
+            p[i] = 1;
+        have = size;
+    }
+    unsigned long at = 1;
+    for (long i = 0; i < n; i++) {
+        at = at * 6364136223846793005ul + 1442695040888963407ul;
+        ((long *)p)[(at >> 20) % (size / sizeof(long))]++;
+    }
+}
+
+static void touch64m(long n) { touch(64ul << 20, n); }
+static void touch512m(long n) { touch(512ul << 20, n); }
+static void touch4g(long n) { touch(4ul << 30, n); }
+
 static const struct {
     const char *name;
     void (*run)(long);
@@ -168,7 +237,9 @@ static const struct {
     { "syscall", syscalls, 20000 }, { "page-fault", faults, 4096 }, { "backed-fault", backed_faults, 4096 },
     { "pipe", pipe_one, 5000 },     { "switch", ping_pong, 1000 },  { "fork", forks, 20 },
     { "exec", execs, 10 },          { "mmap", maps, 2000 },         { "signal", signals, 5000 },
-    { "open", opens, 2000 },
+    { "open", opens, 2000 },        { "ring-1", ring1, 1000 },      { "ring-10", ring10, 1000 },
+    { "ring-100", ring100, 1000 },  { "touch-64M", touch64m, 100000 },
+    { "touch-512M", touch512m, 100000 }, { "touch-4G", touch4g, 100000 },
 };
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
 # Runs the same natively and in guests. Each row: name, nanoseconds, operations, perhaps nanoseconds of processor time.
-# $1: all, or short.
+# $1: all, short, scale (how cost grows with processes and memory) or smp (work for two processors).
 export LC_ALL=C HOME=/tmp
 cd /tmp
 M=/micro
@@ -26,6 +26,19 @@ create index i on t(b); select count(*), sum(length(b)) from t where a % 3 = 0; 
 }
 if [ "$1" = short ]; then
     short
+elif [ "$1" = scale ]; then
+    for row in ring-1 ring-10 ring-100 touch-64M touch-512M touch-4G; do $M 0.5 $row; done
+elif [ "$1" = smp ]; then
+    for n in 1 2; do
+        openssl speed -mr -multi $n -seconds 3 -bytes 16384 -evp sha256 2>/dev/null |
+            while IFS=: read -r tag index what rate rest; do
+                [ "$tag" = +F ] && echo "sha256-by-$n 1000000000 $rate 1000000000"
+            done
+        openssl speed -mr -multi $n -seconds 3 rsa2048 2>/dev/null |
+            while IFS=: read -r tag index bits sign verify; do
+                [ "$tag" = +F2 ] && echo "rsa2048-by-$n 1000000000 $sign 1000000000"
+            done
+    done
 else
     short
     $M time python-start python3 -I -c 'import json, random, hashlib, decimal'
