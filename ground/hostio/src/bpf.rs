@@ -1,19 +1,8 @@
 //! The kernel's BPF, as far as a filter of a control group's devices needs it (bpf(2), `linux/bpf.h`).
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
-
-const MAP_CREATE: libc::c_long = 0;
-const MAP_LOOKUP_ELEM: libc::c_long = 1;
-const MAP_UPDATE_ELEM: libc::c_long = 2;
-const MAP_DELETE_ELEM: libc::c_long = 3;
-const MAP_GET_NEXT_KEY: libc::c_long = 4;
-const PROG_LOAD: libc::c_long = 5;
-const PROG_ATTACH: libc::c_long = 8;
-const PROG_GET_FD_BY_ID: libc::c_long = 13;
-const MAP_GET_FD_BY_ID: libc::c_long = 14;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const PROG_QUERY: libc::c_long = 16;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 const MAP_TYPE_HASH: u32 = 1;
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
@@ -29,25 +18,178 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-fn number(descriptor: &impl AsFd) -> u32 {
-    descriptor.as_fd().as_raw_fd().cast_unsigned()
+fn number(descriptor: BorrowedFd<'_>) -> u32 {
+    descriptor.as_raw_fd().cast_unsigned()
 }
 
-/// # Safety
-/// The addresses in `attributes` are of memory that the command may use as it does.
-unsafe fn bpf(command: libc::c_long, attributes: &mut Attributes) -> io::Result<libc::c_int> {
-    // SAFETY: the kernel reads and writes the attributes' memory within the size given; the rest is the caller's.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), std::mem::size_of::<Attributes>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+fn address<T>(memory: *const T) -> u64 {
+    memory.expose_provenance() as u64
 }
 
-/// # Safety
-/// As [`bpf`]; the command yields a new descriptor.
-unsafe fn bpf_descriptor(command: libc::c_long, attributes: &mut Attributes) -> io::Result<OwnedFd> {
-    // SAFETY: as the caller's; the descriptor is new, and nobody else's.
-    unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attributes)?)) }
+/// A command with all that the kernel reads and writes for it, so that [`Command::run`] is safe whatever the command.
+enum Command<'a> {
+    MapCreate {
+        entries: u32,
+    },
+    Lookup {
+        map: &'a Map,
+        key: &'a u64,
+        value: &'a mut u32,
+    },
+    Update {
+        map: &'a Map,
+        key: &'a u64,
+        value: &'a u32,
+    },
+    Delete {
+        map: &'a Map,
+        key: &'a u64,
+    },
+    /// No key asks for the first.
+    NextKey {
+        map: &'a Map,
+        key: Option<&'a u64>,
+        next: &'a mut u64,
+    },
+    ProgramLoad {
+        instructions: &'a [u64],
+        license: &'a CStr,
+    },
+    ProgramAttach {
+        program: &'a DeviceProgram,
+        group: BorrowedFd<'a>,
+    },
+    ProgramQuery {
+        group: BorrowedFd<'a>,
+        ids: &'a mut [u32; MAX_PROGRAMS],
+    },
+    ProgramById(u32),
+    MapById(u32),
+    /// `struct bpf_map_info`: type, id, size of keys, size of values, entries.
+    MapInformation {
+        map: BorrowedFd<'a>,
+        information: &'a mut [u32; 24],
+    },
+    /// `struct bpf_prog_info`: the number of maps is word 13, the address for their ids words 14 and 15.
+    ProgramInformation {
+        program: BorrowedFd<'a>,
+        information: &'a mut [u32; 32],
+        map: &'a mut u32,
+    },
+}
+
+/// What a command has yielded.
+struct Outcome {
+    result: libc::c_int,
+    attributes: Attributes,
+}
+
+impl Command<'_> {
+    /// The command's number and its attributes.
+    fn encode(self) -> (libc::c_long, Attributes) {
+        let mut attributes = Attributes::default();
+        let words = attributes.as_mut_slice();
+        let number_of_command = match self {
+            Self::MapCreate { entries } => {
+                words[..2].copy_from_slice(&[pair(MAP_TYPE_HASH, 8), pair(4, entries)]);
+                0
+            }
+            Self::Lookup { map, key, value } => {
+                words[..3].copy_from_slice(&[
+                    number(map.as_fd()).into(),
+                    address(key),
+                    address(&raw mut *value),
+                ]);
+                1
+            }
+            Self::Update { map, key, value } => {
+                words[..3].copy_from_slice(&[number(map.as_fd()).into(), address(key), address(value)]);
+                2
+            }
+            Self::Delete { map, key } => {
+                words[..2].copy_from_slice(&[number(map.as_fd()).into(), address(key)]);
+                3
+            }
+            Self::NextKey { map, key, next } => {
+                let key = key.map_or(0, |key| address(key));
+                words[..3].copy_from_slice(&[number(map.as_fd()).into(), key, address(&raw mut *next)]);
+                4
+            }
+            Self::ProgramLoad { instructions, license } => {
+                let count = instructions.len().try_into().unwrap_or(u32::MAX);
+                words[0] = pair(PROG_TYPE_CGROUP_DEVICE, count);
+                words[1..3].copy_from_slice(&[address(instructions.as_ptr()), address(license.as_ptr())]);
+                5
+            }
+            Self::ProgramAttach { program, group } => {
+                words[0] = pair(number(group), number(program.descriptor.as_fd()));
+                words[1] = CGROUP_DEVICE.into();
+                8
+            }
+            Self::ProgramQuery { group, ids } => {
+                words[0] = pair(number(group), CGROUP_DEVICE);
+                words[2..4].copy_from_slice(&[address(ids.as_mut_ptr()), MAX_PROGRAMS as u64]);
+                16
+            }
+            Self::ProgramById(id) => {
+                words[0] = id.into();
+                13
+            }
+            Self::MapById(id) => {
+                words[0] = id.into();
+                14
+            }
+            Self::MapInformation { map, information } => {
+                words[0] = pair(number(map), size_of_val(information) as u32);
+                words[1] = address(information.as_mut_ptr());
+                15
+            }
+            Self::ProgramInformation { program, information, map } => {
+                let ids = address(&raw mut *map);
+                // Any other address within would have the kernel write more.
+                information.fill(0);
+                information[13..16].copy_from_slice(&[1, ids as u32, (ids >> 32) as u32]);
+                words[0] = pair(number(program), size_of_val(information) as u32);
+                words[1] = address(information.as_mut_ptr());
+                15
+            }
+        };
+        (number_of_command, attributes)
+    }
+
+    fn run(self) -> io::Result<Outcome> {
+        let (command, mut attributes) = self.encode();
+        // SAFETY: the kernel reads and writes the attributes' memory within the size given. The addresses in them are
+        // of memory that the command borrowed until now, exclusively where the kernel writes, and of the length that
+        // `encode` tells or the kernel knows: maps have the sizes of keys and values that they were made with or
+        // checked for, a license ends with NUL.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of::<Attributes>())
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Outcome { result: result as libc::c_int, attributes })
+    }
+
+    /// Runs a command that yields a descriptor.
+    fn open(self) -> io::Result<OwnedFd> {
+        debug_assert!(matches!(
+            self,
+            Self::MapCreate { .. } | Self::ProgramLoad { .. } | Self::ProgramById(_) | Self::MapById(_)
+        ));
+        let descriptor = self.run()?.result;
+        // SAFETY: these commands yield a descriptor that is new, and nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    }
+}
+
+/// `None` where the kernel found no such key.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// A table of 64-bit keys with 32-bit values, shared with programs.
@@ -63,12 +205,7 @@ impl Map {
     /// # Errors
     /// `EPERM` without the right (`CAP_BPF`); `ENOMEM`; `ENOSYS` without BPF.
     pub fn create(entries: u32) -> io::Result<Self> {
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(MAP_TYPE_HASH, 8);
-        attributes[1] = pair(4, entries);
-        // SAFETY: there are no addresses.
-        let descriptor = unsafe { bpf_descriptor(MAP_CREATE, &mut attributes) }?;
-        Ok(Self { descriptor, entries })
+        Ok(Self { descriptor: Command::MapCreate { entries }.open()?, entries })
     }
 
     /// An existing one.
@@ -76,17 +213,11 @@ impl Map {
     /// # Errors
     /// `ENOENT`: there is none; `EINVAL`: it has other types of keys and values.
     pub fn by_id(id: u32) -> io::Result<Self> {
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(id, 0);
-        // SAFETY: there are no addresses.
-        let descriptor = unsafe { bpf_descriptor(MAP_GET_FD_BY_ID, &mut attributes) }?;
-        // struct bpf_map_info: type, id, size of keys, size of values, entries.
-        let mut info = [0_u32; 24];
-        information(&descriptor, &mut info)?;
-        if (info[2], info[3]) != (8, 4) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(Self { descriptor, entries: info[4] })
+        let descriptor = Command::MapById(id).open()?;
+        let mut information = [0; 24];
+        Command::MapInformation { map: descriptor.as_fd(), information: &mut information }.run()?;
+        let [_, _, 8, 4, entries, ..] = information else { return Err(io::ErrorKind::InvalidInput.into()) };
+        Ok(Self { descriptor, entries })
     }
 
     /// How many entries fit.
@@ -94,28 +225,14 @@ impl Map {
         self.entries
     }
 
-    fn attributes(&self) -> Attributes {
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(number(&self.descriptor), 0);
-        attributes
-    }
-
     /// The value of a key.
     ///
     /// # Errors
     /// The kernel refuses; a key that is not there is none.
     pub fn get(&self, key: u64) -> io::Result<Option<u32>> {
-        let mut value = 0_u32;
-        let mut attributes = self.attributes();
-        attributes[1] = (&raw const key).expose_provenance() as u64;
-        attributes[2] = (&raw mut value).expose_provenance() as u64;
-        // SAFETY: key and value have the sizes that the map was made with, or checked for, and live.
-        match unsafe { bpf(MAP_LOOKUP_ELEM, &mut attributes) } {
-            // SAFETY: `value` is a live local that the kernel has written.
-            Ok(_) => Ok(Some(unsafe { (&raw const value).read_volatile() })),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut value = 0;
+        let lookup = Command::Lookup { map: self, key: &key, value: &mut value }.run();
+        Ok(found(lookup)?.map(|_| value))
     }
 
     /// Sets the value of a key.
@@ -123,11 +240,7 @@ impl Map {
     /// # Errors
     /// `E2BIG`: it is full.
     pub fn set(&self, key: u64, value: u32) -> io::Result<()> {
-        let mut attributes = self.attributes();
-        attributes[1] = (&raw const key).expose_provenance() as u64;
-        attributes[2] = (&raw const value).expose_provenance() as u64;
-        // SAFETY: as in `get`; both are only read.
-        unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+        Command::Update { map: self, key: &key, value: &value }.run().map(drop)
     }
 
     /// Takes a key out; one that is not there is no error.
@@ -135,13 +248,7 @@ impl Map {
     /// # Errors
     /// The kernel refuses.
     pub fn remove(&self, key: u64) -> io::Result<()> {
-        let mut attributes = self.attributes();
-        attributes[1] = (&raw const key).expose_provenance() as u64;
-        // SAFETY: as in `get`; the key is only read.
-        match unsafe { bpf(MAP_DELETE_ELEM, &mut attributes) } {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-            _ => Ok(()),
-        }
+        found(Command::Delete { map: self, key: &key }.run()).map(drop)
     }
 
     /// All keys, in no order.
@@ -150,43 +257,22 @@ impl Map {
     /// The kernel refuses.
     pub fn keys(&self) -> io::Result<Vec<u64>> {
         let mut keys = Vec::new();
-        let mut last: Option<u64> = None;
         // Others may change the map meanwhile, so that it might never end.
         while keys.len() < self.entries as usize {
-            let mut next = 0_u64;
-            let mut attributes = self.attributes();
-            attributes[1] = last.as_ref().map_or(0, |key| (&raw const *key).expose_provenance() as u64);
-            attributes[2] = (&raw mut next).expose_provenance() as u64;
-            // SAFETY: as in `get`; no address for the key asks for the first.
-            match unsafe { bpf(MAP_GET_NEXT_KEY, &mut attributes) } {
-                Ok(_) => {
-                    // SAFETY: `next` is a live local that the kernel has written.
-                    let next = unsafe { (&raw const next).read_volatile() };
-                    keys.push(next);
-                    last = Some(next);
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
-                Err(error) => return Err(error),
+            let mut next = 0;
+            if found(Command::NextKey { map: self, key: keys.last(), next: &mut next }.run())?.is_none() {
+                break;
             }
+            keys.push(next);
         }
         Ok(keys)
     }
 }
 
 impl AsFd for Map {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-/// What the kernel tells of an object, in 32-bit words.
-fn information(object: &OwnedFd, info: &mut [u32]) -> io::Result<()> {
-    let mut attributes = Attributes::default();
-    attributes[0] = pair(number(object), std::mem::size_of_val(info) as u32);
-    attributes[1] = info.as_mut_ptr().expose_provenance() as u64;
-    // SAFETY: the kernel writes at most the length given. Of the addresses within the information, which tell it
-    // where to write more, those that the caller did not set are zero.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 
 /// A program that decides which devices the processes of a control group may use.
@@ -201,13 +287,7 @@ impl DeviceProgram {
     /// # Errors
     /// `EPERM`; `EACCES`, `EINVAL`: the kernel does not take the program.
     pub fn load(instructions: &[u64]) -> io::Result<Self> {
-        let license = c"Dual MIT/GPL";
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(PROG_TYPE_CGROUP_DEVICE, instructions.len() as u32);
-        attributes[1] = instructions.as_ptr().expose_provenance() as u64;
-        attributes[2] = license.as_ptr().expose_provenance() as u64;
-        // SAFETY: both are read within their length, the license up to its NUL.
-        let descriptor = unsafe { bpf_descriptor(PROG_LOAD, &mut attributes) }?;
+        let descriptor = Command::ProgramLoad { instructions, license: c"Dual MIT/GPL" }.open()?;
         Ok(Self { descriptor })
     }
 
@@ -216,11 +296,7 @@ impl DeviceProgram {
     /// # Errors
     /// `EPERM`: a group above has a program that does not allow others.
     pub fn attach(&self, group: &impl AsFd) -> io::Result<()> {
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(number(group), number(&self.descriptor));
-        attributes[1] = pair(CGROUP_DEVICE, 0);
-        // SAFETY: there are no addresses.
-        unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
+        Command::ProgramAttach { program: self, group: group.as_fd() }.run().map(drop)
     }
 
     /// The programs that a control group has for its devices itself, by their ids.
@@ -228,14 +304,9 @@ impl DeviceProgram {
     /// # Errors
     /// `EPERM`; `EINVAL`, `ENOSYS`: the kernel has no such programs.
     pub fn attached(group: &impl AsFd) -> io::Result<Vec<u32>> {
-        let mut ids = [0_u32; MAX_PROGRAMS];
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(number(group), CGROUP_DEVICE);
-        attributes[2] = ids.as_mut_ptr().expose_provenance() as u64;
-        attributes[3] = pair(MAX_PROGRAMS as u32, 0);
-        // SAFETY: the kernel writes at most so many ids as it was told.
-        unsafe { bpf(PROG_QUERY, &mut attributes) }?;
-        let count = (attributes[3] as u32 as usize).min(MAX_PROGRAMS);
+        let mut ids = [0; MAX_PROGRAMS];
+        let outcome = Command::ProgramQuery { group: group.as_fd(), ids: &mut ids }.run()?;
+        let count = (outcome.attributes[3] as u32 as usize).min(MAX_PROGRAMS);
         Ok(ids[..count].to_vec())
     }
 
@@ -244,23 +315,15 @@ impl DeviceProgram {
     /// # Errors
     /// `ENOENT`: there is no such program.
     pub fn map_of(id: u32) -> io::Result<Option<Map>> {
-        let mut attributes = Attributes::default();
-        attributes[0] = pair(id, 0);
-        // SAFETY: there are no addresses.
-        let descriptor = unsafe { bpf_descriptor(PROG_GET_FD_BY_ID, &mut attributes) }?;
-        // struct bpf_prog_info: the number of maps is word 13, the address for their ids words 14 and 15.
-        let mut info = [0_u32; 32];
-        let mut maps = [0_u32; 1];
-        let address = maps.as_mut_ptr().expose_provenance() as u64;
-        info[13] = 1;
-        info[14] = address as u32;
-        info[15] = (address >> 32) as u32;
-        information(&descriptor, &mut info)?;
-        if info[13] == 0 {
-            return Ok(None);
+        let program = Command::ProgramById(id).open()?;
+        let (mut information, mut map) = ([0; 32], 0);
+        Command::ProgramInformation {
+            program: program.as_fd(),
+            information: &mut information,
+            map: &mut map,
         }
-        // SAFETY: `maps` is a live local that the kernel has written.
-        Map::by_id(unsafe { maps.as_ptr().read_volatile() }).map(Some)
+        .run()?;
+        (information[13] != 0).then(|| Map::by_id(map)).transpose()
     }
 }
 
