@@ -6,11 +6,8 @@ use guestmem::{AddressSpace, IoHandler, IoRules, RamBlock, Region};
 use irq::{IrqLine, MsiMessage, MsiSink};
 use pci::{ConfigPorts, PciBus};
 use qdev::{Device, SystemControl, SystemRequest};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use qtest::Qtest;
 use std::sync::Arc;
-
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 
 struct Nobody;
 impl SystemControl for Nobody {
@@ -61,59 +58,12 @@ trait Ports {
     }
 }
 
-struct Qemu {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Qemu {
-    fn start(machine: &str) -> Option<Self> {
-        let mut child = Command::new(QEMU)
-            .args([
-                "-M",
-                &format!("{machine},smm=off"),
-                "-S",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-qtest",
-                "stdio",
-            ])
-            .args(["-qtest-log", "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let input = child.stdin.take()?;
-        let output = BufReader::new(child.stdout.take()?);
-        Some(Self { child, input, output })
-    }
-
-    fn command(&mut self, line: &str) -> String {
-        writeln!(self.input, "{line}").expect("qtest");
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).expect("qtest");
-        assert!(answer.starts_with("OK"), "{line}: {answer}");
-        answer[2..].trim().to_owned()
-    }
-}
-
-impl Ports for Qemu {
+impl Ports for Qtest {
     fn out(&mut self, port: u16, value: u32) {
-        self.command(&format!("outl {port:#x} {value:#x}"));
+        self.port_write(port.into(), 4, value.into());
     }
     fn input(&mut self, port: u16) -> u32 {
-        let text = self.command(&format!("inl {port:#x}"));
-        u32::from_str_radix(text.trim_start_matches("0x"), 16).expect("number")
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.port_read(port.into(), 4) as u32
     }
 }
 
@@ -167,8 +117,8 @@ fn ours(machine: &str) -> Ours {
 }
 
 fn compare(machine: &str) {
-    let Some(mut qemu) = Qemu::start(machine) else {
-        eprintln!("no {QEMU}: not compared");
+    let Some(mut qemu) = Qtest::start(&["-M", &format!("{machine},smm=off")]) else {
+        println!("SKIPPED {machine}: there is no {}", qtest::QEMU);
         return;
     };
     let (theirs, own) = (qemu.dump(), ours(machine).dump());

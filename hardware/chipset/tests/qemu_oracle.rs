@@ -5,46 +5,7 @@ use chipset::{dma::DmaPair, i8042, pic::Pic, pit::Pit, rtc::Rtc};
 use clock::Clock;
 use guestmem::{AddressSpace, Dma, Region};
 use irq::IrqLine;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
-/// QEMU under qtest.
-struct Oracle {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Oracle {
-    fn start() -> Option<Self> {
-        let mut child = Command::new("/usr/bin/qemu-system-x86_64")
-            .args(["-S", "-nodefaults", "-M", "pc", "-accel", "tcg", "-display", "none", "-qtest", "stdio"])
-            .args(["-qtest-log", "/dev/null", "-rtc", "base=2024-02-29T12:34:56,clock=vm"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let input = child.stdin.take()?;
-        let output = BufReader::new(child.stdout.take()?);
-        Some(Self { child, input, output })
-    }
-
-    fn ask(&mut self, line: &str) -> u64 {
-        writeln!(self.input, "{line}").expect("QEMU takes commands");
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).expect("QEMU answers");
-        let value = answer.trim().strip_prefix("OK").expect("OK").trim();
-        u64::from_str_radix(value.trim_start_matches("0x"), 16).unwrap_or(0)
-    }
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use qtest::Qtest;
 
 fn ours() -> AddressSpace {
     let clock = Clock::manual();
@@ -67,19 +28,20 @@ fn ours() -> AddressSpace {
 
 /// Runs a list of accesses (port, and the value to write) on both and compares what the reads give.
 fn compare(script: &[(u64, Option<u64>)]) {
-    let Some(mut oracle) = Oracle::start() else {
-        eprintln!("skipped: no QEMU here");
+    let clock = "base=2024-02-29T12:34:56,clock=vm";
+    let Some(mut oracle) = Qtest::start(&["-M", "pc", "-rtc", clock]) else {
+        println!("SKIPPED chips: there is no QEMU here");
         return;
     };
     let io = ours();
     for (step, &(port, write)) in script.iter().enumerate() {
         match write {
             Some(value) => {
-                oracle.ask(&format!("outb {port:#x} {value:#x}"));
+                oracle.port_write(port, 1, value);
                 io.write_int(port, 1, value);
             }
             None => {
-                let theirs = oracle.ask(&format!("inb {port:#x}"));
+                let theirs = oracle.port_read(port, 1);
                 assert_eq!(
                     io.read_int(port, 1),
                     theirs,

@@ -7,8 +7,7 @@ use irq::{IrqLine, MsiMessage, MsiSink};
 use isa::IsaBus;
 use pci::{ConfigPorts, PciBus};
 use qdev::{Bus, Context, Device, DeviceSpec, Input, Links, SystemControl, SystemRequest};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use qtest::Qtest;
 use std::sync::Arc;
 
 /// Slot of the PCI watchdog.
@@ -24,65 +23,18 @@ trait Side {
     fn memory_read(&mut self, address: u64, size: u8) -> u64;
 }
 
-struct Qemu {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Qemu {
-    fn start() -> Option<Self> {
-        let mut child = Command::new("/usr/bin/qemu-system-x86_64")
-            .args(["-S", "-accel", "tcg", "-nodefaults", "-display", "none"])
-            .args(["-device", "ib700", "-device", &format!("i6300esb,addr={SLOT}")])
-            .args(["-qtest", "stdio", "-qtest-log", "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let input = child.stdin.take()?;
-        let output = BufReader::new(child.stdout.take()?);
-        Some(Self { child, input, output })
-    }
-
-    fn ask(&mut self, line: &str) -> u64 {
-        writeln!(self.input, "{line}").expect("QEMU takes commands");
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).expect("QEMU answers");
-        let value = answer.trim().strip_prefix("OK").expect("OK").trim();
-        u64::from_str_radix(value.trim_start_matches("0x"), 16).unwrap_or(0)
-    }
-}
-
-fn letter(size: u8) -> char {
-    match size {
-        1 => 'b',
-        2 => 'w',
-        4 => 'l',
-        _ => 'q',
-    }
-}
-
-impl Side for Qemu {
+impl Side for Qtest {
     fn port_write(&mut self, port: u64, size: u8, value: u64) {
-        self.ask(&format!("out{} {port:#x} {value:#x}", letter(size)));
+        self.port_write(port, size, value);
     }
     fn port_read(&mut self, port: u64, size: u8) -> u64 {
-        self.ask(&format!("in{} {port:#x}", letter(size)))
+        self.port_read(port, size)
     }
     fn memory_write(&mut self, address: u64, size: u8, value: u64) {
-        self.ask(&format!("write{} {address:#x} {value:#x}", letter(size)));
+        self.memory_write(address, size, value);
     }
     fn memory_read(&mut self, address: u64, size: u8) -> u64 {
-        self.ask(&format!("read{} {address:#x}", letter(size)))
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.memory_read(address, size)
     }
 }
 
@@ -223,7 +175,8 @@ fn story(side: &mut dyn Side) -> Vec<(String, u64)> {
 
 #[test]
 fn watchdogs_do_what_qemus_do() {
-    let Some(mut qemu) = Qemu::start() else {
+    let pci = format!("i6300esb,addr={SLOT}");
+    let Some(mut qemu) = Qtest::start(&["-device", "ib700", "-device", &pci]) else {
         println!("SKIPPED watchdogs: there is no QEMU here");
         return;
     };

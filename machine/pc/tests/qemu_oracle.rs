@@ -6,11 +6,9 @@ use guestmem::RamBlock;
 use irq::CpuSignals;
 use pc::{BoardModel, Pc, PcConfig};
 use qdev::{SystemControl, SystemRequest};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use qtest::{QEMU, Qtest};
 use std::sync::Arc;
 
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// 128 MiB, QEMU's default.
 const RAM: u64 = 128 << 20;
 
@@ -18,66 +16,6 @@ struct Nobody;
 
 impl SystemControl for Nobody {
     fn request(&self, _request: SystemRequest) {}
-}
-
-struct Qemu {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Qemu {
-    fn start(machine: &str) -> Option<Self> {
-        let mut child = Command::new(QEMU)
-            .args([
-                "-M",
-                machine,
-                "-accel",
-                "tcg",
-                "-S",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-serial",
-                "null",
-            ])
-            .args(["-qtest", "stdio", "-qtest-log", "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let input = child.stdin.take()?;
-        let output = BufReader::new(child.stdout.take()?);
-        Some(Self { child, input, output })
-    }
-
-    /// Sends all lines, then reads as many answers.
-    fn ask(&mut self, lines: &[String]) -> Vec<String> {
-        let mut answers = Vec::new();
-        for part in lines.chunks(64) {
-            self.input.write_all((part.join("\n") + "\n").as_bytes()).expect("qtest");
-            for line in part {
-                let mut answer = String::new();
-                self.output.read_line(&mut answer).expect("qtest");
-                assert!(answer.starts_with("OK"), "{line}: {answer}");
-                answers.push(answer[2..].trim().to_owned());
-            }
-        }
-        answers
-    }
-
-    fn numbers(&mut self, lines: &[String]) -> Vec<u64> {
-        let number = |text: String| u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("number");
-        self.ask(lines).into_iter().map(number).collect()
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 const MODELS: [(&str, BoardModel); 2] =
@@ -98,9 +36,9 @@ fn board(machine: &str, model: BoardModel) -> Pc {
 }
 
 /// Runs `compare` on both boards; says so when there is nothing to compare with.
-fn with_both(compare: impl Fn(&str, &Pc, &mut Qemu)) {
+fn with_both(compare: impl Fn(&str, &Pc, &mut Qtest)) {
     for (machine, model) in MODELS {
-        match Qemu::start(machine) {
+        match Qtest::start(&["-M", machine, "-serial", "null"]) {
             Some(mut qemu) => compare(machine, &board(machine, model), &mut qemu),
             None => println!("SKIPPED {machine}: there is no {QEMU}"),
         }
@@ -120,7 +58,7 @@ fn every_port_reads_as_qemus() {
         };
         let ports: Vec<u16> = (0..=0xffff).filter(|&port| !passed_over(port)).collect();
         let lines: Vec<String> = ports.iter().map(|port| format!("inb {port:#x}")).collect();
-        let expected = qemu.numbers(&lines);
+        let expected = qemu.read(&lines);
         let differing: Vec<String> = ports
             .iter()
             .zip(expected)
@@ -141,7 +79,7 @@ fn registers_in_memory_read_as_qemus() {
         let holes = [0xfee0_0000u64 - 8, 0xfef0_0000, 0xa_0000, RAM, RAM + 0x1000, 0xb000_0000, 0xfed1_c000];
         let places: Vec<u64> = hpet.chain(ioapic).chain(holes).collect();
         let lines: Vec<String> = places.iter().map(|at| format!("readl {at:#x}")).collect();
-        let expected = qemu.numbers(&lines);
+        let expected = qemu.read(&lines);
         let differing: Vec<String> = places
             .iter()
             .zip(expected)
