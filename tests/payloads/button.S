@@ -23,12 +23,6 @@ on_fixed:
         jmp 2b
 1:
         .endm
-        .macro GATE vector, to
-        mov $\to, %eax
-        mov %ax, idt + \vector * 8
-        shr $16, %eax
-        mov %ax, idt + \vector * 8 + 6
-        .endm
 
 main:   GATE 2, on_nmi
         GATE 0x71, on_fixed

@@ -1,5 +1,6 @@
 # Protection keys: every kind of page, with the key that PKRU forbids something for and another, under CR0.WP and SMAP.
         .include "long.inc"
+        .include "rights.inc"
         .set KEY, 5
 
 set_page:
@@ -18,30 +19,7 @@ set_page:
 1:      mov %rax, pt
         invlpg PAGE
         ret
-do_read:
-        mov PAGE, %al
-        ret
-do_write:
-        movb $0xc3, PAGE
-        ret
-do_exec:
-        mov $PAGE, %eax
-        call *%rax
-        ret
-        .irp what, read, write, exec
-do_\what\()_user:
-        .ifc \what, exec
-        mov $PAGE, %eax
-        call *%rax
-        .endif
-        .ifc \what, read
-        mov PAGE, %al
-        .endif
-        .ifc \what, write
-        movb $0xc3, PAGE
-        .endif
-        int $0x80
-        .endr
+        ACCESSES %rax
 
 tests64:
         mov $7, %eax
@@ -117,38 +95,7 @@ tests64:
         mov %r12, %rax
         call hex64
         call line64
-        xor %r13d, %r13d
-2:      mov %r13, %rax
-        call hex64
-        .irp what, read, write, exec
-        .irp who, kernel, user
-        call set_page
-        TRY64 3f
-        .ifc \who, kernel
-        test $16, %r12d
-        jz 4f
-        pushf
-        orl $0x40000, (%rsp)
-        popf
-4:      call do_\what
-        mov $'+', %al
-        call putc64
-        .else
-        lea do_\what\()_user(%rip), %rax
-        call user64
-        .endif
-3:      pushf
-        andl $~0x40000, (%rsp)
-        popf
-        mov pt, %rax
-        and $0x60, %eax
-        call hex64
-        .endr
-        .endr
-        call line64
-        inc %r13d
-        cmp $32, %r13d
-        jne 2b
+        EVERY_PAGE 16
         inc %r12d
         cmp $32, %r12d
         jne 1b

@@ -378,6 +378,18 @@ call_gates:
         ltr %ax
         ret
 
+# A return to `show_segments` at CPL 3, with this stack segment.
+        .macro OUTWARD how, stack
+        push $\stack
+        push $stack_user
+        .ifc \how, iret
+        push $0x3002
+        .endif
+        push $USER_CODE32
+        push $show_segments
+        \how
+        .endm
+
 returns:
         # Data segments of every kind on the way out.
         movl $DATA32, tss_main + 8
@@ -391,14 +403,7 @@ returns:
         mov %eax, %fs
         mov $USER_DATA32, %eax
         mov %eax, %gs
-        push $USER_DATA32
-        push $stack_user
-        .ifc \how, iret
-        push $0x3002
-        .endif
-        push $USER_CODE32
-        push $show_segments
-        \how
+        OUTWARD \how, USER_DATA32
         END
         .endr
         .endr
@@ -418,14 +423,7 @@ returns:
         .irp ss, 0, 3, DATA32, USER_DATA32, USER_DATA32_2, CODE32, 0x1233
         .irp how, lret, iret
         BEGIN "\how, stack \ss"
-        push $\ss
-        push $stack_user
-        .ifc \how, iret
-        push $0x3002
-        .endif
-        push $USER_CODE32
-        push $show_segments
-        \how
+        OUTWARD \how, \ss
         END
         .endr
         .endr

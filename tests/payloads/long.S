@@ -1,6 +1,7 @@
 # Long mode: paging rights, addresses that are not canonical, system calls, gates, compatibility mode, control registers
 # and model-specific registers.
         .include "long.inc"
+        .include "rights.inc"
 
 tests64:
         call rights
@@ -34,38 +35,7 @@ rights: SAY64 "rights\n"
         mov %r12, %rax
         call hex64
         call line64
-        xor %r13d, %r13d        # P, RW, US, NX, reserved
-2:      mov %r13, %rax
-        call hex64
-        .irp what, read, write, exec
-        .irp who, kernel, user
-        call set_page
-        TRY64 3f
-        .ifc \who, kernel
-        test $8, %r12d
-        jz 4f
-        pushf
-        orl $0x40000, (%rsp)
-        popf
-4:      call do_\what
-        mov $'+', %al
-        call putc64
-        .else
-        lea do_\what\()_user(%rip), %rax
-        call user64
-        .endif
-3:      pushf
-        andl $~0x40000, (%rsp)
-        popf
-        mov pt, %rax
-        and $0x60, %eax
-        call hex64
-        .endr
-        .endr
-        call line64
-        inc %r13d
-        cmp $32, %r13d
-        jne 2b
+        EVERY_PAGE 8            # P, RW, US, NX, reserved
 7:      inc %r12d
         cmp $16, %r12d
         jne 1b
@@ -91,26 +61,7 @@ set_page:
 1:      mov %rax, pt
         invlpg PAGE
         ret
-do_read:
-        mov PAGE, %al
-        ret
-do_write:
-        movb $0xc3, PAGE
-        ret
-do_exec:
-        mov $PAGE, %eax
-        call *%rax
-        ret
-do_read_user:
-        mov PAGE, %al
-        int $0x80
-do_write_user:
-        movb $0xc3, PAGE
-        int $0x80
-do_exec_user:
-        mov $PAGE, %eax
-        call *%rax
-        int $0x80
+        ACCESSES %rax
 
 canonical:
         SAY64 "canonical\n"

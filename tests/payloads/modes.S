@@ -215,17 +215,7 @@ v86_case:
         movl $0x02000001, 0x30000 + 0xf0
         movl $0x00003202, 0x30000 + 0xf4
         TRY 1f
-        push $0x5000
-        push $0x4000
-        push $0x1000
-        push $0x2000
-        push $0x3000
-        push $0xf0
-        push %ebx
-        push $0x200
-        push $0
-        mov $0x1234, %eax
-        mov $0x80, %edx
+        V86_FRAME 0x200
         iret
 1:      SHOW 0x30000 + 0xec
         SHOW 0x30000 + 0xf0

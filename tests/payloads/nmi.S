@@ -43,12 +43,6 @@ on_fixed:
         movl $0, APIC + 0xb0
         pop %eax
         iret
-        .macro GATE vector, to
-        mov $\to, %eax
-        mov %ax, idt + \vector * 8
-        shr $16, %eax
-        mov %ax, idt + \vector * 8 + 6
-        .endm
         .macro NMI_CASE name
         movl $0, count
         BEGIN "\name"

@@ -1,6 +1,7 @@
 # Paging of 32-bit mode: the rights of every combination of directory and table entry, under CR0.WP, SMEP and SMAP, in
 # the two-level format with 4 MiB pages and in the PAE format with 2 MiB pages and NX.
         .include "common.inc"
+        .include "rights.inc"
 
         .set PAGE, 0x40000000
         # The first megabytes again, for user code.
@@ -20,26 +21,7 @@ alias_user:
         push %eax
         iret
 
-do_read:
-        mov PAGE, %al
-        ret
-do_write:
-        movb $0xc3, PAGE
-        ret
-do_exec:
-        mov $PAGE, %eax
-        call *%eax
-        ret
-do_read_user:
-        mov PAGE, %al
-        int $0x80
-do_write_user:
-        movb $0xc3, PAGE
-        int $0x80
-do_exec_user:
-        mov $PAGE, %eax
-        call *%eax
-        int $0x80
+        ACCESSES %eax
 
 # The settings of `config`: CR4.SMEP, CR4.SMAP, CR0.WP (AC is bit 3).
 configure:
@@ -80,7 +62,7 @@ row:    mov combo, %eax
         mov $'+', %al
         call putc
         .else
-        mov $do_\what\()_user, %eax
+        mov $do_user_\what, %eax
         jmp alias_user
         .endif
 3:      call after

@@ -301,14 +301,7 @@ main:   movw $0xee00, idt + 0x80 * 8 + 4
         mov causes(, %ebx, 4), %eax
         mov %eax, place_base
         jmp *causes(, %ebx, 4)
-3:      xor %eax, %eax
-        lldt %ax
-        mov $tss_main, %eax
-        mov $TSS_MAIN, %ecx
-        mov $0x8900, %edx
-        call set_tss
-        mov $TSS_MAIN, %eax
-        ltr %ax
+3:      call be_main
         movl $0, tss_main
         clts
         call case_end
@@ -384,6 +377,12 @@ user_arrived:
 again:  pushl $2
         popf
         call show_main
+        call be_main
+        clts
+        call fresh
+        jmp case_end
+# The main task is the current one again, whatever became of the others.
+be_main:
         xor %eax, %eax
         lldt %ax
         mov $tss_main, %eax
@@ -392,9 +391,7 @@ again:  pushl $2
         call set_tss
         mov $TSS_MAIN, %eax
         ltr %ax
-        clts
-        call fresh
-        jmp case_end
+        ret
 show_main:
         str %ax
         movzx %ax, %eax

@@ -17,17 +17,7 @@ v86_case:
         movl $0, 0x300e8
         movl $0x20000, place_base
         TRY 1f
-        push $0x5000
-        push $0x4000
-        push $0x1000
-        push $0x2000
-        push $0x3000
-        push $0xf0
-        push %ebx
-        push $0x2000
-        push $0
-        mov $0x1234, %eax
-        mov $0x80, %edx
+        V86_FRAME 0x2000
         mov $0x180, %edi
         mov $0x180, %esi
         iret

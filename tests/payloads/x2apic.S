@@ -38,12 +38,6 @@ on_nmi: push %eax
         SAY "nmi "
         pop %eax
         iret
-        .macro GATE vector, to
-        mov $\to, %eax
-        mov %ax, idt + \vector * 8
-        shr $16, %eax
-        mov %ax, idt + \vector * 8 + 6
-        .endm
 
         .macro BASE name, low, high=0
         BEGIN "\name"
