@@ -28,8 +28,12 @@ auth_unix_ro = "none"
 host_uuid = "01234567-89ab-4def-8123-456789abcdef"
 END
 cd $FOLDER
-"$0" -f /etc/libvirt/daemon.conf -p /run/daemon.pid &
-wait
+# One daemon after the other. What they leave behind is this shell's.
+mkfifo /run/next
+set +e
+while :; do
+  read -r program </run/next && "$program" -f /etc/libvirt/daemon.conf -p /run/daemon.pid
+done
 "#;
 /// What comes before: `/run` is the daemon's own as well, with a folder for its user's files.
 const RUN: &str = "ip link set lo up && mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run && mkdir -p /run/lock /run/scene";
@@ -83,19 +87,16 @@ fn find(program: &str) -> Result<PathBuf, String> {
 }
 
 impl Daemon {
-    /// Starts `program`, and waits until it answers.
+    /// Makes a scene, starts `program` in it, and waits until it answers.
     ///
     /// # Errors
     ///
     /// The scene cannot be made, or the daemon does not answer; its messages are in `log`.
     pub fn start(program: &Path, log: &Path) -> io::Result<Self> {
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
         let log = std::fs::File::create(log)?;
         let scene = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
             .arg(format!("{RUN}\n{PREPARE}\n{SCENE}"))
-            .arg(program)
             .env("FOLDER", "/run/scene")
             // It would be handed on to guests, and shown.
             .env_remove("LD_LIBRARY_PATH")
@@ -103,19 +104,54 @@ impl Daemon {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let daemon = Self {
-            scene,
-            uri: format!("qemu+unix:///system?socket=/run/libvirt/{prefix}-sock"),
-            admin: format!("{name}+unix:///system?socket=/run/libvirt/{prefix}-admin-sock"),
-        };
+        let mut daemon = Self { scene, uri: String::new(), admin: String::new() };
+        daemon.follow(program)?;
+        Ok(daemon)
+    }
+
+    /// Starts `program` on what the daemon before it, which has ended, has left, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// The daemon does not answer.
+    pub fn follow(&mut self, program: &Path) -> io::Result<()> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
+        self.uri = format!("qemu+unix:///system?socket=/run/libvirt/{prefix}-sock");
+        self.admin = format!("{name}+unix:///system?socket=/run/libvirt/{prefix}-admin-sock");
         let begin = Instant::now();
-        while !daemon.virsh("version")?.status.success() {
+        let next = format!("[ -p /run/next ] && echo '{}' >/run/next", program.display());
+        let mut told = false;
+        loop {
+            // The scene takes a moment.
+            told = told || self.shell(&next)?.status.success();
+            if told && self.virsh("version")?.status.success() {
+                return Ok(());
+            }
             if begin.elapsed() > START {
                 return Err(io::Error::other(format!("{name} does not answer")));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(daemon)
+    }
+
+    /// Sends the daemon a signal that ends it, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// It does not end.
+    pub fn end(&self, signal: &str) -> io::Result<()> {
+        let line = format!(
+            "pid=$(cat /run/daemon.pid) && kill -{signal} $pid && while [ -e /proc/$pid ]; do sleep 0.02; done"
+        );
+        let target = format!("--target={}", self.scene.id());
+        // What was started here is outside of the namespace for processes that it made.
+        let processes = format!("--pid=/proc/{}/ns/pid_for_children", self.scene.id());
+        let words = [&target, "--mount", &processes, "timeout", COMMAND_SECONDS, "sh", "-c", &line];
+        match Command::new("nsenter").args(words).stdin(Stdio::null()).output()? {
+            ended if ended.status.success() => Ok(()),
+            ended => Err(io::Error::other(String::from_utf8_lossy(&ended.stderr))),
+        }
     }
 
     /// Runs a line of shell on the daemon's machine, in a folder that only this daemon sees.

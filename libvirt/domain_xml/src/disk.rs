@@ -1,6 +1,6 @@
 //! Disks.
 
-use xml::{element, words};
+use xml::{Internal, element, words};
 
 use crate::address::{BootInfo, VirtioOptions};
 use crate::source::{Auth, BackingStore, DiskFormat, Encryption, MetadataCache, Mirror, Source, SourceType};
@@ -254,6 +254,12 @@ pub struct Disk {
     pub encryption: Option<Encryption>,
     #[flatten]
     pub info: BootInfo,
+    /// What the driver notes of a running guest's disk.
+    #[child("privateData")]
+    pub private: Internal,
+    /// Where secrets stood in the definition.
+    #[child("diskSecretsPlacement")]
+    pub secrets_placement: Internal,
 }
 
 impl Disk {

@@ -1,6 +1,6 @@
 //! Devices of the host that are handed to the guest.
 
-use xml::{Element, Hex, Node, Result, Writer, element, words};
+use xml::{Element, Hex, Internal, Node, Result, Writer, element, words};
 
 use crate::address::BootInfo;
 use crate::interface::Teaming;
@@ -156,6 +156,12 @@ pub struct HostdevSource {
     pub adapter: Option<Named>,
     #[child]
     pub address: Option<HostdevAddress>,
+    /// What the driver notes of a running guest's image.
+    #[child("privateData")]
+    pub private: Internal,
+    /// What is to be undone of a device when it is given back.
+    #[child]
+    pub origstates: Internal,
     #[child]
     pub auth: Option<Auth>,
     #[child]

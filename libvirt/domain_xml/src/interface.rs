@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use xml::{element, words};
+use xml::{Internal, element, words};
 
 use crate::address::{BootInfo, VirtioOptions};
 use crate::hostdev::HostdevAddress;
@@ -404,6 +404,9 @@ pub struct Interface {
     pub bandwidth: Option<Bandwidth>,
     #[child]
     pub port: Option<PortOptions>,
+    /// What a network's interface really is, while the guest runs.
+    #[child]
+    pub actual: Internal,
     #[child]
     pub ip: Vec<Ip>,
     #[child]

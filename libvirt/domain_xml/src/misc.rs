@@ -1,6 +1,6 @@
 //! Smaller devices.
 
-use xml::{element, words};
+use xml::{Internal, element, words};
 
 use crate::address::{BootInfo, Info, VirtioDriver, VirtioOptions};
 use crate::chardev::{CharMode, CharSource, CharType};
@@ -271,6 +271,9 @@ pub struct Tpm {
     pub backend: Option<TpmBackend>,
     #[flatten]
     pub info: Info,
+    /// What the driver notes of a running guest's module.
+    #[child("privateData")]
+    pub private: Internal,
 }
 
 /// Models of watchdogs.

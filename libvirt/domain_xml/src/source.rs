@@ -1,6 +1,6 @@
 //! Where a disk's data comes from.
 
-use xml::{element, words};
+use xml::{Internal, element, words};
 
 use crate::address::PciAddress;
 use crate::units::Bytes;
@@ -326,13 +326,16 @@ pub struct Source {
     #[child]
     pub slices: Option<Slices>,
     #[child]
+    pub seclabel: Vec<SourceLabel>,
+    #[child]
     pub auth: Option<Auth>,
     #[child]
     pub encryption: Option<Encryption>,
     #[child]
     pub reservations: Option<Reservations>,
-    #[child]
-    pub seclabel: Vec<SourceLabel>,
+    /// What the driver notes of a running guest's image.
+    #[child("privateData")]
+    pub private: Internal,
 }
 
 /// Size of a cache of a format's metadata.

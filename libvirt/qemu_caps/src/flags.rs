@@ -42,6 +42,9 @@ use Source::{
     Type,
 };
 
+/// The first of the words that libvirt 9.0 does not know: a status file that names them is nothing to it.
+pub(crate) const FIRST_LATER: &str = "netdev.stream.reconnect";
+
 /// The words in libvirt's order.
 pub(crate) const FLAGS: &[(&str, Source)] = &[
     ("kvm", Kvm),

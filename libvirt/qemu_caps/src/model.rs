@@ -183,6 +183,12 @@ impl QemuCaps {
         self.flags.contains(flag)
     }
 
+    /// The capabilities for status files, in libvirt's order: those that every libvirt since 9.0 knows.
+    pub fn lasting_flags(&self) -> impl Iterator<Item = &'static str> {
+        let known = crate::flags::FLAGS.iter().map(|(flag, _)| *flag);
+        known.take_while(|flag| *flag != crate::flags::FIRST_LATER).filter(|flag| self.has(flag))
+    }
+
     /// What depends on how guests are executed.
     pub fn accelerator(&self, virt: VirtType) -> Option<&Accelerator> {
         match virt {

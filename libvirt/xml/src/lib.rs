@@ -8,6 +8,7 @@
 extern crate self as xml;
 
 mod error;
+mod internal;
 mod node;
 mod tree;
 mod value;
@@ -15,7 +16,8 @@ mod writer;
 
 pub use derive::{element, words};
 pub use error::{Code, Error, Result};
-pub use node::{MAX_DEPTH, MAX_SIZE, Node, parse};
+pub use internal::{Any, Internal};
+pub use node::{MAX_DEPTH, MAX_SIZE, Node, parse, parse_internal};
 pub use tree::{Tree, verbatim, write_verbatim};
 pub use value::{Expected, Hex, Value};
 pub use writer::Writer;
@@ -70,7 +72,9 @@ pub fn read<T: Element>(node: &Node<'_>) -> Result<T> {
         }
     }
     for child in node.children() {
-        if !element.child(child.name(), &child)? {
+        // What a program has noted for itself may be of a later version of it.
+        let passed_over = node.is_internal() && child.name() == "privateData";
+        if !element.child(child.name(), &child)? && !passed_over {
             return Err(Error::unsupported(format!(
                 "element '{}' in element '{name}' is not supported",
                 child.name()

@@ -21,10 +21,11 @@ const NAMESPACES: &[(&str, &str)] = &[("http://libvirt.org/schemas/domain/qemu/1
 pub struct Node<'a> {
     inner: roxmltree::Node<'a, 'a>,
     name: Cow<'a, str>,
+    internal: bool,
 }
 
 impl<'a> Node<'a> {
-    fn new(inner: roxmltree::Node<'a, 'a>) -> Self {
+    fn new(inner: roxmltree::Node<'a, 'a>, internal: bool) -> Self {
         let name = inner.tag_name();
         let name = match name.namespace() {
             None => Cow::Borrowed(name.name()),
@@ -33,7 +34,7 @@ impl<'a> Node<'a> {
                 None => Cow::Borrowed(qualified(inner)),
             },
         };
-        Self { inner, name }
+        Self { inner, name, internal }
     }
 
     /// The element's name, with the known prefix of a name space that belongs to libvirt.
@@ -62,7 +63,13 @@ impl<'a> Node<'a> {
 
     /// The child elements.
     pub fn children(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
-        self.inner.children().filter(roxmltree::Node::is_element).map(Node::new)
+        let internal = self.internal;
+        self.inner.children().filter(roxmltree::Node::is_element).map(move |child| Node::new(child, internal))
+    }
+
+    /// Whether the document is the program's own, which may hold [`crate::Internal`] parts.
+    pub fn is_internal(&self) -> bool {
+        self.internal
     }
 
     /// Whether there are child elements.
@@ -90,8 +97,22 @@ pub(crate) fn qualified<'a>(node: roxmltree::Node<'a, 'a>) -> &'a str {
 
 /// Reads a document's root element by `read`, if it has the name `root`.
 pub fn parse<T>(text: &str, root: &str, read: impl FnOnce(&Node<'_>) -> Result<T>) -> Result<T> {
+    parse_as(text, root, false, read)
+}
+
+/// As [`parse`], for a document that the program itself has written: it may hold [`crate::Internal`] parts.
+pub fn parse_internal<T>(text: &str, root: &str, read: impl FnOnce(&Node<'_>) -> Result<T>) -> Result<T> {
+    parse_as(text, root, true, read)
+}
+
+fn parse_as<T>(
+    text: &str,
+    root: &str,
+    internal: bool,
+    read: impl FnOnce(&Node<'_>) -> Result<T>,
+) -> Result<T> {
     let document = document(text, "(domain_definition)")?;
-    let node = Node::new(document.root_element());
+    let node = Node::new(document.root_element(), internal);
     if node.name() != root {
         return Err(Error::xml(format!("unexpected root element <{}>, expecting <{root}>", node.name())));
     }

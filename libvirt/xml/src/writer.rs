@@ -9,12 +9,23 @@ pub struct Writer {
     indent: usize,
     inline: bool,
     split: bool,
+    internal: bool,
 }
 
 impl Writer {
     /// A writer whose outermost elements are indented by that many spaces.
     pub fn indented(indent: usize) -> Self {
         Self { indent, ..Self::default() }
+    }
+
+    /// A writer of a document for the program itself: with what is [`crate::Internal`].
+    pub fn internal() -> Self {
+        Self { internal: true, ..Self::default() }
+    }
+
+    /// Whether the document is for the program itself.
+    pub fn is_internal(&self) -> bool {
+        self.internal
     }
 
     /// The text.

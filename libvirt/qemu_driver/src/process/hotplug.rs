@@ -211,6 +211,19 @@ fn take_back(guest: &Guest, connected: &[Connected]) {
     }
 }
 
+/// The names of the guest's devices, as its emulator knows them.
+///
+/// # Errors
+/// It does not run, or the emulator does not answer.
+pub(super) fn devices(guest: &Guest) -> Result<Vec<String>> {
+    let reply = guest.execute("qom-list", dict! { "path" => "/machine/peripheral" })?;
+    let name = |item: &Value| {
+        let is_child = item.get("type")?.as_str()?.starts_with("child<");
+        Some(item.get("name")?.as_str()?.to_owned()).filter(|_| is_child)
+    };
+    Ok(reply.as_list().unwrap_or_default().iter().filter_map(name).collect())
+}
+
 impl Core {
     /// A definition with devices added that are completed; for the next start.
     ///
@@ -304,16 +317,22 @@ impl Core {
                 );
             }
         }
-        guest.with_live(id, |live| live.definition = Arc::new(new));
+        let plugged: Vec<String> = parts
+            .iter()
+            .filter(|part| part.option == "-device")
+            .filter_map(|part| part.properties.get("id")?.as_str().map(str::to_owned))
+            .collect();
+        guest.with_live(id, |live| {
+            live.definition = Arc::new(new);
+            live.devices.extend(plugged.iter().cloned());
+        });
         self.save_status(guest);
-        for part in parts.iter().filter(|part| part.option == "-device") {
-            if let Some(alias) = part.properties.get("id").and_then(Value::as_str) {
-                self.event(DomainEvent::DeviceAdded(DomainEventCallbackDeviceAddedMsg {
-                    callback_id: 0,
-                    dom: guest.reference(),
-                    dev_alias: alias.to_owned(),
-                }));
-            }
+        for dev_alias in plugged {
+            self.event(DomainEvent::DeviceAdded(DomainEventCallbackDeviceAddedMsg {
+                callback_id: 0,
+                dom: guest.reference(),
+                dev_alias,
+            }));
         }
         Ok(())
     }
@@ -354,10 +373,15 @@ impl Core {
 
     /// The guest has let go of a device: what stood behind it goes too.
     pub(super) fn device_deleted(self: &Arc<Self>, guest: &Arc<Guest>, id: i32, alias: &str) {
-        let Some(old) = guest.with_live(id, |live| live.definition.clone()) else { return };
-        if !crate::definition::has_device(&old, alias) {
+        let Some(old) = guest.with_live(id, |live| {
+            // Whoever takes it off the list does what is to be done.
+            let at = live.devices.iter().position(|device| device == alias)?;
+            live.devices.remove(at);
+            Some(live.definition.clone())
+        }) else {
             return;
-        }
+        };
+        let Some(old) = old.filter(|old| crate::definition::has_device(old, alias)) else { return };
         let disk = old.devices.disk.iter().find(|disk| crate::definition::disk_alias(disk) == Some(alias));
         if let Some(index) = disk.and_then(|disk| disk.source.as_ref()?.index) {
             for kind in ["format", "storage"] {
@@ -373,15 +397,14 @@ impl Core {
         if old.devices.rng.iter().any(|rng| named(rng.info.alias.as_ref())) {
             let _ = guest.execute("object-del", dict! { "id" => format!("obj{alias}") });
         }
-        let left = guest.with_live(id, |live| {
-            live.change(|it| crate::definition::remove_device(it, alias));
-            (live.definition.clone(), live.confined.clone())
-        });
-        if let Some((left, confined)) = left
-            && let Ok(used) = self.security.difference(&left, &old)
-        {
+        let mut left = Definition::clone(&old);
+        crate::definition::remove_device(&mut left, alias);
+        if let Ok(used) = self.security.difference(&left, &old) {
+            let confined = guest.with_live(id, |live| live.confined.clone()).flatten();
             self.detach(&old, confined.as_deref(), &used);
         }
+        // Who sees that it is gone finds that what it used is free.
+        guest.with_live(id, |live| live.change(|it| crate::definition::remove_device(it, alias)));
         let gone = |it: &&domain_xml::interface::Interface| named(it.info.alias.as_ref());
         let gone: Vec<_> = old.devices.interface.iter().filter(gone).cloned().collect();
         network::release(self, &gone);

@@ -65,6 +65,10 @@ pub struct Live {
     pub monitor: Option<Arc<Monitor>>,
     /// vCPUs and their threads.
     pub vcpus: Vec<(u32, i32)>,
+    /// The names of its devices, as the emulator knows them.
+    pub devices: Vec<String>,
+    /// What else its status file holds.
+    pub kept: Vec<status::Kept>,
     /// Its directory.
     pub directory: PathBuf,
     /// The directory of its channels' sockets.

@@ -8,10 +8,12 @@ use crate::process::{Image, Live, Phase};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
 use json::Dict;
+use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use security::Given;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a guest may take to answer a daemon that comes back.
@@ -62,24 +64,26 @@ impl Core {
                 return None;
             }
         };
-        // The emulator that runs may be gone from the disk; then nothing is known of it.
-        let caps = self.capabilities(Path::new(&emulator)).unwrap_or_default();
+        let caps = self.capabilities_at_start(Path::new(&emulator), &status);
+        let (starting, saving) = (status.is_starting(), status.saving());
+        guest.agent_timeout.store(status.agent_timeout, Ordering::Relaxed);
         let ports = crate::definition::display_ports(&status.definition);
         ports.iter().for_each(|port| self.ports.note(*port));
         super::network::take_up(self, &status.definition.devices.interface);
         let (id, child) = (status.id, Arc::new(child));
         // One that is still starting may not have been given its files yet.
-        let confined =
-            (!status.starting).then(|| Arc::new(self.security.find(&status.definition, status.pid)));
+        let confined = (!starting).then(|| Arc::new(self.security.find(&status.definition, status.pid)));
         let live = Live {
             id,
             pid: status.pid,
             child: child.clone(),
             confined,
-            phase: if status.starting { Phase::Spawned } else { Phase::Ready },
-            definition: Arc::new(status.definition),
+            phase: if starting { Phase::Spawned } else { Phase::Ready },
+            definition: status.definition,
             monitor: None,
             vcpus: status.vcpus,
+            devices: status.devices,
+            kept: status.kept,
             directory: status.directory,
             channels: status.channels,
             caps,
@@ -87,7 +91,7 @@ impl Core {
             shutdown_seen: matches!(status.state, State::Shutdown(_)),
             fake_reboot: status.fake_reboot,
             ending: false,
-            saving: status.saving,
+            saving,
             restored_from: status.restored_from,
             paused_because: None,
             running_because: None,
@@ -104,16 +108,28 @@ impl Core {
         Some((guest, child))
     }
 
+    /// What the emulator could do when it was started: that on the disk may be another one by now, or gone.
+    fn capabilities_at_start(&self, emulator: &Path, status: &Status) -> Arc<QemuCaps> {
+        let now = self.capabilities(emulator).unwrap_or_default();
+        let flags = status.capability_flags();
+        if flags.is_empty() || now.lasting_flags().eq(flags.iter().map(String::as_str)) {
+            return now;
+        }
+        let mut then = QemuCaps::clone(&now);
+        then.flags = flags.into_iter().collect();
+        Arc::new(then)
+    }
+
     /// Removes what a run left whose process ended while nobody looked.
     fn bury(&self, name: &str, status: &Status) {
         let reason = match status.state {
             State::Shutdown(_) => Shutoff::Shutdown,
-            _ if status.starting => Shutoff::Failed,
-            _ if status.saving.as_deref().is_some_and(is_saved) => Shutoff::Saved,
+            _ if status.is_starting() => Shutoff::Failed,
+            _ if status.saving().as_deref().is_some_and(is_saved) => Shutoff::Saved,
             _ => Shutoff::Crashed,
         };
         super::network::release(self, &status.definition.devices.interface);
-        let given = if status.starting { Given::Nothing } else { Given::Before };
+        let given = if status.is_starting() { Given::Nothing } else { Given::Before };
         self.take_back(&status.definition, given, reason);
         self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(&status.directory);
@@ -183,6 +199,17 @@ impl Core {
             self.give_up_saving(guest, id, &path)?;
         }
         self.refresh_state(guest, id);
+        if matches!(guest.lock().state, State::Paused(Paused::Dump)) {
+            // Nobody waits for the dump any more.
+            guest.execute("cont", Dict::default())?;
+            self.set_running(guest, id, Running::SaveCanceled);
+        }
+        let devices = super::hotplug::devices(guest)?;
+        let known = guest.with_live(id, |live| live.devices.clone()).unwrap_or_default();
+        for alias in known.iter().filter(|alias| !devices.contains(alias)) {
+            self.device_deleted(guest, id, alias);
+        }
+        guest.with_live(id, |live| live.devices = devices);
         let vcpus = super::start::threads(&guest.execute("query-cpus-fast", Dict::default())?);
         let chardevs = guest.execute("query-chardev", Dict::default())?;
         guest.with_live(id, |live| {
@@ -264,7 +291,7 @@ fn is_its_process(status: &Status, emulator: &str) -> bool {
     let Ok(line) = std::fs::read(format!("/proc/{}/cmdline", status.pid)) else { return false };
     let mut words = line.split(|byte| *byte == 0);
     let binary = words.next().unwrap_or_default();
-    if status.starting && binary != emulator.as_bytes() {
+    if status.is_starting() && binary != emulator.as_bytes() {
         // Not the emulator yet: our own program, which prepares the process and ends when nobody answers.
         return std::fs::read_link(format!("/proc/{}/exe", status.pid)).ok()
             == std::fs::read_link("/proc/self/exe").ok();

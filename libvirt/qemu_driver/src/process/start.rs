@@ -236,6 +236,8 @@ impl Starting<'_> {
             definition: Arc::new(definition),
             monitor: None,
             vcpus: Vec::new(),
+            devices: Vec::new(),
+            kept: super::status::known_at_start(&self.caps),
             directory: self.directory.clone(),
             channels: self.channels.clone(),
             caps: self.caps.clone(),
@@ -349,9 +351,15 @@ impl Starting<'_> {
         let cpus = ask("query-cpus-fast")?;
         let mut definition = Definition::clone(&*self.with_live(|live| live.definition.clone())?);
         crate::process::chardev::note_paths(&mut definition, &chardevs);
+        let asked_for = definition.cpu.clone();
         crate::process::cpu::note_features(&mut definition, &qemu, &cpus);
+        let devices = super::hotplug::devices(self.guest)?;
         let balloon = self.with_live(|live| {
             live.vcpus = threads(&cpus);
+            live.devices = devices;
+            if let Some(cpu) = asked_for.filter(|cpu| definition.cpu.as_ref() != Some(cpu)) {
+                live.kept.push(("cpu".to_owned(), xml::Any::like(&cpu)));
+            }
             live.definition = Arc::new(definition);
             crate::definition::balloon_target(&live.definition)
         })?;

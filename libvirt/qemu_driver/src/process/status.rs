@@ -1,7 +1,10 @@
 //! The status file of a running guest, in libvirt's form.
 //!
 //! It is written before a guest's process may do anything, and after whatever changes. A daemon that starts finds there
-//! which guests run and what was under way: `<operation>` is ours, the other elements are libvirt's.
+//! which guests run and what was under way. `<operation>` and `<restored>` are ours, which libvirt passes over; the other
+//! elements are libvirt's, and those of them that only libvirt has a use for are kept as they were found.
+
+mod notes;
 
 use crate::core::{Core, Level};
 use crate::files;
@@ -11,11 +14,49 @@ use crate::state::State;
 use crate::uuid;
 use domain_xml::Domain as Definition;
 use rpc::Uuid;
-use std::path::PathBuf;
-use xml::{Node, Writer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xml::{Any, Node, Writer};
 
 /// Longest status file.
 const MAX_STATUS: u64 = 16 << 20;
+
+/// The elements before the definition, in libvirt's order.
+const ORDER: [&str; 33] = [
+    "taint",
+    "deprecation",
+    "monitor",
+    "dbusDaemon",
+    "dbusVMState",
+    "dbusVMStateIds",
+    "namespaces",
+    "vcpus",
+    "qemuCaps",
+    "lockstate",
+    "job",
+    "operation",
+    "restored",
+    "fakereboot",
+    "devices",
+    "numad",
+    "libDir",
+    "channelTargetDir",
+    "cpu",
+    "chardevStdioLogd",
+    "rememberOwner",
+    "allowReboot",
+    "prDaemon",
+    "nodename",
+    "fdset",
+    "memPrealloc",
+    "blockjobs",
+    "slirp",
+    "agentTimeout",
+    "backups",
+    "originalMemlock",
+    "preMigrationMemlock",
+    "domain",
+];
 
 impl Phase {
     fn word(self) -> &'static str {
@@ -27,6 +68,9 @@ impl Phase {
     }
 }
 
+/// A part of a status file that is kept as it is: its name, and what it holds.
+pub type Kept = (String, Any);
+
 /// What a status file tells.
 #[derive(Debug)]
 pub struct Status {
@@ -34,12 +78,20 @@ pub struct Status {
     pub state: State,
     /// The process.
     pub pid: i32,
-    /// The guest was still starting.
-    pub starting: bool,
+    /// Its number.
+    pub id: i32,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The guest's mounts are its own.
+    pub mount_namespace: bool,
+    /// Owners of files are remembered with the files.
+    pub remembers_owners: bool,
+    /// What is under way, in libvirt's words.
+    pub job: Option<Any>,
+    /// What is under way, in ours.
+    pub operation: Option<Any>,
     /// The managed save that it goes on from.
     pub restored_from: Option<PathBuf>,
-    /// Where its state was being saved.
-    pub saving: Option<PathBuf>,
     /// A power-off is to become a reset.
     pub fake_reboot: bool,
     /// Where its monitor listens.
@@ -52,81 +104,144 @@ pub struct Status {
     pub taints: Vec<Taint>,
     /// vCPUs and their threads.
     pub vcpus: Vec<(u32, i32)>,
-    /// Its number.
-    pub id: i32,
-    /// Its UUID.
-    pub uuid: Uuid,
+    /// The names of its devices, as the emulator knows them.
+    pub devices: Vec<String>,
+    /// The highest number of an image so far.
+    pub last_node: u64,
+    /// How long the agent may take, as [`Guest::agent_timeout`].
+    pub agent_timeout: i32,
+    /// What is there besides.
+    pub kept: Vec<Kept>,
     /// The definition in force.
-    pub definition: Definition,
+    pub definition: Arc<Definition>,
 }
 
-fn empty(writer: &mut Writer, name: &str, attributes: &[(&str, &str)]) {
-    let write = |writer: &mut Writer| {
-        for (key, value) in attributes {
-            writer.attribute(key, value);
-        }
-    };
-    writer.with(name, write, |_| ());
+/// What is known at the start of a guest and stays.
+pub(super) fn known_at_start(caps: &qemu_caps::QemuCaps) -> Vec<Kept> {
+    let flags = caps.lasting_flags().map(|flag| ("flag", Any::with(&[("name", flag)])));
+    vec![
+        ("qemuCaps".to_owned(), Any::of(flags)),
+        ("fdset".to_owned(), Any::with(&[("index", "0")])),
+        ("blockjobs".to_owned(), Any::with(&[("active", "no")])),
+    ]
 }
 
-fn group(writer: &mut Writer, name: &str, content: impl FnOnce(&mut Writer)) {
-    writer.with(name, |_| (), content);
-}
-
-/// The text of a guest's status file.
-pub fn format(state: State, live: &Live) -> String {
-    let mut writer = Writer::default();
-    let (word, reason) = state.words();
-    let attributes = |writer: &mut Writer| {
-        writer.attribute("state", word);
-        writer.attribute("reason", reason);
-        writer.attribute("pid", &live.pid.to_string());
-    };
-    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    writer.with("domstatus", attributes, |writer| {
-        for taint in &live.taints {
-            empty(writer, "taint", &[("flag", taint.word())]);
-        }
-        empty(writer, "monitor", &[("path", &path(&live.monitor_path())), ("type", "unix")]);
-        let confined = live.confined.as_ref();
-        if confined.is_some_and(|confined| confined.has_namespace()) {
-            group(writer, "namespaces", |writer| empty(writer, "mount", &[]));
-        }
-        if !live.vcpus.is_empty() {
-            group(writer, "vcpus", |writer| {
-                for (id, pid) in &live.vcpus {
-                    empty(writer, "vcpu", &[("id", &id.to_string()), ("pid", &pid.to_string())]);
-                }
-            });
-        }
-        group(writer, "qemuCaps", |writer| {
-            for flag in &live.caps.flags {
-                empty(writer, "flag", &[("name", flag)]);
-            }
-        });
+impl Status {
+    fn of(state: State, live: &Live, guest: (Uuid, i32)) -> Self {
+        let job = |job: &str| Any::with(&[("type", "none"), ("async", job), ("flags", "0x0")]);
+        let (mut under_way, mut operation) = (None, None);
         if live.phase < Phase::Ready {
-            empty(writer, "job", &[("type", "none"), ("async", "start"), ("phase", "none")]);
-            empty(writer, "operation", &[("name", "start"), ("phase", live.phase.word())]);
+            under_way = Some(job("start"));
+            operation = Some(Any::with(&[("name", "start"), ("phase", live.phase.word())]));
         }
         if let Some(to) = &live.saving {
-            empty(writer, "job", &[("type", "none"), ("async", "save"), ("phase", "none")]);
-            empty(writer, "operation", &[("name", "save"), ("path", &path(to))]);
+            under_way = Some(job("save"));
+            operation = Some(Any::with(&[("name", "save"), ("path", &to.to_string_lossy())]));
         }
-        if let Some(from) = &live.restored_from {
-            empty(writer, "restored", &[("path", &path(from))]);
+        let confined = live.confined.as_ref();
+        Self {
+            state,
+            pid: live.pid,
+            id: live.id,
+            uuid: guest.0,
+            mount_namespace: confined.is_some_and(|confined| confined.has_namespace()),
+            remembers_owners: confined.is_some_and(|confined| confined.remembers_owners()),
+            job: under_way,
+            operation,
+            restored_from: live.restored_from.clone(),
+            fake_reboot: live.fake_reboot,
+            monitor: live.monitor_path(),
+            directory: live.directory.clone(),
+            channels: live.channels.clone(),
+            taints: live.taints.clone(),
+            vcpus: live.vcpus.clone(),
+            devices: live.devices.clone(),
+            last_node: notes::last_node(&live.definition),
+            agent_timeout: guest.1,
+            kept: live.kept.clone(),
+            definition: Arc::new(notes::noted(&live.definition)),
         }
-        if live.fake_reboot {
-            empty(writer, "fakereboot", &[]);
+    }
+
+    /// Whether the guest was still starting.
+    pub fn is_starting(&self) -> bool {
+        self.has_job("start")
+    }
+
+    /// Where its state was being saved. Of another daemon's file only that knows the place; the guest goes on then.
+    pub fn saving(&self) -> Option<PathBuf> {
+        let path = || self.operation.as_ref()?.attribute("path").map(PathBuf::from);
+        self.has_job("save").then(|| path().unwrap_or_default())
+    }
+
+    /// Whether its state was being written to somewhere, for which it may have been stopped.
+    pub fn is_written(&self) -> bool {
+        ["save", "dump", "snapshot"].iter().any(|job| self.has_job(job))
+    }
+
+    fn has_job(&self, name: &str) -> bool {
+        self.job.as_ref().and_then(|job| job.attribute("async")) == Some(name)
+    }
+
+    /// The flags of the emulator's capabilities when it was started.
+    pub fn capability_flags(&self) -> Vec<String> {
+        let caps = self.kept.iter().find(|(name, _)| name == "qemuCaps");
+        let flags = caps.iter().flat_map(|(_, caps)| &caps.children);
+        flags.filter_map(|(_, flag)| flag.attribute("name").map(str::to_owned)).collect()
+    }
+
+    /// The parts that stand before the definition.
+    fn parts(&self) -> Vec<Kept> {
+        let path = |path: &Path| Any::with(&[("path", &path.to_string_lossy())]);
+        let mut parts: Vec<(&'static str, Any)> = Vec::new();
+        parts.extend(self.taints.iter().map(|taint| ("taint", Any::with(&[("flag", taint.word())]))));
+        let monitor = self.monitor.to_string_lossy();
+        parts.push(("monitor", Any::with(&[("path", &monitor), ("type", "unix")])));
+        if self.mount_namespace {
+            parts.push(("namespaces", Any::of([("mount", Any::default())])));
         }
-        empty(writer, "libDir", &[("path", &path(&live.directory))]);
-        empty(writer, "channelTargetDir", &[("path", &path(&live.channels))]);
-        if confined.is_some_and(|confined| confined.remembers_owners()) {
-            empty(writer, "rememberOwner", &[]);
+        if !self.vcpus.is_empty() {
+            let vcpu = |(id, pid): &(u32, i32)| {
+                ("vcpu", Any::with(&[("id", &id.to_string()), ("pid", &pid.to_string())]))
+            };
+            parts.push(("vcpus", Any::of(self.vcpus.iter().map(vcpu))));
         }
-        empty(writer, "blockjobs", &[("active", "no")]);
-        writer.element("domain", &*live.definition);
-    });
-    writer.finish()
+        parts.extend(self.job.clone().map(|job| ("job", job)));
+        parts.extend(self.operation.clone().map(|operation| ("operation", operation)));
+        parts.extend(self.restored_from.as_deref().map(|from| ("restored", path(from))));
+        parts.extend(self.fake_reboot.then(|| ("fakereboot", Any::default())));
+        if !self.devices.is_empty() {
+            let device = |alias: &String| ("device", Any::with(&[("alias", alias)]));
+            parts.push(("devices", Any::of(self.devices.iter().map(device))));
+        }
+        parts.push(("libDir", path(&self.directory)));
+        parts.push(("channelTargetDir", path(&self.channels)));
+        parts.extend(self.remembers_owners.then(|| ("rememberOwner", Any::default())));
+        parts.push(("nodename", Any::with(&[("index", &self.last_node.to_string())])));
+        parts.push(("agentTimeout", Any::text(self.agent_timeout)));
+        let own = parts.into_iter().map(|(name, part)| (name.to_owned(), part));
+        let mut all: Vec<Kept> = own.chain(self.kept.iter().cloned()).collect();
+        // What has no place in the order stands last.
+        let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
+        all.sort_by_key(|(name, _)| place(name));
+        all
+    }
+
+    /// The text of the file.
+    pub fn format(&self) -> String {
+        let mut writer = Writer::internal();
+        let (word, reason) = self.state.words();
+        let attributes = |writer: &mut Writer| {
+            writer.attribute("state", word);
+            writer.attribute("reason", reason);
+            writer.attribute("pid", &self.pid.to_string());
+        };
+        writer.with("domstatus", attributes, |writer| {
+            self.parts().iter().for_each(|(name, part)| writer.element(name, part));
+            writer.element("domain", &notes::taken_apart(&self.definition));
+        });
+        writer.finish()
+    }
 }
 
 /// Reads a status file, ours or libvirt's.
@@ -134,65 +249,84 @@ pub fn format(state: State, live: &Live) -> String {
 /// # Errors
 /// It is none.
 pub fn parse(text: &str) -> Result<Status, String> {
-    let text = without_private_data(text);
-    xml::parse(&text, "domstatus", |root| read(root).map_err(xml::Error::internal))
+    xml::parse_internal(text, "domstatus", |root| read(root).map_err(xml::Error::internal))
         .map_err(|error| error.to_string())
 }
 
 fn read(root: &Node<'_>) -> Result<Status, String> {
-    let child = |name: &str| root.children().find(|child| child.name() == name);
-    let need = |node: &Node<'_>, name: &str| {
-        let missing = || format!("<{}> lacks '{name}'", node.name());
-        node.attribute(name).map(str::to_owned).ok_or_else(missing)
+    let mut definition = None;
+    let mut parts: Vec<Kept> = Vec::new();
+    for child in root.children() {
+        let wrong = |error: xml::Error| error.to_string();
+        match child.name() {
+            "domain" => definition = Some(xml::read::<Definition>(&child).map_err(wrong)?),
+            name => parts.push((name.to_owned(), xml::read(&child).map_err(wrong)?)),
+        }
+    }
+    let mut definition = definition.ok_or("no domain")?;
+    notes::take_in(&mut definition);
+    let mut take = |name: &str| {
+        let at = parts.iter().position(|(known, _)| known == name)?;
+        Some(parts.remove(at).1)
+    };
+    let need = |part: &Any, what: &str, name: &str| {
+        let missing = || format!("<{what}> lacks '{name}'");
+        part.attribute(name).map(str::to_owned).ok_or_else(missing)
     };
     let number = |text: String| text.parse::<i32>().map_err(|_| format!("malformed number '{text}'"));
-    let (word, reason) = (need(root, "state")?, need(root, "reason")?);
+    let root = {
+        let mut attributes = Any::default();
+        attributes.attributes = root
+            .attributes()
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.to_owned()))
+            .collect();
+        attributes
+    };
+    let (word, reason) = (need(&root, "domstatus", "state")?, need(&root, "domstatus", "reason")?);
     let state =
         State::from_words(&word, &reason).ok_or_else(|| format!("unknown state '{word}' ({reason})"))?;
-    let monitor = child("monitor").ok_or("no monitor")?;
-    let place = |name: &str| Some(PathBuf::from(child(name)?.attribute("path")?));
-    let monitor = PathBuf::from(need(&monitor, "path")?);
+    let monitor = PathBuf::from(need(&take("monitor").ok_or("no monitor")?, "monitor", "path")?);
+    let mut place = |name: &str| Some(PathBuf::from(take(name)?.attribute("path")?));
     let directory = place("libDir").or_else(|| Some(monitor.parent()?.to_owned())).ok_or("no directory")?;
-    let vcpus = child("vcpus").map(|list| {
-        let vcpus = list.children().filter(|vcpu| vcpu.name() == "vcpu");
-        vcpus.map(|vcpu| Ok((number(need(&vcpu, "id")?)? as u32, number(need(&vcpu, "pid")?)?))).collect()
+    let channels = place("channelTargetDir").unwrap_or_else(|| directory.clone());
+    let restored_from = place("restored");
+    let vcpus = take("vcpus").unwrap_or_default();
+    let vcpus = vcpus.children.iter().map(|(_, vcpu)| {
+        Ok((number(need(vcpu, "vcpu", "id")?)? as u32, number(need(vcpu, "vcpu", "pid")?)?))
     });
-    let job = child("job").and_then(|job| job.attribute("async").map(str::to_owned));
-    let domain = child("domain").ok_or("no domain")?;
-    let definition: Definition = xml::read(&domain).map_err(|error| error.to_string())?;
+    let devices = take("devices").unwrap_or_default();
+    let taints: Vec<Any> = std::iter::from_fn(|| take("taint")).collect();
     let uuid = definition.uuid.as_deref().and_then(uuid::parse).ok_or("no uuid")?;
+    let index = |part: Option<Any>| part?.attribute("index")?.parse::<u64>().ok();
     Ok(Status {
         state,
-        pid: number(need(root, "pid")?)?,
-        starting: job.as_deref() == Some("start"),
-        restored_from: place("restored"),
-        // Of another daemon's file only it knows the place; the guest goes on then.
-        saving: (job.as_deref() == Some("save")).then(|| place("operation").unwrap_or_default()),
-        fake_reboot: child("fakereboot").is_some(),
-        channels: place("channelTargetDir").unwrap_or_else(|| directory.clone()),
-        directory,
-        monitor,
-        taints: root
-            .children()
-            .filter(|node| node.name() == "taint")
-            .filter_map(|node| Taint::from_word(node.attribute("flag")?))
-            .collect(),
-        vcpus: vcpus.unwrap_or_else(|| Ok::<_, String>(Vec::new()))?,
+        pid: number(need(&root, "domstatus", "pid")?)?,
         id: definition.id.filter(|id| *id > 0).ok_or("no id")?,
         uuid,
-        definition,
+        mount_namespace: take("namespaces").is_some_and(|namespaces| namespaces.child("mount").is_some()),
+        remembers_owners: take("rememberOwner").is_some(),
+        job: take("job"),
+        operation: take("operation"),
+        restored_from,
+        fake_reboot: take("fakereboot").is_some(),
+        monitor,
+        directory,
+        channels,
+        taints: taints.iter().filter_map(|taint| Taint::from_word(taint.attribute("flag")?)).collect(),
+        vcpus: vcpus.collect::<Result<_, String>>()?,
+        devices: devices
+            .children
+            .iter()
+            .filter_map(|(_, one)| one.attribute("alias").map(str::to_owned))
+            .collect(),
+        last_node: index(take("nodename")).unwrap_or_default(),
+        agent_timeout: take("agentTimeout")
+            .and_then(|seconds| seconds.text.trim().parse().ok())
+            .unwrap_or(crate::agent::BLOCK),
+        kept: parts,
+        definition: Arc::new(definition),
     })
-}
-
-/// The text without libvirt's notes inside of devices: what they say follows from the definition.
-fn without_private_data(text: &str) -> String {
-    let (mut rest, mut out) = (text, String::with_capacity(text.len()));
-    while let Some(start) = rest.find("<privateData>") {
-        let Some(length) = rest[start..].find("</privateData>") else { break };
-        out.push_str(&rest[..start]);
-        rest = &rest[start + length + "</privateData>".len()..];
-    }
-    out + rest
 }
 
 impl Core {
@@ -203,12 +337,13 @@ impl Core {
     pub fn write_status(&self, guest: &Guest) -> std::io::Result<()> {
         // Whoever comes later writes what is newer.
         let _turn = guest.status_turn.lock();
-        let (name, text) = {
+        let agent_timeout = guest.agent_timeout.load(std::sync::atomic::Ordering::Relaxed);
+        let (name, status) = {
             let inner = guest.lock();
             let Some(live) = &inner.live else { return Ok(()) };
-            (inner.name.clone(), format(inner.state, live))
+            (inner.name.clone(), Status::of(inner.state, live, (guest.uuid, agent_timeout)))
         };
-        let text = files::with_header(&format!("virsh edit {name}"), &text);
+        let text = files::with_header(&format!("virsh edit {name}"), &status.format());
         files::replace(&self.paths.status(&name), text.as_bytes())
     }
 
@@ -239,3 +374,6 @@ impl Core {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

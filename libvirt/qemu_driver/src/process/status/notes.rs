@@ -1,0 +1,131 @@
+//! What libvirt notes in the definition of a running guest for itself: by which names the emulator knows images and
+//! drives, and what the interface of a network really is.
+
+use domain_xml::Domain as Definition;
+use domain_xml::disk::{Disk, DiskBus};
+use domain_xml::graphics::GraphicsType;
+use domain_xml::interface::{Interface, InterfaceSource, InterfaceType};
+use domain_xml::source::{BackingStore, Source};
+use domain_xml::words::YesNo;
+use xml::Any;
+
+/// The highest number of an image.
+pub(super) fn last_node(definition: &Definition) -> u64 {
+    let mut highest = 0;
+    for disk in &definition.devices.disk {
+        highest = highest.max(disk.source.as_ref().and_then(|source| source.index).unwrap_or(0));
+        let mut below = disk.backing_store.as_deref();
+        while let Some(store) = below {
+            highest = highest.max(store.index.unwrap_or(0));
+            below = store.backing_store.as_deref();
+        }
+    }
+    highest.into()
+}
+
+/// The definition with the notes that are not there yet.
+pub(super) fn noted(definition: &Definition) -> Definition {
+    let mut noted = definition.clone();
+    for disk in &mut noted.devices.disk {
+        note_disk(disk);
+    }
+    for graphics in &mut noted.devices.graphics {
+        if graphics.kind == GraphicsType::Vnc {
+            graphics.websocket_generated.get_or_insert(YesNo::No);
+        }
+        for listen in &mut graphics.listens {
+            listen.from_config.get_or_insert(0);
+            listen.auto_generated.get_or_insert(YesNo::No);
+        }
+    }
+    noted
+}
+
+/// The definition as it stands in a status file.
+pub(super) fn taken_apart(definition: &Definition) -> Definition {
+    let mut apart = definition.clone();
+    for interface in &mut apart.devices.interface {
+        separate(interface);
+    }
+    apart
+}
+
+fn note_disk(disk: &mut Disk) {
+    if let Some(source) = &mut disk.source
+        && let Some(index) = source.index
+    {
+        note_source(source, index);
+    }
+    let mut below: Option<&mut BackingStore> = disk.backing_store.as_deref_mut();
+    while let Some(store) = below {
+        if let (Some(index), Some(source)) = (store.index, &mut store.source) {
+            note_source(source, index);
+        }
+        below = store.backing_store.as_deref_mut();
+    }
+    if disk.private.0.is_none()
+        && let Some(name) = qom_name(disk)
+    {
+        disk.private.0 = Some(Any::of([("qom", Any::with(&[("name", &name)]))]));
+    }
+}
+
+fn note_source(source: &mut Source, index: u32) {
+    if source.private.0.is_some() {
+        return;
+    }
+    let mut kinds = vec!["storage", "format"];
+    if source.slices.is_some() {
+        kinds.push("slice");
+    }
+    let node = |kind: &str| {
+        let (kind, name) = match kind {
+            "slice" => ("slice-storage", format!("libvirt-{index}-slice-sto")),
+            kind => (kind, format!("libvirt-{index}-{kind}")),
+        };
+        ("nodename", Any::with(&[("type", kind), ("name", &name)]))
+    };
+    let nodes = Any::of(kinds.into_iter().map(node));
+    source.private.0 = Some(Any::of([("nodenames", nodes)]));
+}
+
+/// The drive's name or path among the emulator's objects.
+fn qom_name(disk: &Disk) -> Option<String> {
+    let alias = crate::definition::disk_alias(disk)?;
+    match disk.bus()? {
+        DiskBus::Virtio => Some(format!("/machine/peripheral/{alias}/virtio-backend")),
+        DiskBus::Usb => Some(format!("/machine/peripheral/{alias}/{alias}.0/legacy[0]")),
+        DiskBus::Fdc | DiskBus::Ide | DiskBus::Sata | DiskBus::Scsi => Some(alias.to_owned()),
+        _ => None,
+    }
+}
+
+/// Puts apart what was asked for and what it became.
+fn separate(interface: &mut Interface) {
+    if interface.kind != InterfaceType::Network {
+        return;
+    }
+    let bridge = interface.source.as_mut().and_then(|source| source.bridge.take());
+    let Some(bridge) = bridge else { return };
+    let actual = interface.actual.0.get_or_insert_with(|| Any::with(&[("type", "network")]));
+    if actual.child("source").is_none() {
+        actual.children.insert(0, ("source".to_owned(), Any::default()));
+    }
+    if let Some(source) = actual.child_mut("source") {
+        source.attributes.retain(|(name, _)| name != "bridge");
+        source.attributes.insert(0, ("bridge".to_owned(), bridge));
+    }
+}
+
+/// Puts together again what [`taken_apart`] separates.
+pub(super) fn take_in(definition: &mut Definition) {
+    for interface in &mut definition.devices.interface {
+        let actual = interface.actual.0.as_ref();
+        let bridge = actual.and_then(|actual| actual.child("source")?.attribute("bridge"));
+        if let Some(bridge) = bridge.map(str::to_owned)
+            && interface.kind == InterfaceType::Network
+        {
+            interface.source.get_or_insert_with(InterfaceSource::default).bridge = Some(bridge);
+        }
+    }
+}
