@@ -99,10 +99,6 @@ fn compare_with(reference: &Emulator, name: &str, cpu: &str) {
     assert!(expected.ends_with("end\n"), "the payload does not come to its end on the reference");
     let known = known_differences(name);
     for accelerator in ACCELERATORS {
-        if accelerator.ends_with("x-threshold=1") && name == "system64" {
-            // A near branch of translated code to an address that is not canonical faults at its target.
-            continue;
-        }
         let found = run(&ours, accelerator, &image, &folder.join("ours"), cpu).expect("the payload ends");
         let found = lines_that_differ(&expected, &found);
         let unexpected = difference(&known, &found);

@@ -7,7 +7,7 @@
 
 use super::asm::*;
 use super::classify::{ARITH, Kind, Vectors, flags, kind};
-use super::flow::condition;
+use super::flow::{condition, reachable};
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, Stubs, T0, T1};
 use super::{Second, Slots};
@@ -76,6 +76,10 @@ pub(super) enum ColdPath {
     Nothing,
     /// On to the address in T0 by way of a stub.
     Miss(u64),
+    /// On to the address in T0 by way of the second entry of the jump cache at T1, or there.
+    Second(Label),
+    /// On to the address in T0, for which no code is known, from the near branch `n`.
+    MissOf { n: usize, popped: i32 },
     /// Look into the TLB's second level, and try again.
     Refill { write: bool, again: Label },
     /// Find the stack's page in the TLB, or go there.
@@ -185,13 +189,25 @@ impl Emitter<'_> {
             match cold.what {
                 ColdPath::Run(n) => self.call_interpreter(n, false),
                 ColdPath::LoadFpu => self.a.call_to(self.stubs.load_fpu),
-                ColdPath::RunEnd(n) => {
-                    self.call_interpreter(n, false);
-                    self.a.imm(T0, self.source.instructions[n].next_ip());
-                    self.a.jmp_to(self.stubs.lookup);
-                }
+                ColdPath::RunEnd(n) => self.run_end(n),
                 ColdPath::Nothing => {}
                 ColdPath::Miss(to) => self.a.jmp_to(to),
+                ColdPath::Second(miss) => {
+                    self.a.xor_imm8(T1, 16);
+                    self.a.cmp(T0, Mem::Base(T1, 0));
+                    self.a.jcc(CC_NE, miss);
+                    self.a.jmp_mem(Mem::Base(T1, 8));
+                }
+                ColdPath::MissOf { n, popped } => {
+                    let astray = self.a.label();
+                    self.check_canonical(astray);
+                    self.a.jmp_to(self.stubs.miss);
+                    self.a.bind(astray);
+                    if popped != 0 {
+                        self.add_pointer(GUEST_RSP, GUEST_RSP, -popped);
+                    }
+                    self.run_end(n);
+                }
                 ColdPath::Refill { write, again } => {
                     self.a.call_to(if write { self.stubs.refill_write } else { self.stubs.refill_read });
                     self.a.jcc(CC_E, again);
@@ -211,6 +227,13 @@ impl Emitter<'_> {
                 self.a.jmp(back);
             }
         }
+    }
+
+    /// Lets the interpreter execute the block's last instruction, with the flags in memory, and goes on from there.
+    fn run_end(&mut self, n: usize) {
+        self.call_interpreter(n, false);
+        self.a.imm(T0, self.source.instructions[n].next_ip());
+        self.a.jmp_to(self.stubs.lookup);
     }
 
     pub(super) fn call_interpreter(&mut self, n: usize, flags_in_rflags: bool) {
@@ -296,6 +319,11 @@ impl Emitter<'_> {
                 self.load_word(RBP, Mem::Base(T0, 0));
                 self.a.bind(back);
             }
+            Kind::Jump | Kind::Condition | Kind::Call if !reachable(i.near_branch_target()) => {
+                self.interpret(n);
+                self.after_interpreted_end(&i);
+                return true;
+            }
             Kind::Jump => {
                 self.exit(i.near_branch_target(), i.near_branch_target() <= i.ip(), live_after);
                 return true;
@@ -323,19 +351,29 @@ impl Emitter<'_> {
                     return true;
                 }
                 if kind == Kind::CallIndirect {
+                    if self.source.bits == 64 {
+                        // Before anything is pushed.
+                        self.give_up_rflags(live);
+                        let astray = self.a.label();
+                        self.check_canonical(astray);
+                        self.cold.push(Cold { from: astray, back: None, what: ColdPath::RunEnd(n) });
+                    }
                     self.a.store(self.slots.temp2, T0);
                     self.push_constant(n, i.next_ip(), live);
                     self.a.load(T0, self.slots.temp2);
+                    self.lookup();
+                } else {
+                    self.branch(n, 0);
                 }
-                self.lookup();
                 return true;
             }
             Kind::Return => {
                 self.check_stack_or_end(n, 0, live);
                 self.load_word(T0, Mem::Base(T0, 0));
                 let more = if i.op_count() == 1 { i32::from(i.immediate16()) } else { 0 };
-                self.add_pointer(GUEST_RSP, GUEST_RSP, self.width() as i32 + more);
-                self.lookup();
+                let popped = self.width() as i32 + more;
+                self.add_pointer(GUEST_RSP, GUEST_RSP, popped);
+                self.branch(n, popped);
                 return true;
             }
             Kind::Syscall if self.source.user && self.source.bits == 64 => {
@@ -389,7 +427,8 @@ pub(super) fn kinds(instructions: &[Instruction], insns: &[Insn], vectors: Vecto
 /// Whether instruction `i` can raise an exception, or let an interrupt come in.
 fn may_fault(i: &Instruction, kind: Kind) -> bool {
     match kind {
-        Kind::Nothing | Kind::Lea | Kind::Condition | Kind::Jump => false,
+        Kind::Nothing | Kind::Lea => false,
+        Kind::Condition | Kind::Jump => !reachable(i.near_branch_target()),
         Kind::Native => (0..i.op_count()).any(|n| i.op_kind(n) == iced_x86::OpKind::Memory),
         _ => true,
     }

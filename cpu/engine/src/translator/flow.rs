@@ -46,7 +46,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// Jumps to the linear address in T0.
+    /// Jumps to the linear address in T0. It is canonical, or to be faulted at.
     pub(super) fn lookup(&mut self) {
         if self.flags.rflags && !self.flags.memory {
             self.save_flags();
@@ -55,6 +55,27 @@ impl Emitter<'_> {
         lookup(&mut self.a, &self.slots, miss, second);
         self.cold.push(Cold { from: miss, back: None, what: ColdPath::Miss(self.stubs.miss) });
         self.cold.push(Cold { from: second, back: None, what: ColdPath::Miss(self.stubs.second) });
+    }
+
+    /// As [`Emitter::lookup`] for the near branch `n`, which itself faults when the address is not canonical. RSP is
+    /// `popped` bytes further by then. No code of such an address is known, so that only what finds none looks.
+    pub(super) fn branch(&mut self, n: usize, popped: i32) {
+        if self.flags.rflags && !self.flags.memory {
+            self.save_flags();
+        }
+        let (miss, second) = (self.a.label(), self.a.label());
+        lookup(&mut self.a, &self.slots, miss, second);
+        self.cold.push(Cold { from: second, back: None, what: ColdPath::Second(miss) });
+        self.cold.push(Cold { from: miss, back: None, what: ColdPath::MissOf { n, popped } });
+    }
+
+    /// Goes to `astray` unless the linear address in T0 is canonical with 48 bits; T1 and RFLAGS are lost.
+    pub(super) fn check_canonical(&mut self, astray: Label) {
+        self.a.mov(T1, T0);
+        self.a.sar_imm(true, T1, 47);
+        self.a.lea(T1, T1, 1);
+        self.a.cmp_imm(T1, 1);
+        self.a.jcc(CC_A, astray);
     }
 
     /// Whether a jump to `target` stays in the block's page.
@@ -117,6 +138,11 @@ impl Emitter<'_> {
         self.load_word(T0, Mem::Base(T0, 0));
         true
     }
+}
+
+/// Whether a near branch may go to `target` in every mode: whether that is canonical with 48 bits.
+pub(super) fn reachable(target: u64) -> bool {
+    (target.cast_signed() << 16 >> 16).cast_unsigned() == target
 }
 
 /// The condition of a conditional jump as encoded.
