@@ -17,6 +17,11 @@ const TICK: u64 = 10;
 /// The shortest time between two interrupts that we deliver, so that a tiny period cannot occupy the main loop.
 const SHORTEST: u64 = 20_000;
 
+/// Matches of a periodic timer that were missed come later, one after another, as many parts of the period apart.
+const HASTE: u64 = 16;
+/// The most of them; a guest that was kept from running for longer has lost count.
+const MOST_OWED: u64 = 1_000;
+
 const CFG_ENABLE: u64 = 1;
 const CFG_LEGACY: u64 = 2;
 const TN_LEVEL: u64 = 1 << 1;
@@ -35,6 +40,36 @@ struct Comparator {
     period: u64,
     /// Guest time of the next match.
     next: Option<u64>,
+    /// Edges of earlier matches that were not delivered yet, because neither the guest nor we could run.
+    owed: u64,
+    /// Guest time of the next of those.
+    late: Option<u64>,
+}
+
+impl Comparator {
+    /// Guest time of the next edge or level.
+    fn due(&self) -> Option<u64> {
+        if self.config & TN_ENABLE == 0 {
+            return None;
+        }
+        self.next.into_iter().chain(self.late).min()
+    }
+
+    /// Takes so many matches of a periodic timer at `now`; whether one is delivered now.
+    fn owe(&mut self, matches: u64, now: u64) -> bool {
+        if self.config & TN_LEVEL != 0 {
+            // A level that is up already cannot tell more.
+            return matches != 0;
+        }
+        self.owed = (self.owed + matches).min(MOST_OWED);
+        let deliver = self.owed != 0 && self.late.is_none_or(|at| at <= now);
+        if deliver {
+            self.owed -= 1;
+            let spacing = (self.period.saturating_mul(TICK) / HASTE).max(SHORTEST);
+            self.late = (self.owed != 0).then(|| now.saturating_add(spacing));
+        }
+        deliver
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +88,8 @@ impl State {
             cmp: u64::MAX,
             period: 0,
             next: None,
+            owed: 0,
+            late: None,
         };
         Self { config: 0, isr: 0, counter: 0, timers: vec![timer; usize::from(config.timers.clamp(3, 32))] }
     }
@@ -78,6 +115,7 @@ impl State {
     fn plan(&mut self, timer: usize, now: u64) {
         let (running, count) = (self.running(), self.count(now));
         let t = &mut self.timers[timer];
+        (t.owed, t.late) = (0, None);
         let ticks = if t.config & TN_32BIT != 0 {
             (t.cmp.wrapping_sub(count)) & 0xffff_ffff
         } else {
@@ -175,8 +213,7 @@ impl Hpet {
 
     /// Waits for the earliest match of an enabled timer.
     fn schedule(&self, state: &State, now: u64) {
-        let next = state.timers.iter().filter(|t| t.config & TN_ENABLE != 0).filter_map(|t| t.next).min();
-        match next {
+        match state.timers.iter().filter_map(Comparator::due).min() {
             Some(at) => self.timer.arm(at.max(now + 1)),
             None => self.timer.disarm(),
         }
@@ -190,21 +227,27 @@ impl Hpet {
             let mut fired = Vec::new();
             for i in 0..state.timers.len() {
                 let t = &mut state.timers[i];
-                if t.config & TN_ENABLE == 0 || t.next.is_none_or(|at| at > now) {
+                if t.due().is_none_or(|at| at > now) {
                     continue;
                 }
                 let level = t.config & TN_LEVEL != 0;
                 if t.config & TN_PERIODIC != 0 && t.period != 0 {
-                    // Matches that were missed are skipped, the phase kept.
-                    let late = (now - t.next.unwrap_or(now)) / TICK;
-                    let steps = late / t.period + 1;
-                    t.cmp = t.cmp.wrapping_add(steps.wrapping_mul(t.period));
-                    if t.config & TN_32BIT != 0 {
-                        t.cmp &= 0xffff_ffff;
+                    let mut matches = 0;
+                    if let Some(late) = t.next.and_then(|at| now.checked_sub(at)) {
+                        matches = late / TICK / t.period + 1;
+                        t.cmp = t.cmp.wrapping_add(matches.wrapping_mul(t.period));
+                        if t.config & TN_32BIT != 0 {
+                            t.cmp &= 0xffff_ffff;
+                        }
+                        let owed = (t.owed, t.late);
+                        state.plan(i, now);
+                        let t = &mut state.timers[i];
+                        t.next = t.next.map(|at| at.max(now + SHORTEST));
+                        (t.owed, t.late) = owed;
                     }
-                    state.plan(i, now);
-                    let t = &mut state.timers[i];
-                    t.next = t.next.map(|at| at.max(now + SHORTEST));
+                    if !state.timers[i].owe(matches, now) {
+                        continue;
+                    }
                 } else if t.config & TN_32BIT != 0 {
                     t.next = Some(now.saturating_add(TICK << 32));
                 } else {
@@ -430,6 +473,39 @@ mod tests {
         assert!(r.wires[2].level());
         assert_eq!(r.memory.read_int(0x20, 4), 1);
         r.memory.write_int(0x20, 4, 1);
+        assert!(!r.wires[2].level());
+    }
+
+    #[test]
+    fn a_periodic_timer_that_fires_late_makes_up_for_it() {
+        let r = rig();
+        r.memory.write_int(0x10, 4, 1);
+        r.memory.write_int(0x100, 4, TN_ENABLE | TN_PERIODIC | TN_SETVAL | TN_32BIT | 2 << 9);
+        r.memory.write_int(0x108, 4, 400_000);
+        r.memory.write_int(0x108, 4, 400_000); // 4 ms
+        r.clock.skip(41_000_000);
+        r.clock.advance(0);
+        assert_eq!(r.wires[2].rises(), 1);
+        r.clock.advance(2_500_000);
+        assert_eq!(r.wires[2].rises(), 10);
+        r.clock.advance(3_000_000);
+        assert_eq!(r.wires[2].rises(), 11);
+        // Whoever programs the timer anew is owed nothing.
+        r.clock.skip(40_000_000);
+        r.clock.advance(0);
+        r.memory.write_int(0x100, 4, TN_ENABLE | TN_PERIODIC | TN_32BIT | 2 << 9);
+        r.clock.advance(3_000_000);
+        assert_eq!(r.wires[2].rises(), 13);
+        // There is an end to what is made up for, and a level has nothing to make up for.
+        r.clock.skip(100_000_000_000);
+        r.clock.advance(4_000_000_000);
+        assert_eq!(r.wires[2].rises(), 13 + 1000 + 1000);
+        r.memory.write_int(0x100, 4, TN_ENABLE | TN_PERIODIC | TN_LEVEL | TN_32BIT | 2 << 9);
+        r.clock.skip(41_000_000);
+        r.clock.advance(2_000_000);
+        assert!(r.wires[2].level());
+        r.memory.write_int(0x20, 4, 1);
+        r.clock.advance(1_500_000);
         assert!(!r.wires[2].level());
     }
 
