@@ -358,7 +358,7 @@ impl PrivateDev {
 pub fn create_nodes(launcher: &Launcher, process: i32, paths: &[String]) -> Result<Vec<String>> {
     let order =
         dict! { "work" => "create-nodes", "process" => i64::from(process), "paths" => paths.to_vec() };
-    let made = launcher.work(&order.into())?;
+    let made = launcher.work(&order.into(), &[])?;
     Ok(made
         .as_list()
         .unwrap_or_default()
@@ -379,7 +379,7 @@ pub fn remove_nodes(launcher: &Launcher, process: i32, paths: &[String], keep: &
         return Ok(());
     }
     let order = dict! { "work" => "remove-nodes", "process" => i64::from(process), "paths" => paths };
-    launcher.work(&order.into()).map(drop)
+    launcher.work(&order.into(), &[]).map(drop)
 }
 
 /// The other side of [`create_nodes`].

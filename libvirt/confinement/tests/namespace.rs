@@ -148,7 +148,7 @@ fn a_guests_node_is_given_to_it_and_the_hosts_is_not() {
     let guest = Guest::start("own", &["/dev/zero"], "true");
     let mut transaction = Transaction::new();
     transaction.set("/dev/zero", QEMU, true);
-    transaction.commit(&Launcher::default(), Some(guest.child.pid()), true).unwrap();
+    transaction.commit(&Launcher::default(), Some(guest.child.pid()), true, None).unwrap();
     let inside = guest.path("/dev/zero").metadata().unwrap();
     assert_eq!((inside.uid(), inside.gid()), (QEMU.user, QEMU.group));
     assert_eq!(std::fs::metadata("/dev/zero").unwrap().uid(), before);

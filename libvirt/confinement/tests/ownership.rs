@@ -56,13 +56,13 @@ fn write(path: &str, name: &str, value: &str) {
 fn set(path: &str, to: Owner) -> confinement::Result<()> {
     let mut transaction = Transaction::new();
     transaction.set(path, to, true);
-    transaction.commit(&Launcher::default(), None, true)
+    transaction.commit(&Launcher::default(), None, true, None)
 }
 
 fn restore(path: &str) -> confinement::Result<()> {
     let mut transaction = Transaction::new();
     transaction.restore(path, true);
-    transaction.commit(&Launcher::default(), None, true)
+    transaction.commit(&Launcher::default(), None, true, None)
 }
 
 fn owners_are_remembered_and_counted() {
@@ -133,7 +133,7 @@ fn all_or_nothing() {
         transaction.set(path, QEMU, true);
     }
     for remember in [true, false] {
-        let error = transaction.commit(&Launcher::default(), None, remember).unwrap_err();
+        let error = transaction.commit(&Launcher::default(), None, remember, None).unwrap_err();
         assert_eq!(error.message, format!("unable to stat: {missing}: No such file or directory"));
         let back = if remember { (1234, 5678) } else { (0, 0) };
         assert_eq!((owner(&first), owner(&second)), (back, back));
@@ -153,7 +153,7 @@ fn directories_links_and_pipes() {
     transaction.set(link.to_str().unwrap(), QEMU, true);
     // The same file twice is locked once, and counted twice.
     transaction.set(&target, QEMU, true);
-    transaction.commit(&Launcher::default(), None, true).unwrap();
+    transaction.commit(&Launcher::default(), None, true, None).unwrap();
     assert_eq!((owner(folder.to_str().unwrap()), owner(&target)), ((64055, 994), (64055, 994)));
     assert_eq!(record(folder.to_str().unwrap()), [None, None, None], "directories cannot be locked");
     assert_eq!(record(&target)[1].as_deref(), Some("2"));

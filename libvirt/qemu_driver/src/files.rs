@@ -29,6 +29,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Whether the file is one that [`replace`] did not come to move to its place.
+pub fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let numbers =
+        name.strip_suffix(".new").and_then(|rest| rest.rsplit_once('.')).map(|(_, numbers)| numbers);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.and_then(|numbers| numbers.split_once('-')).is_some_and(|(a, b)| is_number(a) && is_number(b))
+}
+
 /// Removes the file if it is there.
 ///
 /// # Errors
@@ -93,6 +102,8 @@ mod tests {
         assert!(read(&path, 2).is_err());
         assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&directory).expect("list").count(), 1);
+        assert!(is_unfinished(Path::new("/a/b.xml.12-0.new")));
+        assert!(!is_unfinished(Path::new("/a/b.new")) && !is_unfinished(Path::new("/a/b.xml.12-.new")));
         assert!(replace(&directory.join("no/such"), b"x").is_err());
         remove(&path).expect("remove");
         remove(&path).expect("nothing to remove");

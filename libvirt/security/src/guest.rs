@@ -1,7 +1,7 @@
 //! A guest that runs, or is about to.
 
 use confinement::cgroup::{Access, BlockLimit, Cgroup, Controllers, Device, Group, Guest, Thread, missing};
-use confinement::dac::Image;
+use confinement::dac::{Image, Journal};
 use confinement::namespace::{create_nodes, remove_nodes};
 use confinement::process::{Policy, set_affinity, set_scheduler};
 use confinement::systemd::{Machine, machine_name};
@@ -24,6 +24,8 @@ pub struct Confined {
     namespace: bool,
     /// Owners of its files are remembered.
     remembers: bool,
+    /// What it has been given, if that is noted.
+    journal: Option<Journal>,
 }
 
 fn uuid_bytes(domain: &Domain) -> [u8; 16] {
@@ -58,20 +60,27 @@ impl Security {
     }
 
     /// Confines the emulator of `domain`, which waits to be let go: control group, limits and devices there, the
-    /// processors it may use, the owners of its files. `interfaces` are the host's ends of its networks.
+    /// processors it may use, the owners of its files, which are noted in `journal`. `interfaces` are the host's ends of
+    /// its networks.
     ///
     /// # Errors
     /// What cannot be done; then nothing of it is left but the control group, which goes with [`Security::release`].
-    pub fn confine(&self, domain: &Domain, pid: i32, interfaces: &[i32]) -> Result<Confined> {
+    pub fn confine(
+        &self,
+        domain: &Domain,
+        pid: i32,
+        interfaces: &[i32],
+        journal: Option<Journal>,
+    ) -> Result<Confined> {
         let cgroup = self.make_cgroup(domain, pid, interfaces)?;
         let (namespace, remembers) = (self.dac.mount_namespace, self.remembers_owners());
-        let confined = Confined { cgroup, pid, namespace, remembers };
+        let confined = Confined { cgroup, pid, namespace, remembers, journal };
         let set_up = || -> Result<()> {
             self.tune(domain, &confined)?;
             self.filter_devices(domain, &confined)?;
             confined.place(domain, Thread::Emulator, pid)?;
             let used = uses::of(domain, self.settings.files_by_logd)?;
-            self.set_owners(domain, &used, Some(pid).filter(|_| confined.namespace))
+            self.set_owners(domain, &used, &confined)
         };
         set_up().inspect_err(|_| confined.remove())?;
         Ok(confined)
@@ -171,7 +180,7 @@ impl Security {
 
     /// Finds what a guest has that an earlier daemon started.
     #[must_use]
-    pub fn find(&self, domain: &Domain, pid: i32) -> Confined {
+    pub fn find(&self, domain: &Domain, pid: i32, journal: Option<Journal>) -> Confined {
         let cgroup = Cgroup::of_running(
             self.hierarchy.as_ref().filter(|_| self.settings.privileged),
             pid,
@@ -182,7 +191,7 @@ impl Security {
         let own = std::fs::read_link("/proc/self/ns/mnt").ok();
         let its = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         let namespace = own.is_some() && its.is_some() && own != its;
-        Confined { cgroup, pid, namespace, remembers: self.remembers_owners() }
+        Confined { cgroup, pid, namespace, remembers: self.remembers_owners(), journal }
     }
 
     /// What `with` uses that `without` does not: that of a device which came or went between them.
@@ -214,7 +223,7 @@ impl Security {
             if confined.namespace { create_nodes(&self.launcher, confined.pid, &paths)? } else { Vec::new() };
         let rest = || -> Result<()> {
             used.iter().try_for_each(|one| confined.allow(one))?;
-            self.set_owners(domain, used, confined.namespace_of())
+            self.set_owners(domain, used, confined)
         };
         rest().inspect_err(|_| {
             // What was wrong first is what to tell.
@@ -226,7 +235,10 @@ impl Security {
     /// Takes from a running guest what a device used that is gone. Images below the top may be other disks' as well,
     /// and stay. What cannot be taken is returned, for the log.
     pub fn detach(&self, domain: &Domain, confined: &Confined, used: &[Use]) -> Vec<Error> {
-        let mut errors = self.restore_owners(domain, used, confined.namespace_of(), false);
+        let mut errors = {
+            let journal = confined.journal();
+            self.restore_owners(domain, used, confined.namespace_of(), journal, false)
+        };
         for one in used {
             errors.extend(confined.deny(one).err());
         }
@@ -257,8 +269,12 @@ impl Confined {
     }
 
     /// The process whose `/dev` the guest's nodes are in, if that is not the host's.
-    fn namespace_of(&self) -> Option<i32> {
+    pub(crate) fn namespace_of(&self) -> Option<i32> {
         self.namespace.then_some(self.pid)
+    }
+
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
     }
 
     /// Whether the guest has its own `/dev`, which the status file notes.

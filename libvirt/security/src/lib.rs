@@ -14,7 +14,7 @@ pub use list::parse_list;
 
 use confinement::apparmor::{AppArmor, Need, Rules};
 use confinement::cgroup::{Cgroup, Controllers, Hierarchy};
-use confinement::dac::{Dac, Owner, Transaction};
+use confinement::dac::{Dac, Journal, Owner, Transaction};
 use confinement::launch::{Launch, Launcher, Limits, capability};
 use confinement::namespace::{DEFAULT_NODES, PrivateDev};
 use confinement::process::{MemoryMode, MemoryPolicy};
@@ -106,8 +106,8 @@ pub struct Security {
 pub enum Given<'a> {
     /// What [`Security::confine`] or [`Security::find`] told.
     By(&'a Confined),
-    /// All, by a daemon that is gone like the guest.
-    Before,
+    /// What the journal says that a daemon which is gone like the guest gave it; all without one.
+    Before(Option<&'a Journal>),
     /// It did not come so far that owners of files were changed: those must stay what they are, for they may be
     /// another guest's.
     Nothing,
@@ -314,7 +314,7 @@ impl Security {
     }
 
     /// Changes the owners of what a domain uses, all or none.
-    fn set_owners(&self, domain: &Domain, used: &[Use], process: Option<i32>) -> Result<()> {
+    fn set_owners(&self, domain: &Domain, used: &[Use], guest: &Confined) -> Result<()> {
         let label = uses::domain_label(domain)?;
         let label = label.as_ref();
         let mut transaction = Transaction::new();
@@ -334,15 +334,18 @@ impl Security {
                 Use::Node { .. } => {}
             }
         }
-        transaction.commit(&self.launcher, process, self.remembers_owners())
+        let process = guest.namespace_of();
+        transaction.commit(&self.launcher, process, self.remembers_owners(), guest.journal())
     }
 
-    /// Gives files back, each by itself: what one needs that cannot be given back is no reason to keep another.
+    /// Gives files back, each by itself: what one needs that cannot be given back is no reason to keep another. With a
+    /// `journal` those that the guest has by it.
     fn restore_owners(
         &self,
         domain: &Domain,
         used: &[Use],
         process: Option<i32>,
+        journal: Option<&Journal>,
         migrated: bool,
     ) -> Vec<Error> {
         let label = match uses::domain_label(domain) {
@@ -351,6 +354,10 @@ impl Security {
         };
         let label = label.as_ref();
         let mut errors = Vec::new();
+        let mut given = match journal.map(Journal::given).transpose() {
+            Ok(given) => given,
+            Err(error) => return vec![error],
+        };
         for one in used {
             // The node that the guest was given was its own, and went with it; the host's was never changed.
             if process.is_none()
@@ -375,7 +382,14 @@ impl Security {
                 }
                 Use::SharedNode(_) | Use::Node { .. } => {}
             }
-            errors.extend(transaction.commit(&self.launcher, process, self.remembers_owners()).err());
+            if let Some(given) = &mut given {
+                transaction.retain(|path| {
+                    let at = given.iter().position(|given| given == path);
+                    at.map(|at| given.swap_remove(at)).is_some()
+                });
+            }
+            let remembers = self.remembers_owners();
+            errors.extend(transaction.commit(&self.launcher, process, remembers, journal).err());
         }
         errors
     }
@@ -383,9 +397,14 @@ impl Security {
     /// Takes back what a guest was given, which has ended or did not come up: owners, profile, control group. What cannot be taken back is returned, for the log. `migrated`: it runs
     /// elsewhere now.
     pub fn release(&self, domain: &Domain, given: Given<'_>, migrated: bool) -> Vec<Error> {
+        let journal = match given {
+            Given::By(confined) => confined.journal(),
+            Given::Before(journal) => journal,
+            Given::Nothing => None,
+        };
         let mut errors = match uses::of(domain, self.settings.files_by_logd) {
             _ if matches!(given, Given::Nothing) => Vec::new(),
-            Ok(used) => self.restore_owners(domain, &used, None, migrated),
+            Ok(used) => self.restore_owners(domain, &used, None, journal, migrated),
             Err(error) => vec![error],
         };
         let generated =
@@ -395,12 +414,12 @@ impl Security {
         }
         match given {
             Given::By(confined) => confined.remove(),
-            Given::Nothing | Given::Before if self.settings.privileged => {
+            Given::Nothing | Given::Before(_) if self.settings.privileged => {
                 let partition = domain.resource.as_ref().and_then(|resource| resource.partition.as_deref());
                 let partition = partition.unwrap_or("/machine");
                 Cgroup::forget(self.hierarchy.as_ref(), partition, &Self::machine(domain), &self.systemd);
             }
-            Given::Nothing | Given::Before => {}
+            Given::Nothing | Given::Before(_) => {}
         }
         errors
     }

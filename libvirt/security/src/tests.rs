@@ -114,17 +114,17 @@ fn tuning_that_the_host_cannot_do_is_refused() {
     let security = security(false);
     let guest = |more: &str| domain(&GUEST.replace("<vcpu", &format!("{more}<vcpu")));
     let own = std::process::id().cast_signed();
-    let refused = |more: &str| security.confine(&guest(more), own, &[]).unwrap_err().message;
+    let refused = |more: &str| security.confine(&guest(more), own, &[], None).unwrap_err().message;
     let prefix = "unsupported configuration: ";
     let blkio = refused("<blkiotune><weight>200</weight></blkiotune>");
     assert_eq!(blkio, format!("{prefix}Block I/O tuning is not available on this host"));
     let memory = refused("<memtune><hard_limit unit='MiB'>3</hard_limit></memtune>");
     assert_eq!(memory, format!("{prefix}Memory cgroup is not available on this host"));
     let shares = GUEST.replace("<os>", "<cputune><shares>3</shares></cputune><os>");
-    let error = security.confine(&domain(&shares), own, &[]).unwrap_err().message;
+    let error = security.confine(&domain(&shares), own, &[], None).unwrap_err().message;
     assert_eq!(error, format!("{prefix}CPU tuning is not available on this host"));
     let quota = GUEST.replace("<os>", "<cputune><emulator_quota>3000</emulator_quota></cputune><os>");
-    let error = security.confine(&domain(&quota), own, &[]).unwrap_err().message;
+    let error = security.confine(&domain(&quota), own, &[], None).unwrap_err().message;
     assert_eq!(error, format!("{prefix}cgroup cpu is required for scheduler tuning"));
 }
 
@@ -139,7 +139,7 @@ fn threads_are_put_where_the_definition_says() {
     );
     let guest = domain(&text);
     let result = std::panic::catch_unwind(|| {
-        let confined = security.confine(&guest, pid, &[]).unwrap();
+        let confined = security.confine(&guest, pid, &[], None).unwrap();
         assert_eq!(confinement::process::affinity(pid).unwrap(), [0], "by the vcpu element's list");
         confined.place(&guest, Thread::Vcpu(0), pid).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -4,8 +4,10 @@
 //! collects what is to change in a [`Transaction`]; libvirt's rules of when something is left alone are here, what a
 //! domain consists of is the caller's.
 
+mod journal;
 pub mod transaction;
 
+pub use journal::Journal;
 pub use transaction::{Transaction, move_record};
 
 use crate::launch::{Identity, group_id, user_id};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rustix::io::Errno;
 
 use super::Owner;
+use super::journal::{self, Journal};
 use crate::launch::{Launcher, Reader, enter_mount_namespace, optional};
 use crate::remember::{self, Names, Recalled};
 use crate::{Code, Error, Result};
@@ -54,6 +55,11 @@ impl Transaction {
         self.changes.push(Change { path: path.to_owned(), owner: None, remember: recall });
     }
 
+    /// Keeps the changes of files that `keep` says yes to, which is asked once for each.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.changes.retain(|change| keep(&change.path));
+    }
+
     /// Whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -64,18 +70,27 @@ impl Transaction {
     /// `remember_owner` files keep who owned them, and are locked meanwhile; that takes a process of its own, because
     /// such locks are lost when any descriptor of the file is closed.
     ///
+    /// What is done is noted in `journal`, also when the daemon does not live to see it.
+    ///
     /// When one change fails, those before are taken back, as far as that goes, and nothing was done.
     ///
     /// # Errors
     /// `unable to stat: PATH: No such file or directory`; `unable to set user and group to 'U:G' on 'PATH': ...` for
     /// other reasons than missing support or permission; `Requested operation is not valid: Setting different DAC user
     /// or group on PATH which is already in use`; `unable to lock PATH for metadata change: ...`.
-    pub fn commit(&self, launcher: &Launcher, process: Option<i32>, remember_owner: bool) -> Result<()> {
+    pub fn commit(
+        &self,
+        launcher: &Launcher,
+        process: Option<i32>,
+        remember_owner: bool,
+        journal: Option<&Journal>,
+    ) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
+        let journal = journal.map(Journal::open).transpose()?;
         if process.is_none() && !remember_owner {
-            return self.run(false);
+            return self.run(false, journal.as_ref());
         }
         let changes: Vec<Value> = self.changes.iter().map(|change| change.to_json().into()).collect();
         let order = dict! {
@@ -84,10 +99,11 @@ impl Transaction {
             "remember" => remember_owner,
             "changes" => Value::List(changes),
         };
-        launcher.work(&order.into()).map(drop)
+        let passed: Vec<_> = journal.iter().map(File::as_fd).collect();
+        launcher.work(&order.into(), &passed).map(drop)
     }
 
-    fn run(&self, remember_owner: bool) -> Result<()> {
+    fn run(&self, remember_owner: bool, journal: Option<&File>) -> Result<()> {
         let mut changes = self.changes.clone();
         // Held until all is done.
         let _locks = if remember_owner { lock(&mut changes)? } else { Vec::new() };
@@ -95,10 +111,10 @@ impl Transaction {
             change.remember &= remember_owner;
         }
         for (at, change) in changes.iter().enumerate() {
-            if let Err(error) = change.apply() {
+            if let Err(error) = change.apply(journal) {
                 for done in changes[..at].iter().rev().filter(|done| done.owner.is_some()) {
                     // What cannot be taken back stays; the first error is the one to tell.
-                    let _ = Change { owner: None, ..done.clone() }.apply();
+                    let _ = Change { owner: None, ..done.clone() }.apply(journal);
                 }
                 return Err(error);
             }
@@ -108,7 +124,7 @@ impl Transaction {
 }
 
 /// The other side of [`Transaction::commit`].
-pub(crate) fn perform(order: &Value) -> Result<Value> {
+pub(crate) fn perform(order: &Value, passed: Vec<OwnedFd>) -> Result<Value> {
     let reader = Reader(order);
     let mut transaction = Transaction::new();
     for change in reader.value("changes")?.as_list().unwrap_or_default() {
@@ -118,7 +134,8 @@ pub(crate) fn perform(order: &Value) -> Result<Value> {
         // At a guest's end its namespace may be gone; what it had there went along.
         let _ = enter_mount_namespace(process);
     }
-    transaction.run(reader.truth("remember")?)?;
+    let journal = passed.into_iter().next().map(File::from);
+    transaction.run(reader.truth("remember")?, journal.as_ref())?;
     Ok(Value::Null)
 }
 
@@ -134,7 +151,7 @@ pub fn move_record(launcher: &Launcher, process: Option<i32>, from: &str, to: Op
         "from" => from,
         "to" => optional(to),
     };
-    launcher.work(&order.into()).map(drop)
+    launcher.work(&order.into(), &[]).map(drop)
 }
 
 /// The other side of [`move_record`].
@@ -268,11 +285,18 @@ impl Change {
         Ok(Self { path: reader.text("path")?, owner, remember: reader.truth("remember")? })
     }
 
-    fn apply(&self) -> Result<()> {
+    fn apply(&self, journal: Option<&File>) -> Result<()> {
         match self.owner {
             Some(owner) => self.set(owner),
             None => self.restore(),
-        }
+        }?;
+        let Some(journal) = journal else { return Ok(()) };
+        journal::note(journal, &self.path, self.owner.is_some()).inspect_err(|_| {
+            if self.owner.is_some() {
+                // Nobody would know to give it back.
+                let _ = self.restore();
+            }
+        })
     }
 
     fn set(&self, owner: Owner) -> Result<()> {

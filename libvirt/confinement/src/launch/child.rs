@@ -122,8 +122,8 @@ fn receive_order(parent: &UnixStream) -> Result<(Value, Vec<std::os::fd::OwnedFd
 
 /// One piece of work, and what came of it.
 fn work(parent: &mut UnixStream) -> Result<i32> {
-    let (order, _) = receive_order(parent)?;
-    let result = perform(&order)?;
+    let (order, passed) = receive_order(parent)?;
+    let result = perform(&order, passed)?;
     say(parent, dict! { "result" => result }.into())
         .map_err(|error| Error::system("Unable to notify parent process", error))?;
     Ok(0)

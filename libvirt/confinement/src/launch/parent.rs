@@ -47,7 +47,8 @@ impl Launcher {
 
 impl Launcher {
     /// Has a process of its own do one piece of work; it has one thread, and may change namespaces and hold locks.
-    pub(crate) fn work(&self, order: &Value) -> Result<Value> {
+    /// `passed` are descriptors that it gets.
+    pub(crate) fn work(&self, order: &Value, passed: &[BorrowedFd<'_>]) -> Result<Value> {
         let failed = |error: std::io::Error| Error::system("cannot fork child process", error);
         let memory = memory(order).map_err(failed)?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -59,7 +60,10 @@ impl Launcher {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let sent = descriptors::send(ours.as_fd(), &[memory.as_fd()]);
+        let sent = {
+            let all: Vec<_> = std::iter::once(memory.as_fd()).chain(passed.iter().copied()).collect();
+            descriptors::send(ours.as_fd(), &all)
+        };
         let heard = hear(&mut BufReader::new(ours));
         child.wait().map_err(failed)?;
         match heard? {

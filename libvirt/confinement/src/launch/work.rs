@@ -1,16 +1,18 @@
 //! Pieces of work that a process of their own does.
 
+use std::os::fd::OwnedFd;
+
 use json::Value;
 use rustix::thread::LinkNameSpaceType;
 
 use super::Reader;
 use crate::{Error, Result, dac, namespace};
 
-/// Does what the order says.
-pub(super) fn perform(order: &Value) -> Result<Value> {
+/// Does what the order says, with the descriptors that came with it.
+pub(super) fn perform(order: &Value, passed: Vec<OwnedFd>) -> Result<Value> {
     let reader = Reader(order);
     match reader.text("work")?.as_str() {
-        "ownership" => dac::transaction::perform(order),
+        "ownership" => dac::transaction::perform(order, passed),
         "move-record" => dac::transaction::perform_move(order),
         "create-nodes" => namespace::perform_create(order),
         "remove-nodes" => namespace::perform_remove(order),

@@ -67,6 +67,8 @@ pub struct Live {
     pub vcpus: Vec<(u32, i32)>,
     /// The names of its devices, as the emulator knows them.
     pub devices: Vec<String>,
+    /// Which files it was given is noted in its directory.
+    pub owners_noted: bool,
     /// What else its status file holds.
     pub kept: Vec<status::Kept>,
     /// Its directory.

@@ -24,7 +24,11 @@ impl Core {
     /// until that is done, so that whoever wants to change it waits.
     pub fn reconnect_all(self: &Arc<Self>) {
         let mut threads = Vec::new();
-        for status in self.read_statuses() {
+        let (statuses, complete) = self.read_statuses();
+        if complete {
+            self.sweep(&statuses);
+        }
+        for status in statuses {
             self.note_id(status.id);
             let name = status.definition.name().to_owned();
             let Some((guest, child)) = self.take_up(status) else { continue };
@@ -42,6 +46,38 @@ impl Core {
                     threads.push(thread);
                 }
                 Err(error) => self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}")),
+            }
+        }
+    }
+
+    /// Removes what a daemon has left that was killed before it wrote a guest's status file, or a file at all.
+    fn sweep(&self, statuses: &[Status]) {
+        let names = |directory: &Path| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let paths = &self.paths;
+        let of_guests = [paths.lib.clone(), paths.data.join("channel/target")];
+        for path in of_guests.iter().flat_map(|directory| names(directory)) {
+            let used = statuses.iter().any(|status| status.directory == path || status.channels == path);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let number = name.strip_prefix("domain-").and_then(|rest| rest.split('-').next());
+            if !used && number.is_some_and(|number| number.parse::<i32>().is_ok_and(|number| number > 0)) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
+        let written = [paths.config.clone(), paths.autostart(), paths.state.clone()];
+        for path in written.iter().flat_map(|directory| names(directory)) {
+            if crate::files::is_unfinished(&path) {
+                let _ = crate::files::remove(&path);
+            }
+        }
+        for path in names(&paths.state) {
+            let of_nobody = path.extension().is_some_and(|end| end == "pid")
+                && path != paths.driver_lock()
+                && statuses.iter().all(|status| path != paths.pid_file(status.definition.name()));
+            if of_nobody {
+                let _ = crate::files::remove(&path);
             }
         }
     }
@@ -71,8 +107,10 @@ impl Core {
         ports.iter().for_each(|port| self.ports.note(*port));
         super::network::take_up(self, &status.definition.devices.interface);
         let (id, child) = (status.id, Arc::new(child));
-        // One that is still starting may not have been given its files yet.
-        let confined = (!starting).then(|| Arc::new(self.security.find(&status.definition, status.pid)));
+        let journal = status.journal();
+        // Without a journal nobody knows whether one that is still starting was given its files.
+        let known = !starting || journal.is_some();
+        let confined = known.then(|| Arc::new(self.security.find(&status.definition, status.pid, journal)));
         let live = Live {
             id,
             pid: status.pid,
@@ -83,6 +121,7 @@ impl Core {
             monitor: None,
             vcpus: status.vcpus,
             devices: status.devices,
+            owners_noted: status.owners_noted,
             kept: status.kept,
             directory: status.directory,
             channels: status.channels,
@@ -129,12 +168,19 @@ impl Core {
             _ => Shutoff::Crashed,
         };
         super::network::release(self, &status.definition.devices.interface);
-        let given = if status.is_starting() { Given::Nothing } else { Given::Before };
+        let journal = status.journal();
+        let given = match &journal {
+            None if status.is_starting() => Given::Nothing,
+            journal => Given::Before(journal.as_ref()),
+        };
         self.take_back(&status.definition, given, reason);
         self.guest_log(name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(&status.directory);
         let _ = std::fs::remove_dir_all(&status.channels);
         let _ = crate::files::remove(&self.paths.pid_file(name));
+        if let Some(path) = status.saving().filter(|path| Image::is_partial(path)) {
+            let _ = crate::files::remove(&path);
+        }
         let _ = crate::files::remove(&self.paths.status(name));
         if let Some(guest) = self.table.find(&status.uuid) {
             guest.lock().state = reason.into();

@@ -2,7 +2,7 @@
 //!
 //! | written | then |
 //! |---|---|
-//! | nothing | directories, key, sockets, command line; a crash leaves directories that nobody uses |
+//! | nothing | directories, key, sockets, command line; the next daemon removes what has no status file |
 //! | `spawned`, with the process's number | the process becomes the emulator |
 //! | `connected` | it is asked and set up |
 //! | `ready` | it runs |
@@ -18,6 +18,7 @@ use crate::process::log::{GuestLog, command_text};
 use crate::process::{Live, Phase, Taint, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::cgroup::Thread;
+use confinement::dac::Journal;
 use confinement::launch::{Child, Held, Launch};
 use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
@@ -238,6 +239,7 @@ impl Starting<'_> {
             vcpus: Vec::new(),
             devices: Vec::new(),
             kept: super::status::known_at_start(&self.caps),
+            owners_noted: true,
             directory: self.directory.clone(),
             channels: self.channels.clone(),
             caps: self.caps.clone(),
@@ -265,7 +267,7 @@ impl Starting<'_> {
     /// The process waits to become the emulator: what it may use is set up.
     fn confine(&self, pid: i32) -> Result<()> {
         let definition = self.with_live(|live| live.definition.clone())?;
-        let confined = self.core.security.confine(&definition, pid, &[]);
+        let confined = self.core.security.confine(&definition, pid, &[], Some(Journal::of(&self.directory)));
         let confined = Arc::new(confined.map_err(|error| launch_error(&error))?);
         self.with_live(|live| live.confined = Some(confined))
     }

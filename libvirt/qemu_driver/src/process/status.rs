@@ -1,7 +1,7 @@
 //! The status file of a running guest, in libvirt's form.
 //!
 //! It is written before a guest's process may do anything, and after whatever changes. A daemon that starts finds there
-//! which guests run and what was under way. `<operation>` and `<restored>` are ours, which libvirt passes over; the other
+//! which guests run and what was under way. `<operation>`, `<restored>` and `<ownersNoted>` are ours, which libvirt passes over; the other
 //! elements are libvirt's, and those of them that only libvirt has a use for are kept as they were found.
 
 mod notes;
@@ -12,6 +12,7 @@ use crate::guest::Guest;
 use crate::process::{Live, Phase, Taint};
 use crate::state::State;
 use crate::uuid;
+use confinement::dac::Journal;
 use domain_xml::Domain as Definition;
 use rpc::Uuid;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use xml::{Any, Node, Writer};
 const MAX_STATUS: u64 = 16 << 20;
 
 /// The elements before the definition, in libvirt's order.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "taint",
     "deprecation",
     "monitor",
@@ -36,6 +37,7 @@ const ORDER: [&str; 33] = [
     "job",
     "operation",
     "restored",
+    "ownersNoted",
     "fakereboot",
     "devices",
     "numad",
@@ -110,6 +112,8 @@ pub struct Status {
     pub last_node: u64,
     /// How long the agent may take, as [`Guest::agent_timeout`].
     pub agent_timeout: i32,
+    /// Which files it was given is noted in its directory: not so when another daemon had it meanwhile.
+    pub owners_noted: bool,
     /// What is there besides.
     pub kept: Vec<Kept>,
     /// The definition in force.
@@ -158,9 +162,15 @@ impl Status {
             devices: live.devices.clone(),
             last_node: notes::last_node(&live.definition),
             agent_timeout: guest.1,
+            owners_noted: live.owners_noted,
             kept: live.kept.clone(),
             definition: Arc::new(notes::noted(&live.definition)),
         }
+    }
+
+    /// Where it is noted which files the guest was given.
+    pub fn journal(&self) -> Option<Journal> {
+        self.owners_noted.then(|| Journal::of(&self.directory))
     }
 
     /// Whether the guest was still starting.
@@ -209,6 +219,7 @@ impl Status {
         parts.extend(self.job.clone().map(|job| ("job", job)));
         parts.extend(self.operation.clone().map(|operation| ("operation", operation)));
         parts.extend(self.restored_from.as_deref().map(|from| ("restored", path(from))));
+        parts.extend(self.owners_noted.then(|| ("ownersNoted", Any::default())));
         parts.extend(self.fake_reboot.then(|| ("fakereboot", Any::default())));
         if !self.devices.is_empty() {
             let device = |alias: &String| ("device", Any::with(&[("alias", alias)]));
@@ -309,6 +320,7 @@ fn read(root: &Node<'_>) -> Result<Status, String> {
         job: take("job"),
         operation: take("operation"),
         restored_from,
+        owners_noted: take("ownersNoted").is_some(),
         fake_reboot: take("fakereboot").is_some(),
         monitor,
         directory,
@@ -355,23 +367,24 @@ impl Core {
         }
     }
 
-    /// The status files of all guests that ran.
-    pub fn read_statuses(&self) -> Vec<Status> {
-        let Ok(entries) = std::fs::read_dir(&self.paths.state) else { return Vec::new() };
+    /// The status files of all guests that ran, and whether all there are could be read.
+    pub fn read_statuses(&self) -> (Vec<Status>, bool) {
+        let Ok(entries) = std::fs::read_dir(&self.paths.state) else { return (Vec::new(), false) };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|end| end == "xml"));
         paths.sort();
-        let mut found = Vec::new();
+        let (mut found, mut complete) = (Vec::new(), true);
         for path in paths {
             let text = files::read(&path, MAX_STATUS).map_err(|error| error.to_string());
             match text.and_then(|text| parse(&text)) {
                 Ok(status) => found.push(status),
                 Err(error) => {
+                    complete = false;
                     self.log(Level::Error, &format!("Failed to read status {}: {error}", path.display()));
                 }
             }
         }
-        found
+        (found, complete)
     }
 }
 
