@@ -13,7 +13,7 @@ use domain_xml::{Domain, Error, Result};
 use qemu_caps::QemuCaps;
 
 use crate::controllers::{ensure, has};
-use crate::{Context, machine};
+use crate::{Context, Settings, machine};
 
 /// The devices that the machine has without being asked.
 pub fn implicit(domain: &mut Domain, context: &Context<'_>) -> Result<()> {
@@ -66,14 +66,13 @@ pub fn implicit(domain: &mut Domain, context: &Context<'_>) -> Result<()> {
         domain.devices.memballoon = Some(Balloon::default());
     }
     if domain.devices.audio.is_empty() {
-        default_audio(domain, context);
+        domain.devices.audio.extend(default_audio(domain, context.settings));
     }
     Ok(())
 }
 
 /// The back end of sound that the displays bring: the last one that has an opinion decides.
-fn default_audio(domain: &mut Domain, context: &Context<'_>) {
-    let settings = context.settings;
+pub fn default_audio(domain: &Domain, settings: &Settings) -> Option<Audio> {
     let host = |allowed: bool| if allowed { settings.host_audio } else { Some(AudioType::None) };
     let displays = &domain.devices.graphics;
     let kind = if displays.is_empty() {
@@ -87,9 +86,7 @@ fn default_audio(domain: &mut Domain, context: &Context<'_>) {
         });
         opinion.flatten()
     };
-    if let Some(kind) = kind {
-        domain.devices.audio.push(Audio { id: 1, kind, ..Audio::default() });
-    }
+    kind.map(|kind| Audio { id: 1, kind, ..Audio::default() })
 }
 
 /// A graphics card for a display without one.

@@ -102,10 +102,23 @@ impl Description {
 
     fn suits_machine(&self, domain: &Domain) -> bool {
         let arch = domain.os.kind.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or("x86_64");
+        self.is_for(arch, domain.machine())
+    }
+
+    fn is_for(&self, arch: &str, machine: &str) -> bool {
         let arch = if arch == "i686" { "i386" } else { arch };
-        self.targets.iter().any(|(own, machines)| {
-            own == arch && machines.iter().any(|pattern| matches(pattern, domain.machine()))
-        })
+        let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, machine));
+        self.targets.iter().any(|(own, patterns)| own == arch && fits(patterns))
+    }
+
+    /// The file of the code.
+    fn code(&self) -> &str {
+        match &self.mapping {
+            Mapping::Memory(code)
+            | Mapping::Split { code, .. }
+            | Mapping::Stateless(code)
+            | Mapping::Combined(code) => code,
+        }
     }
 
     /// Whether the firmware is what the domain asks for.
@@ -165,10 +178,10 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// Reads the descriptions in folders, the most important folder first, in the order of the files' names. A file hides
 /// those of its name in later folders; an empty one hides them without taking their place.
-pub fn read(folders: &[&Path]) -> Vec<Description> {
+pub fn read(folders: &[impl AsRef<Path>]) -> Vec<Description> {
     let mut files = BTreeMap::new();
     for folder in folders {
-        for entry in folder.read_dir().into_iter().flatten().flatten() {
+        for entry in folder.as_ref().read_dir().into_iter().flatten().flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "json") {
                 files.entry(entry.file_name()).or_insert(path);
@@ -182,6 +195,43 @@ pub fn read(folders: &[&Path]) -> Vec<Description> {
         .filter_map(|source| Description::parse(&source))
         .collect()
 }
+
+/// What firmware there is for a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Available {
+    /// There is some that acts as a BIOS.
+    pub bios: bool,
+    /// There is some that acts as UEFI.
+    pub efi: bool,
+    /// There is some that keeps its variables from the guest's system.
+    pub secure: bool,
+    /// The files, each once.
+    pub files: Vec<String>,
+}
+
+/// What firmware there is for a machine; none without descriptions for it.
+pub fn available(descriptions: &[Description], arch: &str, machine: &str) -> Option<Available> {
+    let mut available: Option<Available> = None;
+    for own in descriptions.iter().filter(|own| own.is_for(arch, machine)) {
+        let available = available.get_or_insert_default();
+        let acts_as = |name: &str| own.interfaces.iter().any(|own| own == name);
+        available.bios |= acts_as("bios");
+        available.efi |= acts_as("uefi");
+        available.secure |= own.has("requires-smm");
+        if !available.files.iter().any(|file| file == own.code()) {
+            available.files.push(own.code().to_owned());
+        }
+    }
+    available
+}
+
+/// Code and variables that are known without descriptions.
+pub const WELL_KNOWN: &[(&str, &str)] = &[
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+    ("/usr/share/AAVMF/AAVMF32_CODE.fd", "/usr/share/AAVMF/AAVMF32_VARS.fd"),
+];
 
 /// Puts firmware that fits in the place of what a domain asks for. `nvram` is the folder of the domains' variables.
 pub fn select(domain: &mut Domain, descriptions: &[Description], nvram: &str) -> Result<()> {
@@ -222,7 +272,10 @@ pub fn select(domain: &mut Domain, descriptions: &[Description], nvram: &str) ->
         loader.secure = Some(YesNo::Yes);
         let smm = domain.features.get_or_insert_with(Features::default).smm.get_or_insert_with(Smm::default);
         if smm.state == Some(OnOff::Off) {
-            return Err(Error::unsupported("firmware that needs SMM cannot be used with SMM turned off"));
+            return Err(Error {
+                code: Code::OperationInvalid,
+                detail: "domain has SMM turned off but chosen firmware requires it".to_owned(),
+            });
         }
         smm.state = Some(OnOff::On);
     }
@@ -285,6 +338,15 @@ mod tests {
         assert!(own.features.is_none());
         let error = select(&mut domain(""), &[], "/n").unwrap_err();
         assert!(error.to_string().ends_with("Unable to find any firmware to satisfy 'efi'"));
+    }
+
+    #[test]
+    fn what_there_is_for_a_machine() {
+        let all = [description("\"requires-smm\""), description("")];
+        let found = available(&all, "x86_64", "pc-q35-9.0").unwrap();
+        assert_eq!(found, Available { bios: false, efi: true, secure: true, files: vec!["/c".to_owned()] });
+        assert_eq!(available(&all, "x86_64", "pc-i440fx-9.0"), None);
+        assert_eq!(available(&all, "i686", "pc-q35-9.0"), None);
     }
 
     #[test]

@@ -1,31 +1,59 @@
-//! What only a running domain has is left out of a definition.
+//! Definitions without what only a running domain has, and without what older daemons do not know.
 
 use domain_xml::Domain;
+use domain_xml::address::Alias;
+use domain_xml::chardev::CharType;
+use domain_xml::controller::ControllerType;
+use domain_xml::graphics::{Graphics, GraphicsType, Listen, ListenType};
+use domain_xml::input::{InputBus, InputType};
 use domain_xml::interface::InterfaceType;
-use domain_xml::source::BackingStore;
+use domain_xml::source::{BackingStore, DiskFormat};
+use domain_xml::words::{YesNo, yes};
 
-use crate::{Settings, each};
+use crate::{Settings, devices, each, machine};
 
-/// Drops what only a running domain has.
-pub fn strip(domain: &mut Domain, settings: &Settings) {
-    domain.id = None;
+/// Whether a user chose the name.
+fn is_own(alias: &Alias) -> bool {
+    alias.name.starts_with("ua-")
+}
+
+/// Drops the names of devices and the numbers of images that a running domain has.
+pub fn strip_names(domain: &mut Domain) {
     each::device(domain, |_, _, info| {
-        if info.alias().as_ref().is_some_and(|alias| !alias.name.starts_with("ua-")) {
+        if info.alias().as_ref().is_some_and(|alias| !is_own(alias)) {
             *info.alias_mut() = None;
         }
     });
+    for console in &mut domain.devices.console {
+        console.info.alias = console.info.alias.take().filter(is_own);
+    }
     for disk in &mut domain.devices.disk {
-        disk.mirror = None;
         if let Some(source) = &mut disk.source {
-            source.tls_from_config = None;
             source.index = None;
         }
         let mut link: Option<&mut Box<BackingStore>> = disk.backing_store.as_mut();
         while let Some(store) = link {
             store.index = None;
             if let Some(source) = &mut store.source {
-                source.tls_from_config = None;
                 source.index = None;
+            }
+            link = store.backing_store.as_mut();
+        }
+    }
+}
+
+/// Drops what only a running domain has, but for the names of devices and the numbers of images.
+pub fn strip(domain: &mut Domain) {
+    domain.id = None;
+    for disk in &mut domain.devices.disk {
+        disk.mirror = None;
+        if let Some(source) = &mut disk.source {
+            source.tls_from_config = None;
+        }
+        let mut link: Option<&mut Box<BackingStore>> = disk.backing_store.as_mut();
+        while let Some(store) = link {
+            if let Some(source) = &mut store.source {
+                source.tls_from_config = None;
             }
             link = store.backing_store.as_mut();
         }
@@ -53,6 +81,7 @@ pub fn strip(domain: &mut Domain, settings: &Settings) {
         }
     }
     let devices = &mut domain.devices;
+    devices.graphics.iter_mut().for_each(strip_graphics);
     for device in devices.serial.iter_mut().chain(&mut devices.console).chain(&mut devices.channel) {
         device.source.tty = None;
         if device.source.kind == Some(domain_xml::chardev::CharType::Pty) {
@@ -62,11 +91,108 @@ pub fn strip(domain: &mut Domain, settings: &Settings) {
             target.state = None;
         }
     }
-    for channel in &mut devices.channel {
-        if let Some(end) = channel.source.ends.first()
-            && end.path.as_ref().is_some_and(|path| path.starts_with(&format!("{}/", settings.channels)))
-        {
+}
+
+/// What is chosen at start.
+fn strip_graphics(graphics: &mut Graphics) {
+    if yes(graphics.autoport) {
+        graphics.port = (graphics.kind == GraphicsType::Vnc).then_some(-1);
+        graphics.tls_port = None;
+    }
+    if yes(graphics.websocket_generated) {
+        (graphics.websocket, graphics.websocket_generated) = (Some(-1), None);
+    }
+    if let Some(first) = graphics.listens.first()
+        && first.kind == ListenType::Network
+    {
+        graphics.listen = None;
+    }
+    for listen in graphics.listens.iter_mut().filter(|listen| listen.kind == ListenType::Network) {
+        listen.address = None;
+    }
+}
+
+/// Drops the sockets of channels that are where the driver makes them.
+pub fn strip_channel_paths(domain: &mut Domain, settings: &Settings) {
+    let made = format!("{}/", settings.channels);
+    for channel in &mut domain.devices.channel {
+        let path = channel.source.ends.first().and_then(|end| end.path.as_ref());
+        if channel.source.kind == Some(CharType::Unix) && path.is_some_and(|path| path.starts_with(&made)) {
             channel.source.ends.clear();
         }
     }
+}
+
+/// Drops what only a running domain has, what every domain of its machine has, and what comes from the host's configuration: older daemons know the
+/// one by another name or not at all, and other hosts have another configuration.
+pub fn for_migration(domain: &mut Domain, settings: &Settings) {
+    strip(domain);
+    strip_names(domain);
+    drop_implicit_controllers(domain);
+    strip_channel_paths(domain, settings);
+    for driver in domain.devices.disk.iter_mut().filter_map(|disk| disk.driver.as_mut()) {
+        driver.format.get_or_insert(DiskFormat::Raw);
+    }
+    let default = devices::default_audio(domain, settings);
+    if domain.devices.audio.len() == 1 && default.as_ref() == domain.devices.audio.first() {
+        domain.devices.audio.clear();
+    }
+    domain.devices.input.retain(|it| it.kind != InputType::Keyboard || it.bus != Some(InputBus::Ps2));
+    // What the driver added itself; the user's have no label before they run.
+    domain.seclabel.retain(|label| {
+        let dynamic = label.kind.as_deref() == Some("dynamic") && label.model.as_deref() == Some("dac");
+        !(dynamic && label.label.is_some() && label.baselabel.is_none())
+    });
+    for graphics in &mut domain.devices.graphics {
+        let configured = |listen: &Listen| listen.from_config.is_some_and(|it| it > 0);
+        if graphics
+            .listens
+            .first()
+            .is_some_and(|first| configured(first) || first.kind == ListenType::Network)
+        {
+            graphics.listen = None;
+        }
+        if let Some(first) = graphics.listens.first()
+            && first.kind == ListenType::Socket
+        {
+            if yes(first.auto_generated) || configured(first) {
+                graphics.socket = None;
+            }
+            if graphics.kind == GraphicsType::Spice && configured(first) {
+                graphics.autoport = Some(YesNo::Yes);
+            }
+        }
+        let is_vnc = graphics.kind == GraphicsType::Vnc;
+        graphics.listens.retain(|listen| {
+            let own_socket = listen.kind == ListenType::Socket && !yes(listen.auto_generated);
+            !(configured(listen) || is_vnc && own_socket && listen.socket.is_some())
+        });
+        for listen in graphics.listens.iter_mut().filter(|listen| yes(listen.auto_generated)) {
+            listen.socket = None;
+        }
+        let listens = matches!(graphics.kind, GraphicsType::Vnc | GraphicsType::Spice);
+        if listens && graphics.listens.is_empty() && graphics.socket.is_none() {
+            graphics.listens.push(Listen { kind: ListenType::Address, ..Listen::default() });
+        }
+    }
+}
+
+/// Every machine has them.
+fn drop_implicit_controllers(domain: &mut Domain) {
+    let is_i440fx = machine::is_i440fx(domain);
+    let controllers = &mut domain.devices.controller;
+    let mut drop_only =
+        |kind: ControllerType, implicit: &dyn Fn(&domain_xml::controller::Controller) -> bool| {
+            let mut all = controllers.iter().enumerate().filter(|(_, own)| own.kind == kind);
+            let (first, second) = (all.next(), all.next());
+            if let (Some((place, only)), None) = (first, second)
+                && only.index() == 0
+                && !only.alias.as_ref().is_some_and(is_own)
+                && implicit(only)
+            {
+                controllers.remove(place);
+            }
+        };
+    drop_only(ControllerType::Usb, &|own| is_i440fx && matches!(own.model(), "" | "piix3-uhci"));
+    drop_only(ControllerType::Pci, &|own| own.model() == "pci-root" && own.pcihole64.is_none());
 }

@@ -3,6 +3,7 @@
 //! [`complete`] is for a domain that a client defines, [`alias::assign`] for one that is about to start.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod address;
 pub mod alias;
 mod controllers;
@@ -13,7 +14,7 @@ pub mod disks;
 pub mod each;
 pub mod firmware;
 mod graphics;
-mod inactive;
+pub mod inactive;
 pub mod machine;
 mod os;
 mod serial;
@@ -68,7 +69,9 @@ pub struct Context<'a> {
 /// Adds what is missing in a domain that a client defines, and drops what only a running one has.
 pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     limits(domain)?;
-    inactive::strip(domain, context.settings);
+    inactive::strip(domain);
+    inactive::strip_names(domain);
+    inactive::strip_channel_paths(domain, context.settings);
     if let Some(metadata) = &mut domain.metadata {
         metadata.one_of_each_namespace();
     }

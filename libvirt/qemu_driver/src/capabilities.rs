@@ -5,6 +5,7 @@ use crate::error::Result;
 use cpu_map::{Cpu, Kind, Map, Mode, Offered, Policy, Usable};
 use host::capabilities::SecurityModel;
 use qemu_caps::{Accelerator, MachineType, PropertyValue, QemuCaps, VirtType};
+use qemu_domain::firmware::Available;
 use std::path::Path;
 use xml::Writer;
 
@@ -126,6 +127,8 @@ pub struct Wanted<'a> {
     pub virt: VirtType,
     /// The architecture.
     pub arch: &'a str,
+    /// The firmware for the machine.
+    pub firmware: Available,
 }
 
 fn supported(writer: &mut Writer, name: &str, is: bool, content: impl FnOnce(&mut Writer)) {
@@ -171,11 +174,15 @@ pub fn domain(wanted: &Wanted<'_>) -> String {
             attributes(writer, "vcpu", &[("max", &wanted.machine.max_cpus.to_string())]);
             attributes(writer, "iothreads", &[("supported", if has("iothread") { "yes" } else { "no" })]);
             supported(writer, "os", true, |writer| {
-                choice(writer, "firmware", &[]);
+                let firmware = &wanted.firmware;
+                choice(writer, "firmware", &[("bios", firmware.bios), ("efi", firmware.efi)]);
                 supported(writer, "loader", true, |writer| {
+                    for file in &firmware.files {
+                        writer.text_element("value", file);
+                    }
                     choice(writer, "type", &[("rom", true), ("pflash", true)]);
                     choice(writer, "readonly", &[("yes", true), ("no", true)]);
-                    choice(writer, "secure", &[("no", true)]);
+                    choice(writer, "secure", &[("yes", firmware.secure), ("no", true)]);
                 });
             });
             writer.with("cpu", |_| (), |writer| cpus(writer, wanted));

@@ -121,7 +121,7 @@ impl Core {
         Ok(Complete { definition, uuid, caps })
     }
 
-    fn domain_settings(&self) -> Settings {
+    pub(crate) fn domain_settings(&self) -> Settings {
         let below = |name: &str| self.paths.data.join(name).to_string_lossy().into_owned();
         Settings {
             lib: self.paths.data.to_string_lossy().into_owned(),
@@ -143,26 +143,50 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The text that a client gets: without secrets unless it asks for them.
-pub fn format(definition: &Definition, secure: bool) -> String {
-    let mut shown = definition.clone();
-    for graphics in &mut shown.devices.graphics {
-        if !secure {
-            graphics.passwd = None;
-            graphics.passwd_valid_to = None;
+/// Which form of a definition is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// With secrets.
+    pub secure: bool,
+    /// Without what only a running guest has.
+    pub inactive: bool,
+    /// Without what older daemons do not know, and what other hosts have otherwise.
+    pub migratable: bool,
+}
+
+impl Form {
+    /// That of saved states.
+    pub const SAVED: Self = Self { secure: true, inactive: true, migratable: true };
+}
+
+impl Core {
+    /// The text of a definition for clients and saved states.
+    pub fn format(&self, definition: &Definition, form: Form) -> String {
+        let mut shown = definition.clone();
+        if form.inactive {
+            qemu_domain::inactive::strip(&mut shown);
         }
-        // Where values come from is for our own files; old clients look for the address here.
-        graphics.websocket_generated = None;
-        for listen in &mut graphics.listens {
-            listen.from_config = None;
-            listen.auto_generated = None;
+        if form.migratable {
+            qemu_domain::inactive::for_migration(&mut shown, &self.domain_settings());
         }
-        let first = graphics.listens.first().filter(|listen| listen.kind == ListenType::Address);
-        if let Some(address) = first.and_then(|listen| listen.address.clone()) {
-            graphics.listen = Some(address);
+        for graphics in &mut shown.devices.graphics {
+            if !form.secure {
+                graphics.passwd = None;
+                graphics.passwd_valid_to = None;
+            }
+            // Where values come from is for our own files; old clients look for the address here.
+            graphics.websocket_generated = None;
+            for listen in &mut graphics.listens {
+                listen.from_config = None;
+                listen.auto_generated = None;
+            }
+            let first = graphics.listens.first().filter(|listen| listen.kind == ListenType::Address);
+            if let Some(address) = first.and_then(|listen| listen.address.clone()) {
+                graphics.listen = Some(address);
+            }
         }
+        domain_xml::format(&shown)
     }
-    domain_xml::format(&shown)
 }
 
 /// What the balloon is set to at start, in KiB; none without a balloon.
@@ -170,6 +194,13 @@ pub fn balloon_target(definition: &Definition) -> Option<u64> {
     let balloon = definition.devices.memballoon.as_ref()?;
     (balloon.model != BalloonModel::None)
         .then(|| definition.current_memory.map_or_else(|| definition.memory_kib(), |current| current.0))
+}
+
+/// Notes how much memory the balloon leaves to the guest, by the emulator's answer.
+pub fn note_balloon(definition: &mut Definition, reply: &json::Value) {
+    if let Some(actual) = reply.get("actual").and_then(json::Value::as_u64) {
+        definition.current_memory = Some(domain_xml::units::Kib(actual.div_ceil(1024)));
+    }
 }
 
 /// The passwords of displays, by protocol.

@@ -71,6 +71,7 @@ pub fn xml(what: &domain_xml::Error) -> Error {
         domain_xml::Code::NoName => (Origin::Domain, Code::NoName),
         domain_xml::Code::Xml => (Origin::Domain, Code::XmlError),
         domain_xml::Code::Detail => (Origin::Xml, Code::XmlDetail),
+        domain_xml::Code::OperationInvalid => (Origin::Domain, Code::OperationInvalid),
         domain_xml::Code::Unsupported => (Origin::Domain, Code::ConfigUnsupported),
     };
     Error::new(origin, code, what.detail.clone())

@@ -22,6 +22,13 @@ pub struct Paths {
     pub log: PathBuf,
     /// The directory of all drivers (`/run/libvirt`).
     pub run: PathBuf,
+    /// Descriptions of firmware, the most important directory first.
+    pub firmware: Vec<PathBuf>,
+}
+
+/// Where a host's administrator and its packages put descriptions of firmware.
+fn firmware(root: &Path) -> [PathBuf; 2] {
+    ["etc/qemu/firmware", "usr/share/qemu/firmware"].map(|path| root.join(path))
 }
 
 impl Paths {
@@ -36,6 +43,7 @@ impl Paths {
             cache: root.join("var/cache/libvirt/qemu"),
             log: root.join("var/log/libvirt/qemu"),
             run: root.join("run/libvirt"),
+            firmware: firmware(root).into(),
         }
     }
 
@@ -51,6 +59,7 @@ impl Paths {
             cache: cache.join("libvirt/qemu/cache"),
             log: cache.join("libvirt/qemu/log"),
             run: run.join("libvirt"),
+            firmware: std::iter::once(config.join("qemu/firmware")).chain(firmware(Path::new("/"))).collect(),
         }
     }
 

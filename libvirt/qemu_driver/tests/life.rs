@@ -65,6 +65,21 @@ impl Scene {
     }
 }
 
+/// Runs this program as `role`, and kills it so many milliseconds after it has said that it begins.
+fn killed_after(scene: &Scene, role: &str, delay: u64) {
+    let mut daemon = Command::new("/proc/self/exe")
+        .args([role, &scene.root.to_string_lossy()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut byte = [0];
+    std::io::Read::read_exact(daemon.stdout.as_mut().unwrap(), &mut byte).unwrap();
+    std::thread::sleep(Duration::from_millis(delay));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
 impl Drop for Scene {
     fn drop(&mut self) {
         for pid in self.emulators() {
@@ -140,6 +155,16 @@ impl Daemon {
     fn find(&self, name: &str) -> Option<Domain> {
         let args = DomainLookupByNameArgs { name: name.to_owned() };
         Some(self.driver.domain_lookup_by_name(&self.client, args).ok()?.dom)
+    }
+
+    /// The emulator's word for what a call did may come after the call's answer.
+    fn next_events(&self) -> Vec<String> {
+        let begin = Instant::now();
+        while self.events.0.lock().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "no event");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.take_events()
     }
 
     fn take_events(&self) -> Vec<String> {
@@ -218,9 +243,9 @@ fn a_life() {
     assert!(info.cpu_time > 0);
 
     daemon.driver.domain_suspend(&daemon.client, DomainSuspendArgs { dom: dom.clone() }).unwrap();
-    assert_eq!((daemon.state(&dom), daemon.take_events()), ((3, 1), vec!["3/0".to_owned()]));
+    assert_eq!((daemon.state(&dom), daemon.next_events()), ((3, 1), vec!["3/0".to_owned()]));
     daemon.driver.domain_resume(&daemon.client, DomainResumeArgs { dom: dom.clone() }).unwrap();
-    assert_eq!((daemon.state(&dom), daemon.take_events()), ((1, 5), vec!["4/0".to_owned()]));
+    assert_eq!((daemon.state(&dom), daemon.next_events()), ((1, 5), vec!["4/0".to_owned()]));
     daemon.driver.domain_reset(&daemon.client, DomainResetArgs { dom: dom.clone(), flags: 0 }).unwrap();
     assert!(daemon.take_events().iter().all(|event| event == "#1"));
 
@@ -335,18 +360,7 @@ fn a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing() {
     // A busy host takes longer for a start.
     while delay < 280 || running == 0 && delay < 5000 {
         delay += if delay < 280 { 7 } else { 150 };
-        let mut daemon = Command::new("/proc/self/exe")
-            .args(["daemon", &scene.root.to_string_lossy()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It says when the start begins.
-        let mut byte = [0];
-        std::io::Read::read_exact(daemon.stdout.as_mut().unwrap(), &mut byte).unwrap();
-        std::thread::sleep(Duration::from_millis(delay));
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
+        killed_after(&scene, "daemon", delay);
         let next = scene.daemon();
         let dom = next.find("guest").unwrap();
         // What changes a domain waits until it is taken up again.
@@ -505,17 +519,7 @@ fn a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state() {
     drop(scene.daemon().define(&scene.xml("guest")));
     let (mut running, mut saved) = (0, 0);
     for delay in (0..160).step_by(8) {
-        let mut daemon = Command::new("/proc/self/exe")
-            .args(["daemon-save", &scene.root.to_string_lossy()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut byte = [0];
-        std::io::Read::read_exact(daemon.stdout.as_mut().unwrap(), &mut byte).unwrap();
-        std::thread::sleep(Duration::from_millis(delay));
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
+        killed_after(&scene, "daemon-save", delay);
         let next = scene.daemon();
         let dom = next.find("guest").unwrap();
         let suspended = next.driver.domain_suspend(&next.client, DomainSuspendArgs { dom: dom.clone() });

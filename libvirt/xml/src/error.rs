@@ -24,6 +24,8 @@ pub enum Code {
     Xml = 27,
     /// `VIR_ERR_XML_DETAIL`: what is wrong with the text of a document.
     Detail = 35,
+    /// `VIR_ERR_OPERATION_INVALID`.
+    OperationInvalid = 55,
     /// `VIR_ERR_CONFIG_UNSUPPORTED`.
     Unsupported = 67,
 }
@@ -58,6 +60,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let prefix = match self.code {
             Code::Internal => "internal error: ",
+            Code::OperationInvalid => "Requested operation is not valid: ",
             Code::InvalidArgument => "invalid argument: ",
             Code::OperationFailed => "operation failed: ",
             Code::OsType => "unknown OS type ",

@@ -15,6 +15,14 @@ fn unsupported<T>(detail: impl Into<String>) -> Result<T> {
 const MAX_MENU: u32 = 65_535;
 
 pub fn check(domain: &Domain) -> Result<()> {
+    if domain.memtune.as_ref().is_some_and(|tune| tune.min_guarantee.is_some_and(|size| size.0 > 0)) {
+        return unsupported("Parameter 'min_guarantee' not supported by QEMU.");
+    }
+    let loader = domain.os.loader.as_ref().and_then(|loader| loader.kind);
+    let efi = domain.os.firmware == Some(Firmware::Efi) || loader == Some(LoaderType::Pflash);
+    if efi && !domain.features.as_ref().is_some_and(|features| features.acpi) {
+        return unsupported("UEFI requires ACPI on this architecture");
+    }
     firmware(domain)?;
     if domain.os.bootmenu.as_ref().and_then(|menu| menu.timeout).is_some_and(|time| time > MAX_MENU) {
         return unsupported("invalid value for boot menu timeout, must be in range [0,65535]");

@@ -32,20 +32,21 @@ impl Capabilities for QemuDriver {
     ) -> Result<ConnectGetDomainCapabilitiesRet> {
         const DISABLE_DEPRECATED: u32 = 1;
         check_flags(args.flags, DISABLE_DEPRECATED, "qemuConnectGetDomainCapabilities")?;
-        let emulator = Emulator::find(
-            &self.core,
-            args.emulatorbin.as_deref(),
-            args.arch.as_deref(),
-            args.machine.as_deref(),
-            args.virttype.as_deref(),
-        )?;
+        let emulator =
+            Emulator::find(&self.core, [&args.emulatorbin, &args.arch, &args.machine, &args.virttype])?;
         let (caps, virt) = (&emulator.caps, emulator.virt);
         let machine = match &emulator.machine {
             Some(name) => caps.machine(virt, name),
             None => caps.default_machine(virt),
         };
         let machine = machine.ok_or_else(|| internal("the emulator has no machine types"))?;
-        let wanted = capabilities::Wanted { caps, machine, virt, arch: &caps.arch };
+        let wanted = capabilities::Wanted {
+            caps,
+            machine,
+            virt,
+            arch: &caps.arch,
+            firmware: self.core.firmware_for(&caps.arch, &machine.name),
+        };
         Ok(ConnectGetDomainCapabilitiesRet { capabilities: capabilities::domain(&wanted) })
     }
 
@@ -65,13 +66,8 @@ impl Capabilities for QemuDriver {
         args: ConnectCompareHypervisorCpuArgs,
     ) -> Result<ConnectCompareHypervisorCpuRet> {
         check_flags(args.flags, cpus::flags::FAIL_INCOMPATIBLE, "qemuConnectCompareHypervisorCPU")?;
-        let emulator = Emulator::find(
-            &self.core,
-            args.emulator.as_deref(),
-            args.arch.as_deref(),
-            args.machine.as_deref(),
-            args.virttype.as_deref(),
-        )?;
+        let emulator =
+            Emulator::find(&self.core, [&args.emulator, &args.arch, &args.machine, &args.virttype])?;
         let result = cpus::compare_with_guests(&emulator, &args.xml_cpu, args.flags != 0)?;
         Ok(ConnectCompareHypervisorCpuRet { result })
     }
@@ -93,13 +89,8 @@ impl Capabilities for QemuDriver {
     ) -> Result<ConnectBaselineHypervisorCpuRet> {
         let known = cpus::flags::EXPAND_FEATURES | cpus::flags::MIGRATABLE;
         check_flags(args.flags, known, "qemuConnectBaselineHypervisorCPU")?;
-        let emulator = Emulator::find(
-            &self.core,
-            args.emulator.as_deref(),
-            args.arch.as_deref(),
-            args.machine.as_deref(),
-            args.virttype.as_deref(),
-        )?;
+        let emulator =
+            Emulator::find(&self.core, [&args.emulator, &args.arch, &args.machine, &args.virttype])?;
         let cpu = cpus::baseline_of_guests(&emulator, &args.xml_cp_us, args.flags)?;
         Ok(ConnectBaselineHypervisorCpuRet { cpu })
     }

@@ -36,13 +36,8 @@ impl Emulator {
     ///
     /// # Errors
     /// libvirt's, for what does not exist or does not go together.
-    pub(super) fn find(
-        core: &Core,
-        binary: Option<&str>,
-        arch: Option<&str>,
-        machine: Option<&str>,
-        virt: Option<&str>,
-    ) -> Result<Self> {
+    pub(super) fn find(core: &Core, wishes: [&Option<String>; 4]) -> Result<Self> {
+        let [binary, arch, machine, virt] = wishes.map(Option::as_deref);
         let wrong = |detail: String| error(Code::InvalidArg, detail);
         let wanted = match virt {
             None => None,

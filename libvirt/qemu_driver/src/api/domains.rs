@@ -1,11 +1,12 @@
 //! Domains: list, look-up, definition, life.
 
+use crate::definition::Form;
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, failed, internal, invalid, system};
+use crate::files;
 use crate::guest::{Guest, Inner};
 use crate::process::StartOptions;
 use crate::state::{Paused, Running, State};
-use crate::{definition, files};
 use domain_xml::Domain as Definition;
 use domain_xml::clock::EventAction;
 use json::Dict;
@@ -49,6 +50,8 @@ fn create_options(client: &ClientContext, flags: u32) -> StartOptions {
     StartOptions {
         paused: flags & create::PAUSED != 0,
         autodestroy: (flags & create::AUTODESTROY != 0).then(|| client.id()),
+        reset_nvram: flags & create::RESET_NVRAM != 0,
+        bypass_cache: flags & create::BYPASS_CACHE != 0,
         ..StartOptions::default()
     }
 }
@@ -130,7 +133,7 @@ impl QemuDriver {
             let Some(config) = &inner.config else {
                 return Err(invalid("cannot undefine transient domain"));
             };
-            let nvram = config.os.nvram.as_ref().and_then(|nvram| nvram.path.clone());
+            let nvram = self.core.variables_of(config);
             (inner.name.clone(), nvram)
         };
         let save = self.core.paths.managed_save(&name);
@@ -178,12 +181,6 @@ impl QemuDriver {
             PAUSED | AUTODESTROY | BYPASS_CACHE | FORCE_BOOT | RESET_NVRAM,
             "qemuDomainCreateWithFlags",
         )?;
-        if flags & RESET_NVRAM != 0 {
-            return Err(error(
-                Code::ArgumentUnsupported,
-                "resetting firmware variables is not supported yet",
-            ));
-        }
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
         let definition = {
@@ -420,14 +417,24 @@ impl Domains for QemuDriver {
         use xml_flags::{INACTIVE, MIGRATABLE, SECURE, UPDATE_CPU};
         check_flags(args.flags, SECURE | INACTIVE | UPDATE_CPU | MIGRATABLE, "qemuDomainGetXMLDesc")?;
         let guest = self.guest(&args.dom)?;
+        let migratable = args.flags & MIGRATABLE != 0;
+        let form = Form {
+            secure: migratable || args.flags & SECURE != 0,
+            inactive: args.flags & INACTIVE != 0,
+            migratable,
+        };
         let definition = {
             let inner = guest.lock();
-            let inactive = args.flags & INACTIVE != 0;
-            let found = if inactive { inner.inactive() } else { inner.current() };
-            found.cloned().ok_or_else(|| internal("the domain has no definition"))?
+            let found = if form.inactive { inner.inactive() } else { inner.current() };
+            let found = found.cloned().ok_or_else(|| internal("the domain has no definition"))?;
+            let live = inner.live.as_ref().filter(|live| migratable && Arc::ptr_eq(&live.definition, &found));
+            live.map_or(found, |live| Arc::new(live.portable()))
         };
-        let secure = args.flags & (SECURE | MIGRATABLE) != 0;
-        Ok(DomainGetXmlDescRet { xml: definition::format(&definition, secure) })
+        let definition = match args.flags & UPDATE_CPU {
+            0 => definition,
+            _ => Arc::new(self.core.with_host_cpu(&definition)?),
+        };
+        Ok(DomainGetXmlDescRet { xml: self.core.format(&definition, form) })
     }
 
     fn domain_get_autostart(

@@ -1,13 +1,15 @@
 //! Saved domains.
 
-use crate::definition;
+use crate::api::params;
+use crate::definition::Form;
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, failed, internal, invalid};
+use crate::error::{Result, check_flags, error, failed, invalid};
 use crate::files;
 use crate::guest::Guest;
-use crate::process::{Image, StartOptions};
+use crate::process::{Image, SaveOptions, StartOptions};
+use domain_xml::Domain as Definition;
 use rpc::protocol::save::*;
-use rpc::{ClientContext, Code};
+use rpc::{ClientContext, Code, TypedParam, TypedValue};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,30 +33,68 @@ fn wanted(flags: u32) -> Result<Option<bool>> {
     }
 }
 
-fn no_other_xml(xml: Option<&str>) -> Result<()> {
-    match xml {
-        Some(_) => Err(error(
-            Code::ArgumentUnsupported,
-            "another definition for a saved domain is not supported yet",
-        )),
-        None => Ok(()),
+fn save_options(running: Option<bool>, flags: u32, definition: Option<Definition>) -> SaveOptions {
+    SaveOptions { running, bypass_cache: flags & flag::BYPASS_CACHE != 0, definition }
+}
+
+fn parse(text: &str) -> Result<Definition> {
+    domain_xml::parse(text).map_err(|error| crate::error::xml(&error))
+}
+
+/// Parameters of saving and restoring.
+struct Params<'a> {
+    file: Option<&'a str>,
+    xml: Option<&'a str>,
+}
+
+impl<'a> Params<'a> {
+    fn of(given: &'a [TypedParam]) -> Result<Self> {
+        params::check(given, &[("file", "string"), ("dxml", "string")])?;
+        let text = |name: &str| {
+            given.iter().find(|param| param.field == name).and_then(|param| match &param.value {
+                TypedValue::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+        };
+        Ok(Self { file: text("file"), xml: text("dxml") })
     }
 }
 
 impl QemuDriver {
-    fn save(&self, dom: &rpc::Domain, to: &str, flags: u32, api: &'static str) -> Result<()> {
+    /// The definition that a client wants to be kept with a saved state.
+    fn other(&self, xml: Option<&str>) -> Result<Option<Definition>> {
+        xml.map(|xml| Ok(self.core.complete(parse(xml)?, false)?.definition)).transpose()
+    }
+
+    fn save(
+        &self,
+        dom: &rpc::Domain,
+        to: &str,
+        xml: Option<&str>,
+        flags: u32,
+        api: &'static str,
+    ) -> Result<()> {
         let running = wanted(flags)?;
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
-        self.core.save(&guest, Path::new(to), running)
+        let options = save_options(running, flags, self.other(xml)?);
+        self.core.save(&guest, Path::new(to), &options)
     }
 
     /// Makes a domain of a saved state run again.
-    fn restore(&self, from: &str, flags: u32, api: &'static str) -> Result<()> {
+    fn restore(&self, from: &str, xml: Option<&str>, flags: u32, api: &'static str) -> Result<()> {
         let running = wanted(flags)?;
         let image = Image::open(Path::new(from), false)?;
-        let parsed = domain_xml::parse(&image.xml).map_err(|error| crate::error::xml(&error))?;
-        let complete = self.core.complete(parsed, false)?;
+        let mut complete = self.core.complete(parse(&image.xml)?, false)?;
+        if let Some(other) = self.other(xml)? {
+            self.core.check_abi(&complete.definition, &other, false)?;
+            complete.definition = other;
+        }
+        let options = StartOptions {
+            reset_nvram: flags & flag::RESET_NVRAM != 0,
+            bypass_cache: flags & flag::BYPASS_CACHE != 0,
+            ..StartOptions::default()
+        };
         let (uuid, name) = (complete.uuid, complete.definition.name().to_owned());
         let make = || Guest::new(uuid, name.clone(), None);
         let (guest, new) = self.core.table.get_or_insert(uuid, &name, make)?;
@@ -62,8 +102,7 @@ impl QemuDriver {
         if guest.lock().is_active() {
             return Err(invalid(format!("domain '{name}' is already active")));
         }
-        let started =
-            self.core.restore(&guest, image, complete.definition, &StartOptions::default(), running, None);
+        let started = self.core.restore(&guest, image, complete.definition, &options, running, None);
         if started.is_err() && new {
             self.core.table.remove(&guest, &name);
         }
@@ -97,13 +136,55 @@ impl QemuDriver {
             }
             Err(error) => return Err(error),
         };
-        let parsed = domain_xml::parse(&image.xml).map_err(|error| crate::error::xml(&error))?;
+        let parsed = parse(&image.xml)?;
         let complete = self.core.complete(parsed, false)?;
         if complete.uuid != guest.uuid {
             return Err(failed(format!("cannot restore domain '{name}' from the state of another one")));
         }
         self.core.restore(guest, image, complete.definition, options, None, Some(&path))?;
         Ok(true)
+    }
+
+    /// The text of a saved definition that a client gets.
+    fn shown(&self, image: &Image, flags: u32) -> Result<String> {
+        const SECURE: u32 = 1;
+        let complete = self.core.complete(parse(&image.xml)?, false)?;
+        let form = Form { secure: flags & SECURE != 0, inactive: true, migratable: false };
+        Ok(self.core.format(&complete.definition, form))
+    }
+
+    fn managed_save(
+        &self,
+        guest: &Arc<Guest>,
+        xml: Option<&str>,
+        flags: u32,
+        api: &'static str,
+    ) -> Result<()> {
+        let running = wanted(flags)?;
+        let _job = guest.jobs.begin(api)?;
+        let name = {
+            let inner = guest.lock();
+            if !inner.is_active() {
+                return Err(crate::error::not_running());
+            }
+            if inner.config.is_none() {
+                return Err(invalid("cannot do managed save for transient domain"));
+            }
+            inner.name.clone()
+        };
+        let options = save_options(running, flags, self.other(xml)?);
+        self.core.save(guest, &self.core.paths.managed_save(&name), &options)
+    }
+
+    /// Puts another definition into a saved state.
+    fn redefine(&self, image: &Image, xml: &str, running: Option<bool>) -> Result<()> {
+        if image.xml == xml && running.is_none_or(|running| running == image.was_running) {
+            return Ok(());
+        }
+        let old = self.core.complete(parse(&image.xml)?, false)?.definition;
+        let new = self.core.complete(parse(xml)?, false)?.definition;
+        self.core.check_abi(&old, &new, false)?;
+        image.replace(&self.core.format(&new, Form::SAVED), running)
     }
 
     fn managed_image(&self, dom: &rpc::Domain, write: bool) -> Result<Image> {
@@ -115,13 +196,6 @@ impl QemuDriver {
         }
         Image::open(&path, write)
     }
-}
-
-/// The text of a saved definition that a client gets.
-fn shown(image: &Image, flags: u32) -> Result<String> {
-    const SECURE: u32 = 1;
-    let parsed = domain_xml::parse(&image.xml).map_err(|error| crate::error::xml(&error))?;
-    Ok(definition::format(&parsed, flags & SECURE != 0))
 }
 
 impl DomainSave for QemuDriver {
@@ -138,47 +212,26 @@ impl DomainSave for QemuDriver {
     }
 
     fn domain_save(&self, _: &ClientContext, args: DomainSaveArgs) -> Result<()> {
-        self.save(&args.dom, &args.to, 0, "virDomainSave")
+        self.save(&args.dom, &args.to, None, 0, "virDomainSave")
     }
 
     fn domain_save_flags(&self, _: &ClientContext, args: DomainSaveFlagsArgs) -> Result<()> {
         check_flags(args.flags, flag::SAVE, "qemuDomainSaveFlags")?;
-        no_other_xml(args.dxml.as_deref())?;
-        self.save(&args.dom, &args.to, args.flags, "virDomainSaveFlags")
+        self.save(&args.dom, &args.to, args.dxml.as_deref(), args.flags, "virDomainSaveFlags")
     }
 
     fn domain_restore(&self, _: &ClientContext, args: DomainRestoreArgs) -> Result<()> {
-        self.restore(&args.from, 0, "virDomainRestore")
+        self.restore(&args.from, None, 0, "virDomainRestore")
     }
 
     fn domain_restore_flags(&self, _: &ClientContext, args: DomainRestoreFlagsArgs) -> Result<()> {
-        check_flags(args.flags, flag::SAVE | flag::RESET_NVRAM, "qemuDomainRestoreFlags")?;
-        no_other_xml(args.dxml.as_deref())?;
-        if args.flags & flag::RESET_NVRAM != 0 {
-            return Err(error(
-                Code::ArgumentUnsupported,
-                "resetting firmware variables is not supported yet",
-            ));
-        }
-        self.restore(&args.from, args.flags, "virDomainRestoreFlags")
+        check_flags(args.flags, flag::SAVE | flag::RESET_NVRAM, "qemuDomainRestoreInternal")?;
+        self.restore(&args.from, args.dxml.as_deref(), args.flags, "virDomainRestoreFlags")
     }
 
     fn domain_managed_save(&self, _: &ClientContext, args: DomainManagedSaveArgs) -> Result<()> {
         check_flags(args.flags, flag::SAVE, "qemuDomainManagedSave")?;
-        let running = wanted(args.flags)?;
-        let guest = self.guest(&args.dom)?;
-        let _job = guest.jobs.begin("virDomainManagedSave")?;
-        let name = {
-            let inner = guest.lock();
-            if !inner.is_active() {
-                return Err(crate::error::not_running());
-            }
-            if inner.config.is_none() {
-                return Err(invalid("cannot do managed save for transient domain"));
-            }
-            inner.name.clone()
-        };
-        self.core.save(&guest, &self.core.paths.managed_save(&name), running)
+        self.managed_save(&self.guest(&args.dom)?, None, args.flags, "virDomainManagedSave")
     }
 
     fn domain_has_managed_save_image(
@@ -209,7 +262,7 @@ impl DomainSave for QemuDriver {
     ) -> Result<DomainManagedSaveGetXmlDescRet> {
         check_flags(args.flags, 1, "qemuDomainManagedSaveGetXMLDesc")?;
         let image = self.managed_image(&args.dom, false)?;
-        Ok(DomainManagedSaveGetXmlDescRet { xml: shown(&image, args.flags)? })
+        Ok(DomainManagedSaveGetXmlDescRet { xml: self.shown(&image, args.flags)? })
     }
 
     fn domain_save_image_get_xml_desc(
@@ -219,7 +272,7 @@ impl DomainSave for QemuDriver {
     ) -> Result<DomainSaveImageGetXmlDescRet> {
         check_flags(args.flags, 1, "qemuDomainSaveImageGetXMLDesc")?;
         let image = Image::open(Path::new(&args.file), false)?;
-        Ok(DomainSaveImageGetXmlDescRet { xml: shown(&image, args.flags)? })
+        Ok(DomainSaveImageGetXmlDescRet { xml: self.shown(&image, args.flags)? })
     }
 
     fn domain_save_image_define_xml(
@@ -228,19 +281,35 @@ impl DomainSave for QemuDriver {
         args: DomainSaveImageDefineXmlArgs,
     ) -> Result<()> {
         check_flags(args.flags, flag::RUNNING | flag::PAUSED, "qemuDomainSaveImageDefineXML")?;
-        if wanted(args.flags)?.is_some() {
-            return Err(error(
-                Code::ArgumentUnsupported,
-                "changing the state of a saved domain is not supported yet",
-            ));
-        }
+        let running = wanted(args.flags)?;
         let image = Image::open(Path::new(&args.file), true)?;
-        let old = domain_xml::parse(&image.xml).map_err(|error| crate::error::xml(&error))?;
-        let new = domain_xml::parse(&args.dxml).map_err(|error| crate::error::xml(&error))?;
-        let complete = self.core.complete(new, false)?;
-        if complete.definition.uuid != old.uuid || complete.definition.name != old.name {
-            return Err(internal("the definition is of another domain"));
-        }
-        image.replace_xml(&domain_xml::format(&complete.definition))
+        self.redefine(&image, &args.dxml, running)
+    }
+
+    fn domain_managed_save_define_xml(
+        &self,
+        _: &ClientContext,
+        args: DomainManagedSaveDefineXmlArgs,
+    ) -> Result<()> {
+        check_flags(args.flags, flag::RUNNING | flag::PAUSED, "qemuDomainSaveImageDefineXML")?;
+        let running = wanted(args.flags)?;
+        let image = self.managed_image(&args.dom, true)?;
+        self.redefine(&image, args.dxml.as_deref().unwrap_or_default(), running)
+    }
+
+    fn domain_save_params(&self, _: &ClientContext, args: DomainSaveParamsArgs) -> Result<()> {
+        check_flags(args.flags, flag::SAVE, "qemuDomainSaveParams")?;
+        let Params { file, xml } = Params::of(&args.params)?;
+        let Some(to) = file else {
+            return self.managed_save(&self.guest(&args.dom)?, xml, args.flags, "virDomainSaveParams");
+        };
+        self.save(&args.dom, to, xml, args.flags, "virDomainSaveParams")
+    }
+
+    fn domain_restore_params(&self, _: &ClientContext, args: DomainRestoreParamsArgs) -> Result<()> {
+        check_flags(args.flags, flag::SAVE | flag::RESET_NVRAM, "qemuDomainRestoreInternal")?;
+        let Params { file, xml } = Params::of(&args.params)?;
+        let from = file.ok_or_else(|| error(Code::InvalidArg, "missing path to restore from"))?;
+        self.restore(from, xml, args.flags, "virDomainRestoreParams")
     }
 }

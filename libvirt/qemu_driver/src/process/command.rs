@@ -178,6 +178,7 @@ impl Opener<'_> {
         let settings = self.settings(domain, context);
         self.host_parts(domain);
         end_chains(domain);
+        forget_formats(domain);
         expand_host_model(domain, context.caps)?;
         qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
         let config = &self.core.config;
@@ -407,6 +408,34 @@ pub fn end_chains(domain: &mut Definition) {
         if local && raw && disk.backing_store.is_none() {
             disk.backing_store = Some(Box::new(BackingStore::default()));
         }
+    }
+}
+
+/// What will be put into a drive that is empty is not known.
+fn forget_formats(domain: &mut Definition) {
+    for disk in domain.devices.disk.iter_mut().filter(|disk| disk.source.is_none()) {
+        if let Some(driver) = &mut disk.driver {
+            driver.format = None;
+        }
+    }
+}
+
+impl Core {
+    /// The definition with the processor that the host has in place of `host-model`.
+    ///
+    /// # Errors
+    /// What the emulator can do is not known.
+    pub fn with_host_cpu(&self, definition: &Definition) -> Result<Definition> {
+        let mut definition = definition.clone();
+        let asked = definition.cpu.clone().unwrap_or_default();
+        let emulator = definition.devices.emulator.clone().unwrap_or_default();
+        expand_host_model(&mut definition, &*self.capabilities(Path::new(&emulator))?)?;
+        let model = definition.cpu.as_mut().and_then(|cpu| cpu.model.as_mut());
+        if let Some(model) = model.filter(|_| asked.mode == Some(CpuMode::HostModel)) {
+            let fallback = asked.model.and_then(|model| model.fallback);
+            model.fallback = Some(fallback.unwrap_or(Fallback::Allow));
+        }
+        Ok(definition)
     }
 }
 

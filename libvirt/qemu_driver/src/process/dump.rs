@@ -1,15 +1,13 @@
 //! Guests' memory written to files.
 
-use super::save::await_migration;
+use super::direct::Output;
+use super::save::migrate_to;
 use crate::core::Core;
 use crate::error::{Result, error, failed, monitor, system};
 use crate::guest::Guest;
 use json::{Dict, Value, dict};
 use rpc::Code;
-use rustix::fs::Advice;
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +29,19 @@ impl Core {
     pub fn dump(&self, guest: &Arc<Guest>, path: &Path, kind: DumpKind, bypass_cache: bool) -> Result<()> {
         let new = !path.exists();
         let shown = path.display();
-        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let file = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
+        let opened = Output::create(path, bypass_cache);
+        let output = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
         let written = match kind {
-            DumpKind::Memory(format) => dump_memory(guest, &file, format),
-            DumpKind::State => dump_state(guest, &file),
+            DumpKind::Memory(format) => dump_memory(guest, output.descriptor(), format),
+            DumpKind::State => {
+                guest.monitor().and_then(|qemu| migrate_to(&qemu, &output, "domain core dump job"))
+            }
         };
-        let written = written.and_then(|()| {
-            file.sync_all().map_err(|error| system(&error, &format!("unable to close file {shown}")))
-        });
-        if bypass_cache {
-            // What is on the disk now need not stay in the host's memory.
-            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-        }
+        let unwritten = |error: std::io::Error| system(&error, &format!("unable to close file {shown}"));
+        let written = match written {
+            Ok(()) => output.finish().map(drop).map_err(unwritten),
+            Err(error) => Err(output.failure().map_or(error, unwritten)),
+        };
         if written.is_err() && new {
             let _ = std::fs::remove_file(path);
         }
@@ -51,7 +49,7 @@ impl Core {
     }
 }
 
-fn dump_memory(guest: &Guest, file: &File, format: &str) -> Result<()> {
+fn dump_memory(guest: &Guest, to: BorrowedFd<'_>, format: &str) -> Result<()> {
     let qemu = guest.monitor()?;
     let ask = |command: &str, arguments: Dict| {
         qemu.execute(command, arguments).map_err(|error| monitor(error, command))
@@ -64,7 +62,7 @@ fn dump_memory(guest: &Guest, file: &File, format: &str) -> Result<()> {
             return Err(error(Code::InvalidArg, detail));
         }
     }
-    qemu.execute_with_fds("getfd", dict! { "fdname" => "dump" }, &[file.as_fd()])
+    qemu.execute_with_fds("getfd", dict! { "fdname" => "dump" }, &[to])
         .map_err(|error| monitor(error, "getfd"))?;
     let mut arguments = dict! { "paging" => false, "protocol" => "fd:dump", "detach" => true };
     if format != "elf" {
@@ -86,16 +84,4 @@ fn dump_memory(guest: &Guest, file: &File, format: &str) -> Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-}
-
-fn dump_state(guest: &Guest, file: &File) -> Result<()> {
-    let qemu = guest.monitor()?;
-    let ask = |command: &str, arguments: Dict| {
-        qemu.execute(command, arguments).map_err(|error| monitor(error, command))
-    };
-    ask("migrate-set-parameters", dict! { "max-bandwidth" => super::save::UNLIMITED })?;
-    qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[file.as_fd()])
-        .map_err(|error| monitor(error, "getfd"))?;
-    ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
-    await_migration(&qemu, "domain core dump job")
 }

@@ -7,6 +7,7 @@ use crate::process::status::Status;
 use crate::process::{Image, Live, Phase};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
+use domain_xml::Domain as Definition;
 use json::Dict;
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
@@ -262,11 +263,8 @@ impl Core {
             live.vcpus = vcpus;
             live.change(|it| super::chardev::note_paths(it, &chardevs));
         });
-        if let Ok(balloon) = guest.execute("query-balloon", Dict::default())
-            && let Some(actual) = balloon.get("actual").and_then(json::Value::as_u64)
-        {
-            let actual = domain_xml::units::Kib(actual.div_ceil(1024));
-            guest.with_live(id, |live| live.change(|it| it.current_memory = Some(actual)));
+        if let Ok(balloon) = guest.execute("query-balloon", Dict::default()) {
+            guest.with_live(id, |live| live.change(|it| crate::definition::note_balloon(it, &balloon)));
         }
         Ok(())
     }
@@ -352,8 +350,19 @@ impl Live {
         self.directory.join("monitor.sock")
     }
 
+    /// The definition that is kept with the guest's state, or goes elsewhere with it: the processor is the one that was
+    /// asked for.
+    pub fn portable(&self) -> Definition {
+        let mut definition = Definition::clone(&self.definition);
+        let asked_for = self.kept.iter().find(|(name, _)| name == "cpu");
+        if let Some(Ok(cpu)) = asked_for.map(|(name, cpu)| xml::from_str(&xml::to_string(cpu, name), name)) {
+            definition.cpu = Some(cpu);
+        }
+        definition
+    }
+
     /// Changes the definition in force.
-    pub fn change(&mut self, change: impl FnOnce(&mut domain_xml::Domain)) {
+    pub fn change(&mut self, change: impl FnOnce(&mut Definition)) {
         change(Arc::make_mut(&mut self.definition));
     }
 }

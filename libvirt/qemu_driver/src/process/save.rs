@@ -6,18 +6,21 @@
 //! zero, and room to edit it. The emulator's migration stream follows.
 
 use crate::core::Core;
+use crate::definition::Form;
 use crate::error::{Result, error, failed, internal, monitor, system};
 use crate::guest::Guest;
+use crate::process::direct::{self, Output};
 use crate::process::{Restore, StartOptions};
 use crate::state::{Paused, Running, Shutoff, State};
+use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
 use qmp::Monitor;
 use rpc::Code;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +28,14 @@ const COMPLETE: &[u8; 16] = b"LibvirtQemudSave";
 const PARTIAL: &[u8; 16] = b"LibvirtQemudPart";
 const VERSION: u32 = 2;
 const HEADER: usize = 92;
+/// Where in the header it says whether the guest ran.
+const WAS_RUNNING: u64 = 24;
 /// Room for edits behind the definition.
 const ROOM: usize = 64 << 10;
 /// Most data that is read.
 const MAX_DATA: u32 = 64 << 20;
 /// No limit that a host could reach, in bytes a second.
-pub(super) const UNLIMITED: i64 = 9_223_372_036_853_727_232;
+const UNLIMITED: i64 = 9_223_372_036_853_727_232;
 
 /// What a file of a saved state tells.
 pub struct Image {
@@ -38,9 +43,20 @@ pub struct Image {
     pub xml: String,
     /// The guest ran when it was saved.
     pub was_running: bool,
-    /// The file, at the place where the stream begins.
-    pub file: File,
+    file: File,
+    path: PathBuf,
     data: usize,
+}
+
+/// How a guest's state is saved.
+#[derive(Clone, Debug, Default)]
+pub struct SaveOptions {
+    /// What the guest is to do when it goes on, if not what it does now.
+    pub running: Option<bool>,
+    /// The host's memory keeps nothing of the file.
+    pub bypass_cache: bool,
+    /// The definition that is kept with the state, if not the guest's own.
+    pub definition: Option<Definition>,
 }
 
 impl Image {
@@ -76,7 +92,7 @@ impl Image {
         file.read_exact(&mut data).map_err(|_| failed("failed to read domain XML"))?;
         let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
         let xml = String::from_utf8(data[..end].to_vec()).map_err(|_| failed("failed to read domain XML"))?;
-        Ok(Self { xml, was_running: was_running != 0, file, data: length as usize })
+        Ok(Self { xml, was_running: was_running != 0, file, path: path.to_owned(), data: length as usize })
     }
 
     /// Whether the file is the beginning of a saved state that was not completed, or empty.
@@ -86,19 +102,37 @@ impl Image {
         read.is_ok() && (head.is_empty() || head == PARTIAL)
     }
 
-    /// Puts another definition in place of the one in the file.
+    /// Puts another definition in place of the one in the file; `running`: what the guest is to do when it goes on, if
+    /// that changes too.
     ///
     /// # Errors
     /// There is no room for it, or the file cannot be written.
-    pub fn replace_xml(&self, xml: &str) -> Result<()> {
+    pub fn replace(&self, xml: &str, running: Option<bool>) -> Result<()> {
         if xml.len() >= self.data {
             return Err(internal("new xml too large to fit in file"));
         }
         let mut data = xml.as_bytes().to_vec();
         data.resize(self.data, 0);
+        let flag = running.map(|running| u32::from(running).to_ne_bytes());
         self.file
             .write_all_at(&data, HEADER as u64)
-            .map_err(|error| system(&error, "failed to write domain XML"))
+            .and_then(|()| flag.map_or(Ok(()), |flag| self.file.write_all_at(&flag, WAS_RUNNING)))
+            .map_err(|error| {
+                system(
+                    &error,
+                    &format!("failed to write header to domain save file '{}'", self.path.display()),
+                )
+            })
+    }
+
+    /// What the emulator reads its state from.
+    fn stream(mut self, bypass_cache: bool) -> Result<OwnedFd> {
+        let offset = (HEADER + self.data) as u64;
+        let opened = match bypass_cache {
+            true => direct::read(&self.path, offset),
+            false => self.file.seek(SeekFrom::Start(offset)).map(|_| self.file.into()),
+        };
+        opened.map_err(|error| system(&error, &format!("Failed to open file '{}'", self.path.display())))
     }
 }
 
@@ -133,13 +167,24 @@ pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<()> {
     }
 }
 
+/// Has the emulator write its state.
+pub(super) fn migrate_to(qemu: &Monitor, output: &Output, what: &str) -> Result<()> {
+    let ask = |command: &str, arguments: Dict| {
+        qemu.execute(command, arguments).map_err(|error| monitor(error, command))
+    };
+    ask("migrate-set-parameters", dict! { "max-bandwidth" => UNLIMITED })?;
+    qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[output.descriptor()])
+        .map_err(|error| monitor(error, "getfd"))?;
+    ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
+    await_migration(qemu, what)
+}
+
 impl Core {
-    /// Saves the guest's state to `path` and ends it. Its job is held by the caller. `running`: what the guest is to
-    /// do when it is restored, if not what it does now.
+    /// Saves the guest's state to `path` and ends it. Its job is held by the caller.
     ///
     /// # Errors
     /// It cannot be saved: then it goes on, and the file is gone.
-    pub fn save(self: &Arc<Self>, guest: &Arc<Guest>, path: &Path, running: Option<bool>) -> Result<()> {
+    pub fn save(self: &Arc<Self>, guest: &Arc<Guest>, path: &Path, options: &SaveOptions) -> Result<()> {
         let id = guest.running_id()?;
         let was_running = matches!(guest.lock().state, State::Running(_));
         if was_running {
@@ -152,7 +197,7 @@ impl Core {
         guest.with_live(id, |live| live.saving = Some(path.to_owned()));
         // Whoever finds this lets the guest go on, or completes its end.
         self.save_status(guest);
-        let saved = self.write_image(guest, id, path, running.unwrap_or(was_running));
+        let saved = self.write_image(guest, id, path, was_running, options);
         if let Err(error) = saved {
             let _ = std::fs::remove_file(path);
             guest.with_live(id, |live| live.saving = None);
@@ -167,36 +212,54 @@ impl Core {
         Ok(())
     }
 
-    fn write_image(&self, guest: &Arc<Guest>, id: i32, path: &Path, running: bool) -> Result<()> {
+    fn write_image(
+        &self,
+        guest: &Arc<Guest>,
+        id: i32,
+        path: &Path,
+        was_running: bool,
+        options: &SaveOptions,
+    ) -> Result<()> {
         let qemu = guest.monitor()?;
-        let definition = guest.with_live(id, |live| live.definition.clone());
-        let mut definition = (*definition.ok_or_else(crate::error::not_running)?).clone();
-        definition.id = None;
-        let mut data = domain_xml::format(&definition).into_bytes();
+        let own = guest.with_live(id, |live| live.portable()).ok_or_else(crate::error::not_running)?;
+        if let Some(other) = &options.definition {
+            self.check_abi(&own, other, true)?;
+        }
+        let definition = options.definition.as_ref().unwrap_or(&own);
+        let mut data = self.format(definition, Form::SAVED).into_bytes();
         data.push(0);
         data.resize(data.len() + ROOM, 0);
         let shown = path.display();
-        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let mut file = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
-        let write = |file: &mut File| {
-            file.write_all(&head(PARTIAL, data.len(), running))?;
-            file.write_all(&data)
-        };
+        let opened = Output::create(path, options.bypass_cache);
+        let mut output =
+            opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
         let unwritten = |error: std::io::Error| {
             system(&error, &format!("failed to write header to domain save file '{shown}'"))
         };
-        write(&mut file).map_err(unwritten)?;
-        let ask = |command: &str, arguments: Dict| {
-            qemu.execute(command, arguments).map_err(|error| monitor(error, command))
-        };
-        ask("migrate-set-parameters", dict! { "max-bandwidth" => UNLIMITED })?;
-        qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[file.as_fd()])
-            .map_err(|error| monitor(error, "getfd"))?;
-        ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
-        await_migration(&qemu, "domain save job")?;
-        file.sync_all().map_err(|error| system(&error, &format!("unable to sync file '{shown}'")))?;
+        let header = head(PARTIAL, data.len(), options.running.unwrap_or(was_running));
+        output.write_all(&header).and_then(|()| output.write_all(&data)).map_err(unwritten)?;
+        if let Err(error) = migrate_to(&qemu, &output, "domain save job") {
+            let why = output.failure();
+            return Err(why.map_or(error, |why| system(&why, &format!("unable to write to '{shown}'"))));
+        }
+        let file =
+            output.finish().map_err(|error| system(&error, &format!("unable to sync file '{shown}'")))?;
         // Only now it is a saved state.
         file.write_all_at(COMPLETE, 0).and_then(|()| file.sync_all()).map_err(unwritten)
+    }
+
+    /// Refuses a definition with which the guest of another one would see something else; `running`: what changes all
+    /// the time does not count.
+    ///
+    /// # Errors
+    /// Names what differs.
+    pub fn check_abi(&self, old: &Definition, new: &Definition, running: bool) -> Result<()> {
+        let seen = |definition: &Definition| {
+            let mut definition = definition.clone();
+            qemu_domain::inactive::for_migration(&mut definition, &self.domain_settings());
+            definition
+        };
+        qemu_domain::abi::check(&seen(old), &seen(new), running).map_err(|error| crate::error::xml(&error))
     }
 
     /// Removes the managed save that the guest of that run goes on from.
@@ -217,16 +280,15 @@ impl Core {
     pub fn restore(
         self: &Arc<Self>,
         guest: &Arc<Guest>,
-        mut image: Image,
-        definition: domain_xml::Domain,
+        image: Image,
+        definition: Definition,
         options: &StartOptions,
         running: Option<bool>,
         used_up: Option<&Path>,
     ) -> Result<()> {
-        let offset = SeekFrom::Start((HEADER + image.data) as u64);
-        image.file.seek(offset).map_err(|error| system(&error, "cannot find the saved state"))?;
         let paused = !running.unwrap_or(image.was_running);
-        let restore = Arc::new(Restore { stream: image.file.into(), used_up: used_up.map(Path::to_owned) });
+        let stream = image.stream(options.bypass_cache)?;
+        let restore = Arc::new(Restore { stream, used_up: used_up.map(Path::to_owned) });
         let options =
             StartOptions { paused: paused || options.paused, restore: Some(restore), ..options.clone() };
         self.start(guest, Arc::new(definition), &options)
@@ -258,9 +320,10 @@ mod tests {
         write(COMPLETE, "<domain/>");
         let image = Image::open(&path, true).expect("image");
         assert!(image.was_running && image.xml == "<domain/>");
-        image.replace_xml("<domain>x</domain>").expect("room");
-        assert!(image.replace_xml(&"x".repeat(100)).is_err());
-        assert_eq!(Image::open(&path, false).expect("image").xml, "<domain>x</domain>");
+        image.replace("<domain>x</domain>", Some(false)).expect("room");
+        assert!(image.replace(&"x".repeat(100), None).is_err());
+        let image = Image::open(&path, false).expect("image");
+        assert!(!image.was_running && image.xml == "<domain>x</domain>");
         std::fs::remove_file(&path).expect("remove");
     }
 }

@@ -38,6 +38,10 @@ pub struct StartOptions {
     pub paused: bool,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
+    /// The variables of its firmware begin anew.
+    pub reset_nvram: bool,
+    /// The host's memory keeps nothing of the saved state that it goes on from.
+    pub bypass_cache: bool,
     /// It goes on from what this file holds.
     pub restore: Option<Arc<Restore>>,
 }
@@ -96,6 +100,8 @@ impl Starting<'_> {
         self.directories()?;
         let mut definition = Definition::clone(definition);
         definition.id = Some(self.id);
+        let (restored, reset) = (self.options.restore.is_some(), self.options.reset_nvram);
+        self.core.choose_firmware(&mut definition, restored, reset)?;
         let monitor_path = self.directory.join("monitor.sock");
         let mut plan = command::plan(
             self.core,
@@ -110,6 +116,7 @@ impl Starting<'_> {
         )?;
         let ports = std::mem::take(&mut plan.ports);
         let launched = self.check_files(&plan).and_then(|()| {
+            self.core.prepare_variables(&definition, reset)?;
             self.core.security.prepare(&mut definition).map_err(|error| launch_error(&error))?;
             let log = self.log(&plan)?;
             let held = self.launch(plan, &definition, &log)?;
@@ -368,6 +375,10 @@ impl Starting<'_> {
         if let Some(kib) = balloon.filter(|_| self.options.restore.is_none()) {
             qemu.execute("balloon", dict! { "value" => kib * 1024 })
                 .map_err(|error| monitor(error, "balloon"))?;
+        }
+        if balloon.is_some() {
+            let actual = ask("query-balloon")?;
+            self.with_live(|live| live.change(|it| crate::definition::note_balloon(it, &actual)))?;
         }
         for alias in self.with_live(|live| crate::definition::links_down(&live.definition))? {
             qemu.execute("set_link", dict! { "name" => alias, "up" => false })

@@ -33,10 +33,10 @@ derive::protocol! {
             "domain:read",
             "domain:read_secure:VIR_DOMAIN_SAVE_IMAGE_XML_SECURE",
         ];
-    missing 389 domain_managed_save_define_xml(dom: Domain, dxml: str?, flags: u32):
+    call 389 domain_managed_save_define_xml(dom: Domain, dxml: str?, flags: u32):
         virDomainManagedSaveDefineXML, write, acl["domain:write", "domain:hibernate"];
-    missing 440 domain_save_params(dom: Domain, params: [TypedParam; DOMAIN_SAVE_PARAMS_MAX], flags: u32):
+    call 440 domain_save_params(dom: Domain, params: [TypedParam; DOMAIN_SAVE_PARAMS_MAX], flags: u32):
         virDomainSaveParams, write, acl["domain:hibernate"];
-    missing 441 domain_restore_params(params: [TypedParam; DOMAIN_SAVE_PARAMS_MAX], flags: u32):
+    call 441 domain_restore_params(params: [TypedParam; DOMAIN_SAVE_PARAMS_MAX], flags: u32):
         virDomainRestoreParams, write, acl["domain:start", "domain:write"];
 }
