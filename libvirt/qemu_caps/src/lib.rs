@@ -19,6 +19,7 @@ pub use model::{
     VirtType,
 };
 pub use probe::{Error, Settings, probe};
+pub use process::end_left_over;
 pub use stamp::LIBVIRT_VERSION;
 pub use store::Store;
 

@@ -129,6 +129,25 @@ impl Drop for Process {
     }
 }
 
+/// Ends what a daemon was asking that was killed meanwhile, in the `directory` of [`Settings`]: no other may use it.
+pub fn end_left_over(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for left in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("qmp-")) {
+        let socket = format!("unix:{}/", left.path().display());
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(number) = process.file_name().to_string_lossy().parse() else { continue };
+            let Some(pid) = Pid::from_raw(number) else { continue };
+            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            // Looked at when the descriptor is there, so that it is this process and no later one.
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if line.split(|byte| *byte == 0).any(|word| word.starts_with(socket.as_bytes())) {
+                end(&pidfd);
+            }
+        }
+        let _ = std::fs::remove_dir_all(left.path());
+    }
+}
+
 /// Whether the process ends within `limit`.
 fn ended(pidfd: &OwnedFd, limit: Duration) -> bool {
     let timeout = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };

@@ -251,6 +251,29 @@ impl Security {
         errors
     }
 
+    /// Takes from a running guest what it was given for a device that it did not get, or no longer has: a daemon was
+    /// killed meanwhile. What cannot be taken is returned, for the log.
+    pub fn reclaim(&self, domain: &Domain, confined: &Confined) -> Vec<Error> {
+        let Some(journal) = confined.journal() else { return Vec::new() };
+        let known = journal.given().and_then(|given| {
+            let used = uses::of(domain, self.settings.files_by_logd)?;
+            Ok((given, used.iter().flat_map(Use::paths).map(|(path, _)| path).collect::<Vec<_>>()))
+        });
+        let (given, mut used) = match known {
+            Ok(known) => known,
+            Err(error) => return vec![error],
+        };
+        let without = given.into_iter().filter(|path| match used.iter().position(|used| used == path) {
+            Some(at) => {
+                used.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        let without: Vec<Use> = without.map(Use::File).collect();
+        self.restore_owners(domain, &without, confined.namespace_of(), Some(journal), false)
+    }
+
     /// Gives an image to the guest that is about to become a disk's top (`top`) or a layer of one.
     ///
     /// # Errors

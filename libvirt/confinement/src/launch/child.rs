@@ -168,9 +168,14 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
         acquire_pid_file(path)?;
     }
     let gone = |error| Error::system("Unable to notify parent process", error);
-    say(parent, dict! { "pid" => std::process::id() }.into()).map_err(gone)?;
+    let known = say(parent, dict! { "pid" => std::process::id() }.into()).map_err(gone);
     // Until the daemon has a handle: the number of a process that ends before may be another's by then.
-    await_word(parent)?;
+    known.and_then(|()| await_word(parent)).inspect_err(|_| {
+        if let Some(path) = &plan.pid_file {
+            // Nobody else knows of this process yet.
+            remove_own(path);
+        }
+    })?;
 
     set_limits(&plan)?;
     if let Some(private) = &plan.private_dev {
@@ -245,6 +250,13 @@ fn acquire_pid_file(path: &str) -> Result<()> {
             .map_err(|error| Error::system(format!("Failed to write to pid file '{path}'"), error))?;
         return descriptors::leave_open(file)
             .map_err(|error| Error::system("Cannot disable close-on-exec flag", error));
+    }
+}
+
+/// Removes the PID file if it is this process's.
+fn remove_own(path: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|text| text == std::process::id().to_string()) {
+        let _ = std::fs::remove_file(path);
     }
 }
 

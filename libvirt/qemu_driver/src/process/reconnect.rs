@@ -8,7 +8,7 @@ use crate::process::{Image, Live, Phase};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
 use domain_xml::Domain as Definition;
-use json::Dict;
+use json::{Dict, dict};
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use security::Given;
@@ -25,6 +25,7 @@ impl Core {
     /// until that is done, so that whoever wants to change it waits.
     pub fn reconnect_all(self: &Arc<Self>) {
         let mut threads = Vec::new();
+        qemu_caps::end_left_over(&self.paths.lib);
         let (statuses, complete) = self.read_statuses();
         if complete {
             self.sweep(&statuses);
@@ -256,6 +257,10 @@ impl Core {
         for alias in known.iter().filter(|alias| !devices.contains(alias)) {
             self.device_deleted(guest, id, alias);
         }
+        if guest.with_live(id, |live| live.owners_noted) == Some(true) {
+            self.complete_unplug(guest, id, devices.iter().filter(|alias| !known.contains(alias)))?;
+        }
+        let devices = super::hotplug::devices(guest)?;
         guest.with_live(id, |live| live.devices = devices);
         let vcpus = super::start::threads(&guest.execute("query-cpus-fast", Dict::default())?);
         let chardevs = guest.execute("query-chardev", Dict::default())?;
@@ -265,6 +270,59 @@ impl Core {
         });
         if let Ok(balloon) = guest.execute("query-balloon", Dict::default()) {
             guest.with_live(id, |live| live.change(|it| crate::definition::note_balloon(it, &balloon)));
+        }
+        Ok(())
+    }
+
+    /// Takes away what a daemon that was killed had begun to plug in: `devices`, and what stands behind such.
+    fn complete_unplug<'a>(
+        &self,
+        guest: &Arc<Guest>,
+        id: i32,
+        devices: impl Iterator<Item = &'a String>,
+    ) -> crate::error::Result<()> {
+        /// What the guest has to let go of itself may take it some time, and stays where it does not; and what a device
+        /// stood on is free a moment after it.
+        const MOST: u32 = 100;
+        let unknown: Vec<&String> = devices.collect();
+        for alias in &unknown {
+            guest.execute("device_del", dict! { "id" => alias.as_str() })?;
+        }
+        for _ in 0..MOST {
+            let left = super::hotplug::devices(guest)?;
+            if !unknown.iter().any(|alias| left.contains(alias)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let Some((definition, confined)) =
+            guest.with_live(id, |live| (live.definition.clone(), live.confined.clone()))
+        else {
+            return Ok(());
+        };
+        let nodes = guest.execute("query-named-block-nodes", Dict::default())?;
+        let nodes = nodes.as_list().unwrap_or_default().iter();
+        let names = nodes.filter_map(|node| node.get("node-name")?.as_str().map(str::to_owned));
+        let mut unused: Vec<String> =
+            names.filter(|name| super::status::is_of_nobody(&definition, name)).collect();
+        // Formats before what they stand on.
+        unused.sort_by_key(|name| !name.ends_with("-format"));
+        for _ in 0..MOST {
+            unused.retain(|name| {
+                guest.execute("blockdev-del", dict! { "node-name" => name.as_str() }).is_err()
+            });
+            if unused.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if let Some(confined) = confined {
+            for error in self.security.reclaim(&definition, &confined) {
+                self.log(
+                    Level::Warning,
+                    &format!("Unable to restore labels of '{}': {error}", definition.name()),
+                );
+            }
         }
         Ok(())
     }

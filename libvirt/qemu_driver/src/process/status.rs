@@ -14,6 +14,7 @@ use crate::state::State;
 use crate::uuid;
 use confinement::dac::Journal;
 use domain_xml::Domain as Definition;
+pub(super) use notes::is_of_nobody;
 use rpc::Uuid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

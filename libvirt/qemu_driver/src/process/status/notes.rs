@@ -9,18 +9,30 @@ use domain_xml::source::{BackingStore, Source};
 use domain_xml::words::YesNo;
 use xml::Any;
 
-/// The highest number of an image.
-pub(super) fn last_node(definition: &Definition) -> u64 {
-    let mut highest = 0;
+/// The numbers of all images.
+fn nodes(definition: &Definition) -> Vec<u32> {
+    let mut nodes = Vec::new();
     for disk in &definition.devices.disk {
-        highest = highest.max(disk.source.as_ref().and_then(|source| source.index).unwrap_or(0));
+        nodes.extend(disk.source.as_ref().and_then(|source| source.index));
+        nodes.extend(disk.mirror.as_ref().and_then(|mirror| mirror.source.as_ref()?.index));
         let mut below = disk.backing_store.as_deref();
         while let Some(store) = below {
-            highest = highest.max(store.index.unwrap_or(0));
+            nodes.extend(store.index);
             below = store.backing_store.as_deref();
         }
     }
-    highest.into()
+    nodes
+}
+
+/// The highest number of an image.
+pub(super) fn last_node(definition: &Definition) -> u64 {
+    nodes(definition).into_iter().max().unwrap_or(0).into()
+}
+
+/// Whether the node is one of an image that no disk of the definition has.
+pub(in crate::process) fn is_of_nobody(definition: &Definition, node: &str) -> bool {
+    let number = node.strip_prefix("libvirt-").and_then(|rest| rest.split('-').next()?.parse().ok());
+    number.is_some_and(|number| !nodes(definition).contains(&number))
 }
 
 /// The definition with the notes that are not there yet.

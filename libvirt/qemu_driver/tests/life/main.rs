@@ -1,5 +1,7 @@
 //! Lives of real guests. Without a harness: this program is its own launcher, and that needs its `main`.
 
+mod kills;
+
 use parking_lot::Mutex;
 use qemu_driver::{Config, Paths, QemuDriver};
 use rpc::protocol::device::*;
@@ -568,6 +570,11 @@ fn main() {
     {
         return child(Path::new(root), word == "daemon-save");
     }
+    if let [word, root, seed] = arguments.as_slice()
+        && word == "daemon-kills"
+    {
+        return kills::child(Path::new(root), seed.parse().unwrap());
+    }
     if !Path::new(QEMU).exists() {
         println!("SKIPPED life: no {QEMU}");
         return;
@@ -588,6 +595,10 @@ fn main() {
         (
             "a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state",
             a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state,
+        ),
+        (
+            "a_daemon_that_is_killed_loses_nothing_and_leaves_nothing",
+            kills::a_daemon_that_is_killed_loses_nothing_and_leaves_nothing,
         ),
     ];
     let mut passed = 0;
