@@ -348,5 +348,14 @@ mod tests {
         assert_eq!(of(&[0xe4, 0]).0, Kind::Interpret); // in al, 0
         assert_eq!(of(&[0x8e, 0xd8]).0, Kind::Interpret); // mov ds, eax
         assert_eq!(of(&[0x0f, 0x01, 0xca]).0, Kind::System); // clac
+        assert_eq!(of(&[0x9b]).0, Kind::Nothing); // fwait
+        // Where exceptions are not masked, not even that is the host's.
+        let exact = Vectors { sse: false, avx: false, x87: false, bmi2: true, zero_counts: true };
+        for code in
+            [&[0x9b][..], &[0xd8, 0xc1], &[0x0f, 0x77], &[0x0f, 0x6f, 0xc1], &[0xf2, 0x0f, 0x58, 0xc1]]
+        {
+            let i = Decoder::new(64, code, DecoderOptions::NONE).decode();
+            assert_eq!(kind(&i, exact), Kind::Interpret, "{i}");
+        }
     }
 }

@@ -93,9 +93,12 @@ pub(super) fn concerns(i: &Instruction) -> bool {
                 | F::XSAVES
         )
     });
+    // It reports what is pending, though it is older than the unit.
+    let waits = i.code() == Code::Wait;
     // They touch MMX registers even when their source is in memory.
     let converts = matches!(i.code(), Code::Cvtpi2ps_xmm_mmm64 | Code::Cvtpi2pd_xmm_mmm64);
-    unit || converts
+    unit || waits
+        || converts
         || (0..i.op_count()).any(|n| {
             i.op_kind(n) == OpKind::Register && (i.op_register(n).is_mm() || i.op_register(n).is_st())
         })
