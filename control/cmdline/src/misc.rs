@@ -44,6 +44,8 @@ pub(crate) fn flag(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop>
         "no-shutdown" => plan.actions.shutdown = OnShutdown::Pause,
         "daemonize" => plan.daemonize = true,
         "nodefaults" => plan.no_defaults = true,
+        "perfmap" => plan.perfmap = true,
+        "jitdump" => plan.jitdump = true,
         // There are no configuration files, so that there is nothing to skip.
         "no-user-config" => {}
         other => return refuse(format!("-{other} has no meaning as a switch")),

@@ -188,8 +188,8 @@ options! {
         built "msg" Some("[timestamp=on|off][,guest-name=on|off]"), "set the layout of messages" => misc::msg;
         later "dump-vmstate" Some("file"), "write the layout of the saved state";
         later "enable-sync-profile" None, "profile locks";
-        later "perfmap" None, "write a map for perf";
-        later "jitdump" None, "write a jitdump";
+        built "perfmap" None, "write a map of translated code for perf, /tmp/perf-PID.map" => misc::flag;
+        built "jitdump" None, "write translated code for perf, jit-PID.dump" => misc::flag;
     }
     OBJECT {
         built "object" Some("type[,id=id][,prop=value][,...]"), "make an object; 'help' lists types" => objects::object;

@@ -410,6 +410,10 @@ pub struct Plan {
     pub machine: Machine,
     /// Accelerators to try in order; never empty. Those of `-accel` may be of no known name.
     pub accels: Vec<Accel>,
+    /// `-perfmap`: perf is told where translated code is.
+    pub perfmap: bool,
+    /// `-jitdump`: translated code is shown to perf.
+    pub jitdump: bool,
     /// A name of `-machine accel=` was none; the user has been told.
     pub accel_failed: bool,
     /// `-cpu`'s text.

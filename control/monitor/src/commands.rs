@@ -110,6 +110,12 @@ const INFO: &[Command] = &[
         help: "show the interrupts statistics (if available)",
         run: |s, a| topic(s, a, Topic::Irq),
     },
+    Command {
+        names: "jit",
+        params: "",
+        help: "show dynamic compiler info",
+        run: |s, a| topic(s, a, Topic::Jit),
+    },
     Command { names: "kvm", params: "", help: "show KVM information", run: info_kvm },
     Command {
         names: "lapic",

@@ -51,6 +51,8 @@ pub enum Topic {
     Roms,
     /// Blocks of RAM.
     Ramblock,
+    /// What the accelerator has translated.
+    Jit,
 }
 
 /// A machine, as the monitor steers it. All calls come from the main loop's thread.

@@ -30,14 +30,15 @@ pub(crate) struct Chosen {
     pub(crate) phys_bits: u32,
 }
 
-/// Tries the accelerators in order. Each failure is told as QEMU tells it; `failed`: one has failed before.
+/// Tries the accelerators in order. Each failure is told as QEMU tells it; `failed`: one has failed before;
+/// `profile`: whether perf gets a map of translated code, and the code itself.
 ///
 /// # Errors
 /// None works; everything has been said.
-pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Failed> {
+pub(crate) fn choose(wanted: &[Accel], mut failed: bool, profile: (bool, bool)) -> Result<Chosen, Failed> {
     for accel in wanted {
         let opened = match accel.name.as_str() {
-            "tcg" => tcg(accel),
+            "tcg" => tcg(accel, profile),
             "kvm" => {
                 if let Some(value @ ("on" | "split")) = accel.kernel_irqchip.as_deref() {
                     let text = format!("kernel_irqchip={value} is not supported by this build");
@@ -65,7 +66,7 @@ pub(crate) fn choose(wanted: &[Accel], mut failed: bool) -> Result<Chosen, Faile
     Err(Failed::told())
 }
 
-fn tcg(accel: &Accel) -> Result<Chosen, String> {
+fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String> {
     let wanted = &accel.tcg;
     let without = match wanted.without.as_deref().map(Without::parse) {
         Some(Err(name)) => return Err(format!("unknown feature in x-without: {name}")),
@@ -83,6 +84,8 @@ fn tcg(accel: &Accel) -> Result<Chosen, String> {
         lazy_flags: wanted.lazy_flags,
         lockstep: wanted.lockstep,
         without,
+        perfmap,
+        jitdump,
     };
     let engine = Tcg::with(options).unwrap_or_else(|lack| {
         let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
@@ -125,9 +128,12 @@ mod tests {
     #[test]
     fn the_first_that_works_is_taken() {
         assert_eq!(
-            choose(&[accel("foo"), accel("tcg")], false).map(|c| c.accelerator.name()).ok(),
+            choose(&[accel("foo"), accel("tcg")], false, (false, false)).map(|c| c.accelerator.name()).ok(),
             Some("tcg")
         );
-        assert_eq!(choose(&[accel("foo")], false).map(|c| c.accelerator.name()).err(), Some(Failed::told()));
+        assert_eq!(
+            choose(&[accel("foo")], false, (false, false)).map(|c| c.accelerator.name()).err(),
+            Some(Failed::told())
+        );
     }
 }

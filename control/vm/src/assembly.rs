@@ -119,7 +119,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     chars::create(plan, &chardevs)?;
     drives::create(plan, &links)?;
 
-    let Chosen { accelerator, features, host, phys_bits } = accels::choose(&plan.accels, plan.accel_failed)?;
+    let Chosen { accelerator, features, host, phys_bits } =
+        accels::choose(&plan.accels, plan.accel_failed, (plan.perfmap, plan.jitdump))?;
     let config = x86::models::parse_on(plan.cpu.as_deref().unwrap_or("qemu64"), host.as_ref())?;
     let topology = topology(plan);
     let realized = config.realize(&features, topology, phys_bits).map_err(after_warnings)?;

@@ -199,6 +199,7 @@ impl MachineControl for Control {
                     "rw"
                 )
             }
+            Topic::Jit => inspect::jit(&machine.vcpus),
             Topic::Irq => board.gsi.describe(),
             Topic::Block => inspect::disks(&machine.drives, &machine.links, &machine.tree),
             Topic::Roms => machine.rom.as_ref().map_or_else(String::new, |(name, size)| {

@@ -58,6 +58,84 @@ pub enum Exit {
     Failed,
 }
 
+/// What the tiers of an accelerator that translates have done for one vCPU, for `info jit`. Counts are since the start,
+/// but where they are said to be of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JitStatus {
+    /// The highest tier that may run: 1 interprets, 2 translates hot code.
+    pub tier: u8,
+    /// Bytes of code now.
+    pub code: u64,
+    /// Bytes of code that there is room for.
+    pub room: u64,
+    /// Translated blocks now.
+    pub blocks: u64,
+    /// Bytes of guest code in them.
+    pub guest: u64,
+    /// Bytes of guest code in the largest of them.
+    pub largest: u64,
+    /// Of them, those with an instruction that lies in two pages.
+    pub crossing: u64,
+    /// Jumps between them that were linked.
+    pub links: u64,
+    /// Blocks that were translated.
+    pub made: u64,
+    /// Translations replaced because their page had changed.
+    pub invalidated: u64,
+    /// How often all code was dropped for want of room.
+    pub flushes: u64,
+    /// How long the longest of these took, in nanoseconds.
+    pub longest_flush: u64,
+    /// Blocks that tier 1 has decoded, now.
+    pub decoded: u64,
+    /// Blocks that tier 1 ran.
+    pub interpreted_blocks: u64,
+    /// Instructions that tier 1 ran one by one, under breakpoints and the like.
+    pub careful: u64,
+    /// How often tier 2's code was entered from outside.
+    pub entered: u64,
+    /// Instructions that tier 1 executed for tier 2.
+    pub interpreted: u64,
+    /// Searches for translations.
+    pub searched: u64,
+    /// Drops of a whole process context's, or of all translations of addresses.
+    pub tlb_flushes: u64,
+    /// Drops of one page's.
+    pub tlb_pages: u64,
+    /// Page-table walks whose result was entered into the TLB.
+    pub tlb_fills: u64,
+}
+
+impl JitStatus {
+    /// Adds another vCPU's.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            tier: self.tier.max(other.tier),
+            code: self.code + other.code,
+            room: self.room + other.room,
+            blocks: self.blocks + other.blocks,
+            guest: self.guest + other.guest,
+            largest: self.largest.max(other.largest),
+            crossing: self.crossing + other.crossing,
+            links: self.links + other.links,
+            made: self.made + other.made,
+            invalidated: self.invalidated + other.invalidated,
+            flushes: self.flushes + other.flushes,
+            longest_flush: self.longest_flush.max(other.longest_flush),
+            decoded: self.decoded + other.decoded,
+            interpreted_blocks: self.interpreted_blocks + other.interpreted_blocks,
+            careful: self.careful + other.careful,
+            entered: self.entered + other.entered,
+            interpreted: self.interpreted + other.interpreted,
+            searched: self.searched + other.searched,
+            tlb_flushes: self.tlb_flushes + other.tlb_flushes,
+            tlb_pages: self.tlb_pages + other.tlb_pages,
+            tlb_fills: self.tlb_fills + other.tlb_fills,
+        }
+    }
+}
+
 /// One virtual processor. Used by one thread at a time.
 pub trait Vcpu: Send {
     /// Runs guest code until something needs the caller.
@@ -76,6 +154,10 @@ pub trait Vcpu: Send {
     /// Moves the time-stamp counter by `ticks` (wrapping), without any other effect: the counter stands still while
     /// the machine is paused.
     fn shift_tsc(&mut self, ticks: u64);
+    /// What its tiers have done; `None`: the accelerator does not translate.
+    fn jit_status(&mut self) -> Option<JitStatus> {
+        None
+    }
 }
 
 /// What an accelerator is given for each vCPU.

@@ -110,6 +110,11 @@ impl BlockCache {
         self.most = if single { 1 } else { MAX_INSNS };
     }
 
+    /// Blocks held.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// Drops every block. Not while one runs.
     pub(crate) fn clear(&mut self) {
         self.jumps.fill(NO_JUMP);

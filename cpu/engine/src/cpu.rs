@@ -86,6 +86,7 @@ pub struct Cpu {
     pub(crate) interest: u32,
     pub(crate) monitored: Option<crate::system::monitor::Monitored>,
     pub(crate) instructions: u64,
+    pub(crate) counts: crate::status::Counts,
     pub(crate) jit: crate::translator::Jit,
 }
 

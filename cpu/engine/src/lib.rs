@@ -16,6 +16,7 @@ mod mmu;
 mod options;
 mod run;
 mod shared;
+mod status;
 mod system;
 #[doc(hidden)]
 pub mod testing;

@@ -7,6 +7,7 @@ use crate::insn::Insn;
 use crate::mmu::{Ram, Tlb};
 use crate::options::Options;
 use crate::shared::Peers;
+use crate::translator::profile::Profile;
 use crate::vector::{Machine, Operands};
 use accel::{Accelerator, Exit, Vcpu, VcpuSetup};
 use irq::Event;
@@ -19,6 +20,7 @@ use x86::{Activity, X86State};
 pub struct Tcg {
     peers: Arc<Peers>,
     options: Options,
+    profile: Option<Arc<Profile>>,
 }
 
 impl Tcg {
@@ -35,7 +37,9 @@ impl Tcg {
         if options.translate {
             crate::translator::host_is_able(options.without)?;
         }
-        Ok(Self { options, ..Self::default() })
+        let profile = (options.perfmap || options.jitdump)
+            .then(|| Arc::new(Profile::open(options.perfmap, options.jitdump)));
+        Ok(Self { options, profile, ..Self::default() })
     }
 }
 
@@ -49,7 +53,7 @@ impl Accelerator for Tcg {
         if self.options.lockstep && cpu.index != 0 {
             return Err("x-lockstep=on is for one processor".to_owned());
         }
-        cpu.set_options(&self.options);
+        cpu.set_options(&self.options, self.profile.clone());
         Ok(cpu)
     }
 }
@@ -109,6 +113,7 @@ impl Cpu {
             interest: u32::MAX,
             monitored: None,
             instructions: 0,
+            counts: crate::status::Counts::default(),
             jit,
         };
         cpu.load_state(&state);
@@ -118,11 +123,11 @@ impl Cpu {
 
 impl Cpu {
     /// Takes options over. Before anything runs.
-    pub(crate) fn set_options(&mut self, options: &Options) {
+    pub(crate) fn set_options(&mut self, options: &Options, profile: Option<Arc<Profile>>) {
         self.tlb.set_tiny(options.tiny_tlb);
         self.blocks.set_single(options.one_instruction || options.lockstep);
         if options.translate {
-            self.jit.enable(options);
+            self.jit.enable(options, profile);
         }
     }
 }
@@ -160,6 +165,10 @@ impl Vcpu for Cpu {
 
     fn translate(&mut self, linear: u64) -> Option<u64> {
         self.translate_quietly(linear)
+    }
+
+    fn jit_status(&mut self) -> Option<accel::JitStatus> {
+        Some(Self::jit_status(self))
     }
 
     fn tsc(&mut self) -> u64 {

@@ -19,6 +19,10 @@ pub struct Options {
     pub lockstep: bool,
     /// Features of the host that are not used.
     pub without: Without,
+    /// `-perfmap`: perf is told where translated code is.
+    pub perfmap: bool,
+    /// `-jitdump`: translated code is shown to perf.
+    pub jitdump: bool,
 }
 
 /// Features of the host that are treated as missing.

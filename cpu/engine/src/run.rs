@@ -108,6 +108,7 @@ impl Cpu {
         if unusual {
             return self.step_carefully();
         }
+        self.counts.blocks += 1;
         let block = match self.find_block() {
             Ok(block) => block,
             Err(fault) if fault.is_restart() => return,
@@ -154,6 +155,7 @@ impl Cpu {
 
     /// Runs one instruction under TF, RF, breakpoints or an interrupt shadow.
     fn step_carefully(&mut self) {
+        self.counts.careful += 1;
         let linear = if self.long {
             self.state.rip
         } else {

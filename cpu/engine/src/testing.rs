@@ -123,7 +123,7 @@ impl Bench {
             ..crate::Options::default()
         };
         crate::translator::host_is_able(options.without)?;
-        self.cpu.set_options(&options);
+        self.cpu.set_options(&options, None);
         self.translated = Some(0);
         Ok(())
     }

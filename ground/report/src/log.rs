@@ -143,6 +143,7 @@ pub fn mask() -> u32 {
 }
 
 /// The bit of `item` in the mask.
+#[inline]
 pub const fn bit(item: Item) -> u32 {
     1 << item as u32
 }

@@ -87,18 +87,20 @@ impl Cpu {
             self.note_access(linear, size, false);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
-            if self.tlb.promote(set, linear)
-                && let Some(p) = self.tlb.read(set, linear, size)
-            {
-                return Ok(match size {
+            let physical = if self.tlb.promote(set, linear) && self.tlb.read(set, linear, size).is_some() {
+                0
+            } else {
+                self.fill(linear, Access::Read, set)?
+            };
+            return Ok(match self.tlb.read(set, linear, size) {
+                Some(p) => match size {
                     1 => get::<u8>(p).into(),
                     2 => get::<u16>(p).into(),
                     4 => get::<u32>(p).into(),
                     _ => get(p),
-                });
-            }
-            let physical = self.fill(linear, Access::Read, set)?;
-            return Ok(self.physical_read(physical, size));
+                },
+                None => self.physical_read(physical, size),
+            });
         }
         self.check_end(linear, size)?;
         let wrap = self.wrap();
@@ -125,19 +127,20 @@ impl Cpu {
             self.note_access(linear, size, true);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
-            if self.tlb.promote(set, linear)
-                && let Some(p) = self.tlb.write(set, linear, size)
-            {
-                match size {
+            let physical = if self.tlb.promote(set, linear) && self.tlb.write(set, linear, size).is_some() {
+                0
+            } else {
+                self.fill(linear, Access::Write, set)?
+            };
+            match self.tlb.write(set, linear, size) {
+                Some(p) => match size {
                     1 => put(p, v as u8),
                     2 => put(p, v as u16),
                     4 => put(p, v as u32),
                     _ => put(p, v),
-                }
-                return Ok(());
+                },
+                None => self.physical_write(physical, size, v),
             }
-            let physical = self.fill(linear, Access::Write, set)?;
-            self.physical_write(physical, size, v);
             return Ok(());
         }
         self.check_end(linear, size)?;

@@ -6,6 +6,7 @@ mod walk;
 
 pub(crate) use access::{Word, get, put};
 use guestmem::{FlatView, RamBlock, Target};
+use std::cell::Cell;
 use std::sync::Arc;
 pub(crate) use tlb::{
     CODE_SIZE, CodePage, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry, TLB_SIZE,
@@ -32,6 +33,8 @@ pub(crate) struct RamRange {
 #[derive(Default)]
 pub(crate) struct Ram {
     pub(crate) ranges: Vec<RamRange>,
+    /// Which of them was found last.
+    last: Cell<usize>,
 }
 
 impl Ram {
@@ -51,13 +54,21 @@ impl Ram {
                 Target::Io(_) => None,
             })
             .collect();
-        Self { ranges }
+        Self { ranges, last: Cell::default() }
     }
 
     #[inline]
     pub(crate) fn find(&self, physical: u64) -> Option<&RamRange> {
+        let holds = |r: &&RamRange| r.start <= physical && physical <= r.last;
+        if let Some(r) = self.ranges.get(self.last.get()).filter(holds) {
+            return Some(r);
+        }
         let n = self.ranges.partition_point(|r| r.last < physical);
-        self.ranges.get(n).filter(|r| r.start <= physical)
+        let found = self.ranges.get(n).filter(holds);
+        if found.is_some() {
+            self.last.set(n);
+        }
+        found
     }
 }
 

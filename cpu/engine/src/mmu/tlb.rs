@@ -10,6 +10,8 @@ pub(crate) const TLB_SETS: usize = 3;
 const PARKED: usize = 7;
 /// Fills after which a flush looks at every entry.
 const FILLS: usize = 768;
+/// The first linear address of the upper half, where systems have their global pages.
+const TOP_HALF: u64 = 1 << 63;
 /// Protected pages after which a parked bank loses all its write tags.
 const PROTECTS: usize = 32;
 
@@ -27,7 +29,7 @@ pub(crate) struct TlbEntry {
 pub(crate) const EMPTY: TlbEntry = TlbEntry { read: INVALID, write: INVALID, exec: INVALID, host: 0 };
 
 /// Entries for code of one privilege.
-pub(crate) const CODE_SIZE: usize = 512;
+pub(crate) const CODE_SIZE: usize = 4096;
 /// User and supervisor.
 const CODE_SETS: usize = 2;
 
@@ -252,11 +254,10 @@ impl Bank {
         let gone = |tag: u64, origin: &Origin| {
             origin.shift > 12 && (tag ^ linear) >> origin.shift == 0 && (origin.global || !global_only)
         };
-        // Of large pages the first level holds nothing that the second does not.
+        // The first level does not know which of its entries are parts of large pages.
+        self.flush_first();
         for e in &mut self.second {
             if gone(e.key, &e.origin) {
-                let first = Tlb::slot((e.key & 3) as u8, e.key);
-                self.entries[first] = empty(first);
                 e.key = INVALID;
             }
         }
@@ -315,11 +316,33 @@ pub(crate) struct Tlb {
     epoch: u64,
     /// With the tiny TLB, the two slots that hold something.
     tiny: Option<[usize; 2]>,
+    /// A global page of the lower half was entered since everything was dropped.
+    low_global: bool,
+    pub(crate) counts: TlbCounts,
+}
+
+/// What was done since the start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct TlbCounts {
+    /// Page-table walks that entered a translation.
+    pub(crate) fills: u64,
+    /// Drops of a whole context, or of all.
+    pub(crate) flushes: u64,
+    /// Drops of one page.
+    pub(crate) pages: u64,
 }
 
 impl Tlb {
     pub(crate) fn new() -> Self {
-        Self { bank: Bank::new(0, 1), parked: Vec::new(), last: 1, epoch: 0, tiny: None }
+        Self {
+            bank: Bank::new(0, 1),
+            parked: Vec::new(),
+            last: 1,
+            epoch: 0,
+            tiny: None,
+            low_global: false,
+            counts: TlbCounts::default(),
+        }
     }
 
     #[inline(always)]
@@ -414,6 +437,8 @@ impl Tlb {
 
     /// Enters a translation of `linear` in `set`.
     pub(crate) fn fill(&mut self, set: u8, linear: u64, entry: TlbEntry, origin: Origin) {
+        self.counts.fills += 1;
+        self.low_global |= origin.global && linear < TOP_HALF;
         let bank = &mut self.bank;
         if origin.shift > 12 {
             bank.large.insert(linear, origin.shift);
@@ -423,13 +448,6 @@ impl Tlb {
         let entry =
             TlbEntry { read: tag(entry.read), write: tag(entry.write), exec: tag(entry.exec), ..entry };
         let second = second_slot(set, linear);
-        let old = &bank.second[second];
-        if old.origin.shift > 12 && old.key != INVALID && old.key != linear & PAGE_MASK | u64::from(set) {
-            let first = Self::slot((old.key & 3) as u8, old.key);
-            if bank.entries[first].host == old.entry.host {
-                bank.entries[first] = empty(first);
-            }
-        }
         bank.entries[slot] = entry;
         bank.touched[slot / CHUNK] = 1;
         if let Some([older, newer]) = self.tiny {
@@ -459,6 +477,7 @@ impl Tlb {
 
     /// Drops the present bank's translations, or all but those of global pages.
     pub(crate) fn flush(&mut self, keep_global: bool) {
+        self.counts.flushes += 1;
         self.bank.flush(keep_global);
         self.renew();
     }
@@ -466,6 +485,7 @@ impl Tlb {
     /// Drops everything of every bank.
     pub(crate) fn flush_all(&mut self) {
         self.parked.clear();
+        self.low_global = false;
         self.flush(false);
     }
 
@@ -477,17 +497,21 @@ impl Tlb {
 
     /// Drops one page of the present bank, and of the others when it is global.
     pub(crate) fn flush_page(&mut self, linear: u64) {
+        self.counts.pages += 1;
         self.bank.flush_page(linear, false);
-        for bank in &mut self.parked {
-            bank.flush_page(linear, true);
-            self.last += 1;
-            bank.generation = self.last;
+        if linear >= TOP_HALF || self.low_global {
+            for bank in &mut self.parked {
+                bank.flush_page(linear, true);
+                self.last += 1;
+                bank.generation = self.last;
+            }
         }
         self.renew();
     }
 
     /// Drops one page of process context `pcid`.
     pub(crate) fn flush_page_of(&mut self, pcid: u16, linear: u64) {
+        self.counts.pages += 1;
         if self.bank.pcid == pcid {
             self.bank.flush_page(linear, false);
             return self.renew();

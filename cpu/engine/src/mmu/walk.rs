@@ -46,12 +46,17 @@ impl Cpu {
         Fault::new(vector::PF, code)
     }
 
+    #[inline]
     fn entry(&self, at: u64, wide: bool) -> u64 {
         let at = at & self.a20;
-        match self.ram.find(at) {
-            Some(r) => r.block.read_int(r.offset + (at - r.start), if wide { 8 } else { 4 }),
-            None => self.io.mmio_read(at, if wide { 8 } else { 4 }),
+        let size = if wide { 8 } else { 4 };
+        let Some(r) = self.ram.find(at) else { return self.io.mmio_read(at, size) };
+        let host = r.host + (at - r.start);
+        if !wide || host & 7 != 0 || r.last - at < 7 {
+            return r.block.read_int(r.offset + (at - r.start), size);
         }
+        // SAFETY: an aligned u64 within a live RAM block; concurrent access is atomic.
+        unsafe { AtomicU64::from_ptr(host as *mut u64) }.load(Ordering::Acquire)
     }
 
     /// Sets bits in a page-table entry that still reads `old`; false when it changed meanwhile.

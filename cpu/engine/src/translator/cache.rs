@@ -1,7 +1,10 @@
 //! Memory for generated code: one memory file mapped twice, writable in one place and executable in another, so that
 //! no page is ever both.
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{
+    MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, mremap, munmap,
+};
+use std::ffi::c_void;
 use std::ptr::null_mut;
 
 /// The code of one vCPU.
@@ -18,8 +21,36 @@ pub(super) struct CodeCache {
 }
 
 impl CodeCache {
-    /// `size` bytes; `None` where the host does not allow executable shared memory.
-    pub(super) fn new(size: usize) -> Option<Self> {
+    /// `size` bytes; `None` where the host does not allow executable shared memory. `anonymous`: perf takes it for
+    /// anonymous memory, whose functions it finds in its map, and not for a file.
+    pub(super) fn new(size: usize, anonymous: bool) -> Option<Self> {
+        let (write, exec) = if anonymous { Self::map_anonymous(size)? } else { Self::map_file(size)? };
+        let split = (size / 5 * 2).next_multiple_of(64);
+        Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, split, cold: split, kept: 0 })
+    }
+
+    /// The same memory twice, writable and executable.
+    fn map_anonymous(size: usize) -> Option<(*mut c_void, *mut c_void)> {
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let write =
+            unsafe { mmap_anonymous(null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED) }
+                .ok()?;
+        // SAFETY: an old size of 0 leaves the mapping as it is and maps its memory once more, elsewhere (mremap(2));
+        // nothing refers to that yet.
+        let exec = unsafe {
+            mremap(write, 0, size, MremapFlags::MAYMOVE).and_then(|exec| {
+                mprotect(exec, size, MprotectFlags::READ | MprotectFlags::EXEC).map(|()| exec)
+            })
+        };
+        let Ok(exec) = exec else {
+            // SAFETY: the mapping made above, which nothing refers to.
+            let _ = unsafe { munmap(write, size) };
+            return None;
+        };
+        Some((write, exec))
+    }
+
+    fn map_file(size: usize) -> Option<(*mut c_void, *mut c_void)> {
         let file = rustix::fs::memfd_create("tinamou-code", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
         rustix::fs::ftruncate(&file, size as u64).ok()?;
         // SAFETY: new mappings at addresses that the kernel chooses.
@@ -34,8 +65,12 @@ impl CodeCache {
             let _ = unsafe { munmap(write, size) };
             return None;
         };
-        let split = (size / 5 * 2).next_multiple_of(64);
-        Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, split, cold: split, kept: 0 })
+        Some((write, exec))
+    }
+
+    /// Bytes of code.
+    pub(super) fn used(&self) -> usize {
+        self.used + (self.cold - self.split)
     }
 
     /// Where the next code will run.

@@ -336,11 +336,14 @@ mod tests {
         assert_eq!(of(&[0x55]).0, Kind::Push);
         assert_eq!(of(&[0xc3]).0, Kind::Return);
         assert_eq!(of(&[0x74, 0]), (Kind::Condition, RflagsBits::ZF, 0, 1));
-        assert_eq!(of(&[0xf3, 0x48, 0xa5]).0, Kind::Interpret); // rep movsq
+        assert_eq!(of(&[0xf3, 0x48, 0xa5]).0, Kind::System); // rep movsq
+        assert_eq!(of(&[0x48, 0xa5]).0, Kind::Interpret); // movsq
+        assert_eq!(of(&[0xf3, 0x65, 0xa4]).0, Kind::Interpret); // rep movsb from gs:[rsi]
         assert_eq!(of(&[0x0f, 0x05]).0, Kind::Syscall);
         assert_eq!(of(&[0xff, 0x33]).0, Kind::PushMemory);
         assert_eq!(of(&[0x48, 0xcf]).0, Kind::InterpretEnd); // iretq
-        assert_eq!(of(&[0x0f, 0xa3, 0x03]).0, Kind::Interpret); // bt [rbx], eax
+        assert_eq!(of(&[0x0f, 0xa3, 0x03]).0, Kind::System); // bt [rbx], eax
+        assert_eq!(of(&[0x66, 0x0f, 0xa3, 0x03]).0, Kind::Interpret); // bt [rbx], ax
         assert_eq!(of(&[0x0f, 0x6f, 0xc1]).0, Kind::Native); // movq mm0, mm1
         assert_eq!(of(&[0xd8, 0xc1]).0, Kind::Native); // fadd st0, st1
         assert_eq!(of(&[0xdb, 0xe3]).0, Kind::Interpret); // fninit

@@ -16,8 +16,10 @@ mod legacy32;
 mod lockstep;
 mod memory;
 mod native;
+pub(crate) mod profile;
 mod registers;
 mod stack;
+mod strings;
 mod stubs;
 mod system;
 #[cfg(test)]
@@ -34,8 +36,10 @@ use arena::Arena;
 use asm::Mem;
 use cache::CodeCache;
 use irq::{CpuSignals, Event};
+use profile::Profile;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use stubs::{JUMP_BITS, Stubs};
 use x86::Activity;
@@ -150,6 +154,18 @@ impl Translation {
     }
 }
 
+/// About the translations that there are.
+#[derive(Default)]
+struct Sizes {
+    /// Bytes of guest code, of all and of the largest.
+    guest: u64,
+    largest: u64,
+    /// Those with an instruction that lies in two pages.
+    crossing: u64,
+    /// Jumps that lead straight to another.
+    links: u64,
+}
+
 /// The translator of one vCPU. The first fields are reached by generated code.
 #[repr(C)]
 pub(crate) struct Jit {
@@ -191,8 +207,12 @@ pub(crate) struct Jit {
     without: Without,
     lazy_flags: bool,
     lockstep: Option<Box<lockstep::Lockstep>>,
-    /// How often everything was dropped for want of room.
+    /// How often everything was dropped for want of room, and how many nanoseconds that took at most.
     pub(crate) flushes: u64,
+    longest_flush: u64,
+    sizes: Sizes,
+    invalidated: u64,
+    profile: Option<Arc<Profile>>,
     arena: Arena,
     stubs: Stubs,
     cache: Option<CodeCache>,
@@ -244,6 +264,10 @@ impl Jit {
             lazy_flags: false,
             lockstep: None,
             flushes: 0,
+            longest_flush: 0,
+            sizes: Sizes::default(),
+            invalidated: 0,
+            profile: None,
             arena: Arena::default(),
             stubs: Stubs::default(),
             cache: None,
@@ -259,7 +283,7 @@ impl Jit {
     }
 
     /// Makes room for code; without it everything is left to the interpreter.
-    pub(crate) fn enable(&mut self, options: &Options) {
+    pub(crate) fn enable(&mut self, options: &Options, profile: Option<Arc<Profile>>) {
         self.size = options.code_size.unwrap_or(CODE_SIZE).clamp(MIN_CODE_SIZE, MAX_CODE_SIZE);
         self.without = options.without;
         self.lazy_flags = options.lazy_flags;
@@ -268,8 +292,13 @@ impl Jit {
         if options.one_instruction {
             self.most = 1;
         }
-        let Some(mut cache) = CodeCache::new(self.size) else { return };
+        let anonymous = profile.as_ref().is_some_and(|profile| profile.needs_anonymous());
+        let Some(mut cache) = CodeCache::new(self.size, anonymous) else { return };
         let (code, stubs) = stubs::make(cache.next(), &self.without, run_one);
+        if let Some(profile) = &profile {
+            profile.show(cache.next(), &code, "stubs");
+        }
+        self.profile = profile;
         cache.add(&code, &[]);
         cache.keep();
         self.stubs = stubs;
@@ -285,6 +314,7 @@ impl Jit {
             cache.clear();
             self.map.clear();
             self.arena.clear();
+            self.sizes = Sizes::default();
             if let Some(lockstep) = &mut self.lockstep {
                 lockstep.clear();
             }
@@ -292,6 +322,40 @@ impl Jit {
             self.tables.fill(Box::default());
             self.choose_table();
         }
+    }
+
+    /// Notes that a block of `guest` bytes at `linear` became `parts`: code and where it runs, on the straight path and
+    /// off it.
+    fn note_block(&mut self, linear: u64, guest: u64, crossing: bool, parts: [(u64, &[u8]); 2]) {
+        self.made += 1;
+        self.sizes.guest += guest;
+        self.sizes.largest = self.sizes.largest.max(guest);
+        self.sizes.crossing += u64::from(crossing);
+        if let Some(profile) = &self.profile {
+            for ((at, code), suffix) in parts.into_iter().zip(["", "-cold"]) {
+                profile.show(at, code, &format!("tb-0x{linear:x}{suffix}"));
+            }
+        }
+    }
+
+    /// Completes `status`.
+    pub(crate) fn describe(&self, status: &mut accel::JitStatus) {
+        let Some(cache) = &self.cache else { return };
+        *status = accel::JitStatus {
+            tier: 2,
+            code: cache.used() as u64,
+            room: self.size as u64,
+            blocks: self.map.len() as u64,
+            guest: self.sizes.guest,
+            largest: self.sizes.largest,
+            crossing: self.sizes.crossing,
+            links: self.sizes.links,
+            made: self.made,
+            invalidated: self.invalidated,
+            flushes: self.flushes,
+            longest_flush: self.longest_flush,
+            ..*status
+        };
     }
 
     /// No entry: whatever jumps to it finds that nothing is known.
@@ -342,7 +406,7 @@ pub(crate) fn host_is_able(without: Without) -> Result<(), &'static str> {
     if without.shm {
         return Err("executable shared memory is not used");
     }
-    CodeCache::new(4096).map(drop).ok_or("the host does not allow executable shared memory")
+    CodeCache::new(4096, false).map(drop).ok_or("the host does not allow executable shared memory")
 }
 
 /// Executes one instruction for generated code: 0 when the next one in the block is to follow.
@@ -357,6 +421,7 @@ extern "sysv64" fn run_one(cpu: *mut Cpu, insn: *const Insn) -> u64 {
         cpu.state.rip = next.wrapping_sub(insn.len.into());
         return stubs::LEAVE;
     }
+    cpu.counts.interpreted += 1;
     cpu.end = insn;
     let fpu = insn.flags & F_FPU != 0 && cpu.jit.unload_fpu(&mut cpu.state.x87);
     match (insn.exec)(cpu, insn) {
@@ -421,13 +486,48 @@ impl Cpu {
         }
         let context = self.jit.context;
         self.refresh();
-        if self.signals.pending() & self.jit.mask != 0 || !self.is_ordinary() || self.shutdown {
+        if self.signals.pending() & self.jit.mask != 0 || self.shutdown {
+            return stubs::LEAVE;
+        }
+        self.drop_idle_rf();
+        if !self.is_ordinary() {
             stubs::LEAVE
         } else if self.end.is_null() || self.state.rip != next || context != self.jit.context {
             stubs::GO
         } else {
             stubs::STAY
         }
+    }
+
+    /// Clears RF, which IRET has loaded, ahead of the next instruction, which would clear it: without breakpoints nobody
+    /// sees the difference but software interrupts, which push it, and MOV DR, which general detection refuses.
+    #[inline]
+    fn drop_idle_rf(&mut self) {
+        if self.state.rflags & flags::RF != 0
+            && self.debug.exec | self.debug.data | self.debug.ports == 0
+            && self.state.dr[7] & crate::debug::GD == 0
+            && !self.may_be_software_interrupt()
+        {
+            self.state.rflags &= !flags::RF;
+        }
+    }
+
+    /// Whether the instruction at RIP may be INT n, INT3, INT1 or INTO.
+    fn may_be_software_interrupt(&self) -> bool {
+        let rip = self.state.rip;
+        if !self.long && self.state.seg[1].base != 0 {
+            return true;
+        }
+        let set = self.code_set();
+        let Some(host) = self.tlb.code(set, rip).or_else(|| self.tlb.exec(set, rip)) else { return true };
+        for n in 0..(0x1000 - (rip & 0xfff)).min(15) {
+            match crate::mmu::get::<u8>((host + n) as *mut u8) {
+                0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => {}
+                0x40..=0x4f if self.long => {}
+                opcode => return matches!(opcode, 0xcc..=0xce | 0xf1),
+            }
+        }
+        true
     }
 
     /// Whether a look at events, which is due, would find none.
@@ -515,6 +615,7 @@ impl Cpu {
 
     /// Runs the translation whose entry is `code`, and what it leads to.
     fn enter_code(&mut self, code: u64) {
+        self.counts.entered += 1;
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
         // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.
         self.jit.site = unsafe {
@@ -531,10 +632,14 @@ impl Cpu {
     /// The code for RIP, translated now when it is hot.
     #[inline(never)]
     fn find_translation(&mut self, linear: u64) -> Option<u64> {
+        self.counts.searched += 1;
         let left = self.jit.cache.as_ref()?.left();
         if left < MAX_BLOCK || self.jit.arena.size() > left {
+            let start = std::time::Instant::now();
             self.jit.clear();
             self.jit.flushes += 1;
+            let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.jit.longest_flush = self.jit.longest_flush.max(took);
         }
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
@@ -576,12 +681,14 @@ impl Cpu {
         }
         if let Some(cache) = &mut self.jit.cache {
             if let Some((old_entry, old_head)) = replaced {
+                self.jit.invalidated += 1;
                 cache.patch(old_entry, &jump(old_entry, entry));
                 cache.patch(old_head, &jump(old_head, head));
             }
             if self.jit.site > STALE {
                 let (site, across) = (self.jit.site & !ACROSS, self.jit.site & ACROSS != 0);
                 if across || same {
+                    self.jit.sizes.links += 1;
                     cache.patch(site, &jump(site, if across { entry } else { head }));
                 }
             }

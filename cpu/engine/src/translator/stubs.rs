@@ -60,7 +60,7 @@ pub(super) const STACK_LIMIT: i32 = 0x1000 - 7;
 pub(super) const PINNED: [Reg; 12] = [0, 1, 2, 3, 5, 6, 7, 8, 12, 13, 14, 15];
 
 /// log2 of the entries of a jump cache.
-pub(super) const JUMP_BITS: u32 = 14;
+pub(super) const JUMP_BITS: u32 = 16;
 
 /// The entry of the jump cache for a linear address.
 pub(super) fn jump_slot(linear: u64) -> usize {

@@ -24,6 +24,10 @@ pub(super) fn concerns(i: &Instruction) -> bool {
     match i.code() {
         Code::Pushfq | Code::Popfq => true,
         Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => i.op0_kind() == OpKind::Register,
+        Code::Mov_rm16_Sreg => i.op0_kind() == OpKind::Memory,
+        Code::Mov_r64_cr => i.op1_register() != Register::CR8,
+        Code::Rdfsbase_r64 | Code::Rdgsbase_r64 | Code::Wrfsbase_r64 | Code::Wrgsbase_r64 => true,
+        _ if super::strings::concerns(i) => true,
         _ => matches!(
             i.mnemonic(),
             Mnemonic::Cli
@@ -33,6 +37,10 @@ pub(super) fn concerns(i: &Instruction) -> bool {
                 | Mnemonic::Stac
                 | Mnemonic::Rdtsc
                 | Mnemonic::Rdtscp
+                | Mnemonic::Rdpkru
+                | Mnemonic::Wrpkru
+                | Mnemonic::Cld
+                | Mnemonic::Std
         ),
     }
 }
@@ -96,6 +104,31 @@ impl Emitter<'_> {
                 self.a.store(other, T0);
             }
             Code::Clac | Code::Stac if !user => self.set_ac(i.code() == Code::Stac, live),
+            _ if super::strings::concerns(&i) => return self.string(n, live),
+            Code::Mov_rm16_Sreg => return self.store_selector(n, live),
+            Code::Mov_r64_cr if !user => {
+                let Some(to) = number(i.op0_register()) else { return false };
+                let field = match i.op1_register() {
+                    Register::CR0 => offset_of!(X86State, cr0),
+                    Register::CR2 => offset_of!(X86State, cr2),
+                    Register::CR3 => offset_of!(X86State, cr3),
+                    Register::CR4 => offset_of!(X86State, cr4),
+                    _ => return false,
+                };
+                self.load_guest(to, state(field));
+            }
+            Code::Rdfsbase_r64 | Code::Rdgsbase_r64 | Code::Wrfsbase_r64 | Code::Wrgsbase_r64 => {
+                return self.segment_base(n, live);
+            }
+            Code::Cld | Code::Std => {
+                self.give_up_rflags(live);
+                if i.code() == Code::Cld {
+                    self.a.and_mem(rflags(), !(flags::DF as i32));
+                } else {
+                    self.a.or_mem(rflags(), flags::DF as i32);
+                }
+            }
+            Code::Rdpkru | Code::Wrpkru => self.protection_keys(n, live),
             Code::Rdtsc | Code::Rdtscp => {
                 self.give_up_rflags(live);
                 if user {
@@ -113,6 +146,84 @@ impl Emitter<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// Loads general register `to`.
+    fn load_guest(&mut self, to: Reg, from: Mem) {
+        let target = host(to).unwrap_or(T0);
+        self.a.load(target, from);
+        if target == T0 {
+            self.a.store(self.slots.gpr(to), T0);
+        }
+    }
+
+    /// MOV of a selector to memory.
+    fn store_selector(&mut self, n: usize, live: u32) -> bool {
+        let i = self.source.instructions[n];
+        let before = self.a.code.len();
+        if !self.address(&i) {
+            self.a.code.truncate(before);
+            return false;
+        }
+        let back = self.check(n, 2, true, live, 1);
+        self.a.load16z(T1, self.slots.selector(i.op1_register().number() as u8));
+        self.a.store16(Mem::Base(T0, 0), T1);
+        self.a.bind(back);
+        true
+    }
+
+    /// RDFSBASE and relatives of 64 bits.
+    fn segment_base(&mut self, n: usize, live: u32) -> bool {
+        let i = self.source.instructions[n];
+        let Some(operand) = number(i.op0_register()) else { return false };
+        let write = matches!(i.code(), Code::Wrfsbase_r64 | Code::Wrgsbase_r64);
+        let gs = matches!(i.code(), Code::Rdgsbase_r64 | Code::Wrgsbase_r64);
+        let base = self.slots.segment_base(4 + u8::from(gs));
+        let (slow, back) = (self.a.label(), self.a.label());
+        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.give_up_rflags(live);
+        self.a.test_mem32(state(offset_of!(X86State, cr4)), cr4::FSGSBASE as i32);
+        self.a.jcc(CC_E, slow);
+        if write {
+            match host(operand) {
+                Some(r) => self.a.mov(T0, r),
+                None => self.a.load(T0, self.slots.gpr(operand)),
+            }
+            // What is canonical with 57 bits only is the interpreter's.
+            self.a.mov(T1, T0);
+            self.a.shl(T1, 16);
+            self.a.sar_imm(true, T1, 16);
+            self.a.alu(true, CMP_RR, T1, T0);
+            self.a.jcc(CC_NE, slow);
+            self.a.store(base, T0);
+        } else {
+            self.load_guest(operand, base);
+        }
+        self.a.bind(back);
+        true
+    }
+
+    /// RDPKRU, and WRPKRU that changes nothing.
+    fn protection_keys(&mut self, n: usize, live: u32) {
+        let write = self.source.instructions[n].code() == Code::Wrpkru;
+        let (slow, back) = (self.a.label(), self.a.label());
+        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.give_up_rflags(live);
+        self.a.test_mem32(state(offset_of!(X86State, cr4)), cr4::PKE as i32);
+        self.a.jcc(CC_E, slow);
+        self.a.alu_imm8(false, CMP, RCX, 0);
+        self.a.jcc(CC_NE, slow);
+        self.a.load32(T0, state(offset_of!(X86State, pkru)));
+        if write {
+            self.a.alu_imm8(false, CMP, RDX, 0);
+            self.a.jcc(CC_NE, slow);
+            self.a.alu(false, CMP_RR, T0, RAX);
+            self.a.jcc(CC_NE, slow);
+        } else {
+            self.a.lea32(RAX, T0, 0);
+            self.a.imm(RDX, 0);
+        }
+        self.a.bind(back);
     }
 
     /// Whether this block may hold interrupts off again behind instruction `n`, which lets them in: events are looked

@@ -46,8 +46,10 @@ fn instruction(random: &mut Random, bits: u8) -> (Vec<u8>, Instruction) {
         }
         if random.below(3) == 0 {
             bytes.push(0x0f);
-            if random.below(6) == 0 {
-                bytes.push(0x38 | (random.below(2) as u8) << 1);
+            match random.below(12) {
+                0 | 1 => bytes.push(0x38 | (random.below(2) as u8) << 1),
+                2 => bytes.push(0xa3 | (random.below(4) as u8) << 3), // BT and relatives
+                _ => {}
             }
         }
         for _ in 0..12 {
@@ -126,6 +128,56 @@ fn straight_code_does_the_same_in_both_tiers() {
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def1, &HOT);
 }
 
+/// REP STOS and REP MOVS about the borders of pages, upwards and downwards, over each other and over themselves.
+#[test]
+fn repeated_strings_do_the_same_in_both_tiers() {
+    let forms: [&[u8]; 8] = [
+        &[0xf3, 0xaa],
+        &[0xf3, 0xab],
+        &[0xf3, 0x48, 0xab],
+        &[0xf3, 0xa4],
+        &[0xf3, 0xa5],
+        &[0xf3, 0x48, 0xa5],
+        &[0xfd, 0xf3, 0x48, 0xa5, 0xfc],
+        &[0x67, 0xf3, 0xa4],
+    ];
+    let (mut a, mut b) = (long(&[]), long(&[]));
+    a.cpu.set_options(&HOT, None);
+    let mut random = Random(0x0bad_5eed_1234_5671);
+    for case in 0..2_000 {
+        let form = forms[random.below(forms.len() as u64) as usize];
+        let mut code = form.to_vec();
+        code.push(0xf4);
+        let seed = random.number() | 1;
+        registers(&mut a, &mut Random(seed), &code);
+        registers(&mut b, &mut Random(seed), &code);
+        let border = |random: &mut Random| match random.below(8) {
+            0 => BORDERS[random.below(BORDERS.len() as u64) as usize].wrapping_sub(random.below(40)),
+            _ => 0x2_0000 + (random.below(6) << 12) + random.below(80) * 53 % 4200,
+        };
+        let count = if random.below(4) == 0 { random.below(5) } else { random.below(600) };
+        let (from, to) = (border(&mut random), border(&mut random));
+        let to = if random.below(4) == 0 { from.wrapping_add(random.below(32)) } else { to };
+        for bench in [&mut a, &mut b] {
+            let mut s = bench.cpu.state.clone();
+            s.rflags |= if case % 16 == 0 { flags::DF } else { 0 };
+            (s.gpr[1], s.gpr[6], s.gpr[7]) = (count, from, to);
+            bench.cpu.load_state(&s);
+        }
+        let (x, y) = (a.cpu.run_blocks(60), b.cpu.run_blocks(60));
+        let text = format!("case {case}: {form:02x?} {count:#x} from {from:#x} to {to:#x}");
+        assert_eq!(x, y, "{text}");
+        assert_eq!(a.cpu.state.gpr, b.cpu.state.gpr, "{text}");
+        assert_eq!((a.cpu.state.rip, a.cpu.state.cr2), (b.cpu.state.rip, b.cpu.state.cr2), "{text}");
+        assert_eq!(a.cpu.rflags(), b.cpu.rflags(), "{text}");
+        let (mut p, mut q) = (vec![0; 0x20_0000], vec![0; 0x20_0000]);
+        a.memory.read(0, &mut p);
+        b.memory.read(0, &mut q);
+        assert!(p == q, "memory at {:?}, {text}", (0..p.len()).find(|&n| p[n] != q[n]));
+    }
+    assert!(a.cpu.jit.made > 500, "{} translations", a.cpu.jit.made);
+}
+
 #[test]
 fn straight_32_bit_code_does_the_same_in_both_tiers() {
     compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def1, &HOT);
@@ -149,7 +201,7 @@ fn lock_step_finds_a_wrong_translation_and_no_other() {
         0xc9, 0x75, 0xee, 0xf4,
     ];
     let mut bench = long(&code);
-    bench.cpu.set_options(&Options { lockstep: true, ..HOT });
+    bench.cpu.set_options(&Options { lockstep: true, ..HOT }, None);
     assert_eq!(bench.cpu.run_loop(), accel::Exit::Halted);
     assert_eq!(bench.memory.read_int(0x3000, 4), u64::from(0x1122_3344u32.wrapping_mul(1000)));
     assert!(bench.cpu.jit.made > 2);
@@ -175,7 +227,7 @@ fn endless_loops_can_be_stopped() {
     ];
     for code in loops {
         let mut bench = long(code);
-        bench.cpu.set_options(&HOT);
+        bench.cpu.set_options(&HOT, None);
         let signals = bench.cpu.signals.clone();
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -197,6 +249,8 @@ const HOT: Options = Options {
     tiny_tlb: false,
     lazy_flags: false,
     lockstep: false,
+    perfmap: false,
+    jitdump: false,
     without: Without { bmi2: false, avx: false, fsgsbase: false, shm: false, xsave: false },
 };
 
@@ -213,7 +267,7 @@ fn flat_32(code: &[u8]) -> Bench {
 fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
     let (mut a, mut b) = (make(), make());
     assert_eq!(super::host_is_able(Without::default()), Ok(()));
-    a.cpu.set_options(options);
+    a.cpu.set_options(options, None);
     let cases = std::env::var("TINAMOU_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
     let cases = if *options == HOT { cases } else { cases / 5 };
     let mut random = Random(seed);
@@ -256,7 +310,7 @@ fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
             // What a case did to tables and handlers would spoil the others.
             made += a.cpu.jit.made;
             (a, b) = (make(), make());
-            a.cpu.set_options(options);
+            a.cpu.set_options(options, None);
         }
         code.push(0xf4);
         let seed = random.number() | 1;

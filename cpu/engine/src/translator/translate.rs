@@ -106,15 +106,22 @@ impl Cpu {
         };
         let cache = self.jit.cache.as_mut()?;
         let origin = cache.next();
-        let product = emit::block(origin, cache.next_cold(), &self.jit.stubs, &source);
+        let cold = cache.next_cold();
+        let product = emit::block(origin, cold, &self.jit.stubs, &source);
         if !cache.add(&product.code, &product.cold) {
             return None;
         }
-        self.jit.made += 1;
         if let Some(lockstep) = &mut self.jit.lockstep {
             let entry = origin + product.entry as u64;
             lockstep.add(entry, &instructions, insns, &kinds, u64::from(bits / 8));
         }
+        let guest = instructions.last().map_or(0, |i| i.next_ip().wrapping_sub(place.linear));
+        self.jit.note_block(
+            place.linear,
+            guest,
+            second.is_some(),
+            [(origin, &product.code), (cold, &product.cold)],
+        );
         let (entry, head) = (origin + product.entry as u64, origin + product.head as u64);
         let translation = Translation { entry, head, watched, second };
         self.jit.map.insert(place, translation);

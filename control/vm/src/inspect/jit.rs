@@ -1,0 +1,101 @@
+//! `info jit`.
+
+use crate::vcpus::Vcpus;
+use accel::JitStatus;
+
+/// What the processors' tiers have done, in the reference's words where it has the same.
+pub(crate) fn jit(vcpus: &Vcpus) -> String {
+    let statuses: Option<Vec<_>> =
+        (0..vcpus.count()).map(|n| vcpus.with(n, |vcpu| vcpu.jit_status()).flatten()).collect();
+    match statuses {
+        Some(statuses) => describe(&statuses.into_iter().fold(JitStatus::default(), JitStatus::and)),
+        None => "JIT information is only available with accel=tcg\n".to_owned(),
+    }
+}
+
+fn describe(s: &JitStatus) -> String {
+    let each = |total: u64| total.checked_div(s.blocks).unwrap_or(0);
+    let part = |count: u64| (count * 100).checked_div(s.blocks).unwrap_or(0);
+    let ratio = if s.guest == 0 { 0.0 } else { s.code as f64 / s.guest as f64 };
+    format!(
+        "Translation buffer state:\n\
+         tier                {}\n\
+         gen code size       {}/{}\n\
+         TB count            {}\n\
+         TB avg target size  {} max={} bytes\n\
+         TB avg host size    {} bytes (expansion ratio: {ratio:.1})\n\
+         cross page TB count {} ({}%)\n\
+         direct jump count   {} ({}%)\n\
+         tier 1 TB count     {}\n\
+         \n\
+         Statistics:\n\
+         TB flush count      {} (longest {:.1} ms)\n\
+         TB invalidate count {}\n\
+         TB made             {}\n\
+         TB searches         {}\n\
+         TLB full flushes    {}\n\
+         TLB page flushes    {}\n\
+         TLB fills           {}\n\
+         tier 1 executed     {} TBs, {} instructions by themselves, {} for tier 2\n\
+         tier 2 entered      {} times\n",
+        s.tier,
+        s.code,
+        s.room,
+        s.blocks,
+        each(s.guest),
+        s.largest,
+        each(s.code),
+        s.crossing,
+        part(s.crossing),
+        s.links,
+        part(s.links),
+        s.decoded,
+        s.flushes,
+        s.longest_flush as f64 / 1e6,
+        s.invalidated,
+        s.made,
+        s.searched,
+        s.tlb_flushes,
+        s.tlb_pages,
+        s.tlb_fills,
+        s.interpreted_blocks,
+        s.careful,
+        s.interpreted,
+        s.entered,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vcpus_are_added_up() {
+        let one = JitStatus {
+            tier: 2,
+            code: 3000,
+            room: 1 << 20,
+            blocks: 10,
+            guest: 500,
+            largest: 80,
+            crossing: 1,
+            longest_flush: 1_500_000,
+            ..JitStatus::default()
+        };
+        let text = describe(&one.and(JitStatus { largest: 20, ..one }));
+        for line in [
+            "tier                2",
+            "gen code size       6000/2097152",
+            "TB count            20",
+            "TB avg target size  50 max=80 bytes",
+            "TB avg host size    300 bytes (expansion ratio: 6.0)",
+            "cross page TB count 2 (10%)",
+            "TB flush count      0 (longest 1.5 ms)",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        assert!(
+            describe(&JitStatus::default()).contains("TB avg host size    0 bytes (expansion ratio: 0.0)")
+        );
+    }
+}
