@@ -70,8 +70,7 @@ impl Builder<'_> {
                 let listens = end.and_then(|e| e.mode) == Some(CharMode::Bind);
                 let mut text = format!("socket,id={name}");
                 if listens {
-                    let fd = self.host.listen(alias, path)?;
-                    text += &format!(",fd={fd},server=on,wait=off");
+                    text += &format!(",{},server=on,wait=off", self.listening(alias, path)?);
                 } else {
                     text += &format!(",path={}", escape(path));
                 }

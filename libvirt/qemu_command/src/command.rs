@@ -180,10 +180,16 @@ impl<'a> Builder<'a> {
 
     fn monitor(&mut self) -> Result<()> {
         let path = format!("{}/monitor.sock", self.settings.guest_folder);
-        let fd = self.host.listen("monitor", &path)?;
-        self.option("-chardev", format!("socket,id=charmonitor,fd={fd},server=on,wait=off"));
+        let place = self.listening("monitor", &path)?;
+        self.option("-chardev", format!("socket,id=charmonitor,{place},server=on,wait=off"));
         self.option("-mon", "chardev=charmonitor,id=monitor,mode=control");
         Ok(())
+    }
+
+    /// Where a socket listens, as a part of its option.
+    pub(crate) fn listening(&mut self, alias: &str, path: &str) -> Result<String> {
+        let fd = self.host.listen(alias, path)?;
+        Ok(fd.map_or_else(|| format!("path={}", escape(path)), |fd| format!("fd={fd}")))
     }
 
     fn boot_options(&mut self) {

@@ -59,8 +59,7 @@ impl Builder<'_> {
                 let path = source.and_then(|s| s.path.as_deref()).unwrap_or("");
                 let mut text = format!("socket,id=char{alias}");
                 if source.and_then(|s| s.mode.as_deref()) == Some("server") {
-                    let fd = self.host.listen(alias, path)?;
-                    text += &format!(",fd={fd},server=on");
+                    text += &format!(",{},server=on", self.listening(alias, path)?);
                 } else {
                     text += &format!(",path={}", crate::props::escape(path));
                 }

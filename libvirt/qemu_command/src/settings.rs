@@ -113,8 +113,8 @@ pub struct Sealed {
 /// What the host is asked for while the command line is made. Each descriptor that it opens is handed to the emulator;
 /// the names are what the command line calls them.
 pub trait Host {
-    /// Listens at the socket `path` for the device `alias`.
-    fn listen(&mut self, alias: &str, path: &str) -> Result<String>;
+    /// Listens at the socket `path` for the device `alias`; `None`: the emulator does it.
+    fn listen(&mut self, alias: &str, path: &str) -> Result<Option<String>>;
     /// Opens the other end of what a vhost-user device talks to.
     fn vhost_user(&mut self, alias: &str) -> Result<String>;
     /// Opens the file behind a character device; `None`: the emulator does it.

@@ -32,8 +32,8 @@ struct Pretended {
 type Result<T> = qemu_command::Result<T>;
 
 impl Host for Pretended {
-    fn listen(&mut self, _: &str, _: &str) -> Result<String> {
-        Ok("1729".to_owned())
+    fn listen(&mut self, _: &str, _: &str) -> Result<Option<String>> {
+        Ok(Some("1729".to_owned()))
     }
 
     fn vhost_user(&mut self, _: &str) -> Result<String> {

@@ -237,6 +237,27 @@ pub fn disk_of_node(definition: &Definition, node: &str, alias: &str) -> Option<
     Some((path.unwrap_or_default(), disk_alias(disk).unwrap_or(alias).to_owned()))
 }
 
+/// The disk that has the image of that number: its target, the image's path, and whether it is the disk's own rather
+/// than one that it stands on.
+pub fn image_of(definition: &Definition, number: u32) -> Option<(String, Option<String>, bool)> {
+    use domain_xml::source::Source;
+    let path = |source: &Source| source.file.clone().or_else(|| source.dev.clone());
+    definition.devices.disk.iter().find_map(|disk| {
+        let dev = disk.dev().to_owned();
+        if let Some(source) = disk.source.as_ref().filter(|source| source.index == Some(number)) {
+            return Some((dev, path(source), true));
+        }
+        let mut link = disk.backing_store.as_deref();
+        while let Some(store) = link {
+            if store.index == Some(number) {
+                return Some((dev, store.source.as_ref().and_then(path), false));
+            }
+            link = store.backing_store.as_deref();
+        }
+        None
+    })
+}
+
 /// The name of a disk while it runs.
 pub fn disk_alias(disk: &Disk) -> Option<&str> {
     disk.info.alias.as_ref().map(|alias| alias.name.as_str())

@@ -1,5 +1,6 @@
 //! The machine: firmware, boot menu, memory.
 
+use domain_xml::clock::EventAction;
 use domain_xml::os::{Firmware, LoaderType};
 use domain_xml::words::{OnOff, YesNo, yes};
 use domain_xml::{Code, Domain, Error, Result};
@@ -18,6 +19,7 @@ pub fn check(domain: &Domain) -> Result<()> {
     if domain.memtune.as_ref().is_some_and(|tune| tune.min_guarantee.is_some_and(|size| size.0 > 0)) {
         return unsupported("Parameter 'min_guarantee' not supported by QEMU.");
     }
+    actions(domain)?;
     let loader = domain.os.loader.as_ref().and_then(|loader| loader.kind);
     let efi = domain.os.firmware == Some(Firmware::Efi) || loader == Some(LoaderType::Pflash);
     if efi && !domain.features.as_ref().is_some_and(|features| features.acpi) {
@@ -36,6 +38,27 @@ pub fn check(domain: &Domain) -> Result<()> {
         return unsupported("SMM TSEG is only supported with q35 machine type");
     }
     huge_pages(domain)
+}
+
+/// Refuses what becomes of the guest on events where the driver cannot do it.
+pub fn actions(domain: &Domain) -> Result<()> {
+    let actions = [domain.on_reboot, domain.on_poweroff, domain.on_crash];
+    if actions.contains(&Some(EventAction::RenameRestart)) {
+        return unsupported(
+            "qemu driver doesn't support the 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'",
+        );
+    }
+    if actions[..2].contains(&Some(EventAction::Preserve)) {
+        return unsupported(
+            "qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'",
+        );
+    }
+    if domain.on_poweroff == Some(EventAction::Restart) && domain.on_reboot == Some(EventAction::Destroy) {
+        return unsupported(
+            "qemu driver doesn't support 'onReboot' set to 'destroy and 'onPoweroff' set to 'reboot'",
+        );
+    }
+    Ok(())
 }
 
 fn firmware(domain: &Domain) -> Result<()> {

@@ -7,6 +7,8 @@ mod devices;
 mod disks;
 mod machine;
 
+pub use machine::actions;
+
 use domain_xml::{Domain, Result};
 
 /// Checks a completed domain.

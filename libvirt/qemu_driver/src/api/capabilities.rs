@@ -50,6 +50,22 @@ impl Capabilities for QemuDriver {
         Ok(ConnectGetDomainCapabilitiesRet { capabilities: capabilities::domain(&wanted) })
     }
 
+    fn connect_domain_xml_to_native(
+        &self,
+        _: &ClientContext,
+        args: ConnectDomainXmlToNativeArgs,
+    ) -> Result<ConnectDomainXmlToNativeRet> {
+        check_flags(args.flags, 0, "qemuConnectDomainXMLToNative")?;
+        if args.native_format != "qemu-argv" {
+            let detail = format!("unsupported config type {}", args.native_format);
+            return Err(error(Code::InvalidArg, detail));
+        }
+        let mut complete = self.core.read_definition(&args.domain_xml)?;
+        Ok(ConnectDomainXmlToNativeRet {
+            native_config: crate::process::command_line(&self.core, &mut complete)?,
+        })
+    }
+
     fn connect_compare_cpu(
         &self,
         _: &ClientContext,

@@ -112,18 +112,25 @@ impl DomainDevices for QemuDriver {
     }
 
     fn domain_detach_device_alias(&self, _: &ClientContext, args: DomainDetachDeviceAliasArgs) -> Result<()> {
-        check_flags(args.flags, LIVE, "qemuDomainDetachDeviceAlias")?;
+        check_flags(args.flags, LIVE | CONFIG, "qemuDomainDetachDeviceAlias")?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainDetachDeviceAlias")?;
-        let definition = {
-            let inner = guest.lock();
-            inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
-        };
-        if !crate::definition::has_device(&definition, &args.alias) {
-            let detail = format!("no device found with alias {}", args.alias);
-            return Err(error(Code::DeviceMissing, detail));
+        let (live, config) = self.both(&guest, args.flags)?;
+        for definition in [&live, &config].into_iter().flatten() {
+            if !crate::definition::has_device(definition, &args.alias) {
+                let detail = format!("no device found with alias {}", args.alias);
+                return Err(error(Code::DeviceMissing, detail));
+            }
         }
-        self.core.unplug(&guest, &args.alias)
+        if live.is_some() {
+            self.core.unplug(&guest, &args.alias)?;
+        }
+        let without = config.map(|config| {
+            let mut left = domain_xml::Domain::clone(&config);
+            crate::definition::remove_device(&mut left, &args.alias);
+            left
+        });
+        self.replace_config(&guest, without)
     }
 
     fn domain_update_device_flags(&self, _: &ClientContext, args: DomainUpdateDeviceFlagsArgs) -> Result<()> {
@@ -177,6 +184,47 @@ impl DomainDevices for QemuDriver {
         args: DomainGetBlkioParametersArgs,
     ) -> Result<DomainGetBlkioParametersRet> {
         self.block_limits(&args)
+    }
+
+    fn domain_set_blkio_parameters(
+        &self,
+        _: &ClientContext,
+        args: DomainSetBlkioParametersArgs,
+    ) -> Result<()> {
+        self.set_block_shares(&args)
+    }
+
+    fn domain_block_peek(&self, _: &ClientContext, args: DomainBlockPeekArgs) -> Result<DomainBlockPeekRet> {
+        self.block_peek(&args)
+    }
+
+    fn domain_memory_peek(
+        &self,
+        _: &ClientContext,
+        args: DomainMemoryPeekArgs,
+    ) -> Result<DomainMemoryPeekRet> {
+        self.memory_peek(&args)
+    }
+
+    fn domain_set_block_threshold(&self, _: &ClientContext, args: DomainSetBlockThresholdArgs) -> Result<()> {
+        self.set_block_threshold(&args)
+    }
+
+    fn domain_open_graphics(
+        &self,
+        _: &ClientContext,
+        args: DomainOpenGraphicsArgs,
+        fds: Vec<OwnedFd>,
+    ) -> Result<()> {
+        self.open_graphics(&args, fds)
+    }
+
+    fn domain_open_graphics_fd(
+        &self,
+        _: &ClientContext,
+        args: DomainOpenGraphicsFdArgs,
+    ) -> Result<((), Vec<OwnedFd>)> {
+        self.open_graphics_fd(&args)
     }
 
     fn domain_set_block_io_tune(&self, _: &ClientContext, args: DomainSetBlockIoTuneArgs) -> Result<()> {

@@ -625,6 +625,14 @@ impl Domains for QemuDriver {
         Ok(DomainRenameRet { retcode: 0 })
     }
 
+    fn domain_set_lifecycle_action(
+        &self,
+        _: &ClientContext,
+        args: DomainSetLifecycleActionArgs,
+    ) -> Result<()> {
+        self.set_lifecycle_action(&args)
+    }
+
     fn domain_set_metadata(&self, _: &ClientContext, args: DomainSetMetadataArgs) -> Result<()> {
         const DESCRIPTION: i32 = 0;
         const TITLE: i32 = 1;

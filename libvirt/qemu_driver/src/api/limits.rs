@@ -124,7 +124,7 @@ impl Setting {
 
 impl QemuDriver {
     /// The running guest's confinement, if the controller is there.
-    fn controlled(
+    pub(super) fn controlled(
         &self,
         guest: &crate::guest::Guest,
         controller: Controllers,

@@ -1,11 +1,13 @@
 //! The calls.
 
+mod actions;
 mod agent;
 mod block_jobs;
 mod capabilities;
 mod checkpoints;
 mod cpus;
 mod devices;
+mod displays;
 mod domains;
 mod domstats;
 mod dump;
@@ -14,12 +16,16 @@ mod keys;
 mod limits;
 mod others;
 mod params;
+mod peek;
 mod pinning;
 mod qemu;
 mod save;
+mod sev;
+mod shares;
 mod snapshots;
 mod stats;
 mod tuning;
+mod vcpus;
 
 use crate::driver::QemuDriver;
 use crate::error::Result;

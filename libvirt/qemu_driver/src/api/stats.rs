@@ -239,9 +239,23 @@ impl DomainStats for QemuDriver {
         _: &ClientContext,
         args: DomainGetLaunchSecurityInfoArgs,
     ) -> Result<DomainGetLaunchSecurityInfoRet> {
-        self.guest(&args.dom)?;
-        // No guest is launched with encrypted memory.
-        Ok(DomainGetLaunchSecurityInfoRet { params: Vec::new() })
+        self.launch_security_info(&args)
+    }
+
+    fn domain_set_launch_security_state(
+        &self,
+        _: &ClientContext,
+        args: DomainSetLaunchSecurityStateArgs,
+    ) -> Result<()> {
+        self.set_launch_security_state(&args)
+    }
+
+    fn domain_start_dirty_rate_calc(
+        &self,
+        _: &ClientContext,
+        args: DomainStartDirtyRateCalcArgs,
+    ) -> Result<()> {
+        self.start_dirty_rate(&args)
     }
 
     fn connect_get_all_domain_stats(

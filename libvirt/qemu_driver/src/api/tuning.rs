@@ -1,7 +1,7 @@
 //! vCPUs, memory, scheduling.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, invalid, not_running, unsupported};
+use crate::error::{Result, check_flags, error, invalid, not_running};
 use crate::guest::Guest;
 use crate::query;
 use domain_xml::Domain as Definition;
@@ -154,49 +154,6 @@ impl QemuDriver {
         }
         Ok(())
     }
-
-    fn set_vcpus(&self, dom: &rpc::Domain, count: u32, flags: u32, api: &'static str) -> Result<()> {
-        const GUEST: u32 = 8;
-        check_flags(flags, LIVE | CONFIG | MAXIMUM, "qemuDomainSetVcpusFlags")?;
-        if flags & GUEST != 0 {
-            return Err(error(Code::ArgumentUnsupported, "the guest agent cannot be asked yet"));
-        }
-        let guest = self.guest(dom)?;
-        let _job = guest.jobs.begin(api)?;
-        let (definition, live) = self.meant(&guest, flags)?;
-        let (current, maximum) = counts(&definition);
-        if count == 0 {
-            return Err(error(Code::InvalidArg, "number of vcpus must be non-zero"));
-        }
-        if flags & MAXIMUM != 0 {
-            if live {
-                return Err(error(Code::InvalidArg, "maximum vcpu count of a live domain can't be modified"));
-            }
-            return self.change(&guest, CONFIG, &mut |it| {
-                if let Some(vcpu) = &mut it.vcpu {
-                    vcpu.count = count;
-                    vcpu.current = vcpu.current.filter(|current| *current < count);
-                }
-            });
-        }
-        if count > maximum {
-            let target = if live { "live" } else { "persistent" };
-            let detail = format!(
-                "requested vcpus is greater than max allowable vcpus for the {target} domain: {count} > {maximum}"
-            );
-            return Err(error(Code::InvalidArg, detail));
-        }
-        if live && count != current {
-            return Err(unsupported(
-                "failed to find appropriate hotpluggable vcpus to reach the desired target vcpu count",
-            ));
-        }
-        self.change(&guest, flags, &mut |it| {
-            if let Some(vcpu) = &mut it.vcpu {
-                vcpu.current = (count < vcpu.count).then_some(count);
-            }
-        })
-    }
 }
 
 impl DomainTuning for QemuDriver {
@@ -298,6 +255,14 @@ impl DomainTuning for QemuDriver {
 
     fn domain_set_vcpus_flags(&self, _: &ClientContext, args: DomainSetVcpusFlagsArgs) -> Result<()> {
         self.set_vcpus(&args.dom, args.nvcpus, args.flags, "virDomainSetVcpusFlags")
+    }
+
+    fn domain_set_vcpu(&self, _: &ClientContext, args: DomainSetVcpuArgs) -> Result<()> {
+        self.set_vcpu(&args)
+    }
+
+    fn domain_set_numa_parameters(&self, _: &ClientContext, args: DomainSetNumaParametersArgs) -> Result<()> {
+        self.set_memory_nodes(&args)
     }
 
     fn domain_set_memory_stats_period(

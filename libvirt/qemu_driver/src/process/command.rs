@@ -8,7 +8,7 @@ use cpu_map::Policy;
 use domain_xml::Domain as Definition;
 use domain_xml::address::HasInfo as _;
 use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
-use domain_xml::interface::Interface;
+use domain_xml::interface::{Interface, InterfaceType};
 use domain_xml::source::PoolMode;
 use domain_xml::tune::SecLabel;
 use domain_xml::words::YesNo;
@@ -60,7 +60,7 @@ pub struct Plan {
 /// # Errors
 /// The guest has something that cannot be had. Ports that were taken are free again.
 pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
-    let mut opener = Opener { core, passed: Vec::new(), ports: Vec::new(), connected: Vec::new() };
+    let mut opener = Opener::new(core, Purpose::Start);
     let planned = opener.plan(domain, context);
     if planned.is_err() {
         opener.ports.iter().for_each(|port| core.ports.release(*port));
@@ -79,101 +79,69 @@ pub fn arguments(
     context: &Context<'_>,
     taps: &[(String, Tap)],
 ) -> Result<Vec<String>> {
-    let opener = Opener { core, passed: Vec::new(), ports: Vec::new(), connected: Vec::new() };
+    let mut opener = Opener::new(core, Purpose::Compare(taps));
     let settings = opener.settings(domain, context);
-    let command = qemu_command::build(domain, context.caps, &settings, &mut Onlooker(opener, taps), None);
+    let command = qemu_command::build(domain, context.caps, &settings, &mut opener, None);
     Ok(command.map_err(|error| xml(&error))?.args)
 }
 
-/// Answers as an [`Opener`] would, and opens nothing.
-struct Onlooker<'a>(Opener<'a>, &'a [(String, Tap)]);
-
-impl Host for Onlooker<'_> {
-    fn listen(&mut self, alias: &str, _path: &str) -> Result<String, Error> {
-        Ok(alias.to_owned())
+/// The command line that would start a definition, for people to read: nothing is opened for it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn shown(core: &Core, domain: &mut Definition, caps: &QemuCaps) -> Result<Plan> {
+    const NO_ID: i32 = -1;
+    for interface in &mut domain.devices.interface {
+        // Taps and their like are made by whoever starts it.
+        *interface = Interface {
+            kind: InterfaceType::Ethernet,
+            mac: interface.mac.take(),
+            model: interface.model.take(),
+            script: interface.script.take(),
+            info: std::mem::take(&mut interface.info),
+            ..Interface::default()
+        };
     }
+    core.choose_firmware(domain, false, false)?;
+    let (directory, channels) =
+        (core.paths.guest(NO_ID, domain.name()), core.paths.channels(NO_ID, domain.name()));
+    let context = Context { caps, id: NO_ID, directory: &directory, channels: &channels, restore: false };
+    Opener::new(core, Purpose::Show).plan(domain, &context)
+}
 
-    fn vhost_user(&mut self, alias: &str) -> Result<String, Error> {
-        self.0.vhost_user(alias)
-    }
-
-    fn output(&mut self, _alias: &str, _path: &str, _append: bool) -> Result<Option<String>, Error> {
-        Ok(None)
-    }
-
-    fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
-        let named = self.1.iter().find(|(alias, _)| alias == interface.info.name());
-        Ok(named.map(|(_, tap)| tap.clone()).unwrap_or_default())
-    }
-
-    fn open(&mut self, path: &str, _writable: bool) -> Result<String, Error> {
-        Err(Error::unsupported(format!("'{path}' cannot be handed to a running emulator yet")))
-    }
-
-    fn group(&mut self, name: &str) -> Result<(Vec<String>, bool), Error> {
-        self.0.group(name)
-    }
-
-    fn vhost_scsi(&mut self) -> Result<String, Error> {
-        self.open("/dev/vhost-scsi", true)
-    }
-
-    fn vhost_vsock(&mut self, alias: &str) -> Result<(String, u32), Error> {
-        self.0.vhost_vsock(alias)
-    }
-
-    fn secret(&mut self, reference: &str) -> Result<Sealed, Error> {
-        self.0.secret(reference)
-    }
-
-    fn seal(&mut self, text: &str) -> Result<Sealed, Error> {
-        self.0.seal(text)
-    }
-
-    fn port(&mut self, _kind: &str) -> Result<u16, Error> {
-        Err(Error::internal("a running guest has its ports"))
-    }
-
-    fn scsi_generic(&mut self, adapter: &str, bus: u32, target: u32, unit: u64) -> Result<String, Error> {
-        self.0.scsi_generic(adapter, bus, target, unit)
-    }
-
-    fn is_cdrom(&mut self, path: &str) -> bool {
-        self.0.is_cdrom(path)
-    }
-
-    fn now(&mut self) -> (i64, i64) {
-        // The same for both command lines that are compared.
-        (0, 0)
-    }
-
-    fn tpm_cancel(&mut self, path: &str) -> Result<String, Error> {
-        self.0.tpm_cancel(path)
-    }
-
-    fn tpm_socket(&mut self, alias: &str) -> Result<String, Error> {
-        self.0.tpm_socket(alias)
-    }
-
-    fn volume(&mut self, pool: &str, name: &str, mode: Option<PoolMode>) -> Result<Volume, Error> {
-        self.0.volume(pool, name, mode)
-    }
-
-    fn render_node(&mut self) -> Result<String, Error> {
-        self.0.render_node()
-    }
+/// What a command line is made for.
+enum Purpose<'a> {
+    /// The emulator is started with it.
+    Start,
+    /// It is compared with the same guest's before or after a change: nothing is opened. Of tap devices those named here
+    /// have descriptors.
+    Compare(&'a [(String, Tap)]),
+    /// It is shown to people: nothing is opened, and sockets are called by their paths.
+    Show,
 }
 
 /// Opens what the emulator is handed.
 struct Opener<'a> {
     core: &'a Core,
+    purpose: Purpose<'a>,
     passed: Vec<(OwnedFd, i32)>,
+    /// How many descriptors a command line has that is only shown.
+    promised: i32,
     ports: Vec<u16>,
     /// What interfaces have, until it is passed.
     connected: Vec<Connected>,
 }
 
-impl Opener<'_> {
+impl<'a> Opener<'a> {
+    fn new(core: &'a Core, purpose: Purpose<'a>) -> Self {
+        Self { core, purpose, passed: Vec::new(), promised: 0, ports: Vec::new(), connected: Vec::new() }
+    }
+
+    /// Whether it opens anything.
+    fn opens(&self) -> bool {
+        matches!(self.purpose, Purpose::Start)
+    }
+
     fn plan(&mut self, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
         let settings = self.settings(domain, context);
         self.host_parts(domain);
@@ -189,10 +157,12 @@ impl Opener<'_> {
             spice_socket: false,
         };
         prepare::all(domain, &displays, &settings, self).map_err(|error| xml(&error))?;
-        let mut interfaces = std::mem::take(&mut domain.devices.interface);
-        let connected = network::connect(self.core, Owner::of(domain), &mut interfaces);
-        domain.devices.interface = interfaces;
-        self.connected = connected?;
+        if self.opens() {
+            let mut interfaces = std::mem::take(&mut domain.devices.interface);
+            let connected = network::connect(self.core, Owner::of(domain), &mut interfaces);
+            domain.devices.interface = interfaces;
+            self.connected = connected?;
+        }
         let incoming = context.restore.then_some("defer");
         let command = qemu_command::build(domain, context.caps, &settings, self, incoming);
         let command = command.map_err(|error| {
@@ -275,13 +245,18 @@ fn io_error(error: &std::io::Error, what: &str) -> Error {
 }
 
 impl Host for Opener<'_> {
-    fn listen(&mut self, _alias: &str, path: &str) -> Result<String, Error> {
+    fn listen(&mut self, alias: &str, path: &str) -> Result<Option<String>, Error> {
+        match self.purpose {
+            Purpose::Start => {}
+            Purpose::Compare(_) => return Ok(Some(alias.to_owned())),
+            Purpose::Show => return Ok(None),
+        }
         let failed = |error| io_error(&error, &format!("Unable to bind to UNIX socket path '{path}'"));
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o775)).map_err(failed)?;
         self.give(path).map_err(failed)?;
-        Ok(self.pass(listener))
+        Ok(Some(self.pass(listener)))
     }
 
     fn vhost_user(&mut self, alias: &str) -> Result<String, Error> {
@@ -289,6 +264,9 @@ impl Host for Opener<'_> {
     }
 
     fn output(&mut self, _alias: &str, path: &str, append: bool) -> Result<Option<String>, Error> {
+        if !self.opens() {
+            return Ok(None);
+        }
         let mut options = OpenOptions::new();
         options.create(true).append(append).write(true).truncate(!append);
         let file =
@@ -300,6 +278,18 @@ impl Host for Opener<'_> {
     }
 
     fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
+        match self.purpose {
+            Purpose::Start => {}
+            Purpose::Compare(taps) => {
+                let named = taps.iter().find(|(alias, _)| alias == interface.info.name());
+                return Ok(named.map(|(_, tap)| tap.clone()).unwrap_or_default());
+            }
+            Purpose::Show => {
+                self.promised += 1;
+                let number = FIRST_DESCRIPTOR + self.promised - 1;
+                return Ok(Tap { tap: vec![number.to_string()], vhost: Vec::new() });
+            }
+        }
         let at = self.connected.iter().position(|one| one.alias == interface.info.name());
         let at = at.ok_or_else(|| Error::internal("the interface has no device of the host"))?;
         let one = self.connected.swap_remove(at);
@@ -310,6 +300,14 @@ impl Host for Opener<'_> {
     }
 
     fn open(&mut self, path: &str, writable: bool) -> Result<String, Error> {
+        match self.purpose {
+            Purpose::Start => {}
+            Purpose::Compare(_) => {
+                let detail = format!("'{path}' cannot be handed to a running emulator yet");
+                return Err(Error::unsupported(detail));
+            }
+            Purpose::Show => return Ok(path.to_owned()),
+        }
         let file = OpenOptions::new().read(true).write(writable).open(path);
         let file: File = file.map_err(|error| io_error(&error, &format!("cannot open file '{path}'")))?;
         Ok(self.pass(file))
@@ -336,6 +334,12 @@ impl Host for Opener<'_> {
     }
 
     fn port(&mut self, kind: &str) -> Result<u16, Error> {
+        match self.purpose {
+            Purpose::Start => {}
+            Purpose::Compare(_) => return Err(Error::internal("a running guest has its ports")),
+            // The first that there is; it is nobody's.
+            Purpose::Show => return Ok(if kind == "websocket" { 5700 } else { 5900 }),
+        }
         let range = if kind == "websocket" { (5700, 65_535) } else { self.core.config.display_ports };
         let port = self.core.ports.acquire(range).ok_or_else(|| {
             let (name, (first, last)) = (kind.to_uppercase(), range);
@@ -363,6 +367,10 @@ impl Host for Opener<'_> {
     }
 
     fn now(&mut self) -> (i64, i64) {
+        if let Purpose::Compare(_) = self.purpose {
+            // The same for both command lines that are compared.
+            return (0, 0);
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = since.as_secs().cast_signed();
         (seconds, hostio::time::local_offset(seconds))

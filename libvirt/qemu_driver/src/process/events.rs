@@ -143,6 +143,7 @@ impl Core {
                 }
             }
             "BLOCK_IO_ERROR" => self.block_io_error(guest, id, data),
+            "BLOCK_WRITE_THRESHOLD" => self.block_threshold(guest, id, data),
             "RTC_CHANGE" => {
                 if let Some(offset) = data.get("offset").and_then(Value::as_i64) {
                     self.event(DomainEvent::RtcChange(DomainEventRtcChangeMsg { dom: dom(), offset }));
@@ -326,6 +327,30 @@ impl Core {
         }));
         if action == 1 {
             self.set_paused(guest, id, Paused::IoError);
+        }
+    }
+
+    /// An image has grown beyond what a client wanted to be told of.
+    fn block_threshold(&self, guest: &Arc<Guest>, id: i32, data: &Dict) {
+        let number = |key: &str| data.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let (threshold, excess) = (number("write-threshold"), number("amount-exceeded"));
+        let image = text(data, "node-name").strip_prefix("libvirt-").and_then(|rest| rest.split('-').next());
+        let Some(image) = image.and_then(|image| image.parse::<u32>().ok()) else { return };
+        let found = guest.with_live(id, |live| {
+            let (dev, path, is_own) = crate::definition::image_of(&live.definition, image)?;
+            Some((dev, path, is_own && !live.indexed_thresholds.contains(&image)))
+        });
+        let Some((dev, path, by_name)) = found.flatten() else { return };
+        let by_index = format!("{dev}[{image}]");
+        for dev in by_name.then_some(dev).into_iter().chain([by_index]) {
+            self.event(DomainEvent::BlockThreshold(DomainEventBlockThresholdMsg {
+                callback_id: 0,
+                dom: guest.reference(),
+                dev,
+                path: path.clone(),
+                threshold,
+                excess,
+            }));
         }
     }
 

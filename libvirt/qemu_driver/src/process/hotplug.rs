@@ -381,7 +381,14 @@ impl Core {
         }) else {
             return;
         };
-        let Some(old) = old.filter(|old| crate::definition::has_device(old, alias)) else { return };
+        let Some(old) = old else { return };
+        if let Some(number) = alias.strip_prefix("vcpu").and_then(|number| number.parse().ok()) {
+            if let Err(error) = self.vcpu_gone(guest, id, number) {
+                self.log(Level::Warning, &format!("'{alias}' of '{}': {error}", old.name()));
+            }
+        } else if !crate::definition::has_device(&old, alias) {
+            return;
+        }
         let disk = old.devices.disk.iter().find(|disk| crate::definition::disk_alias(disk) == Some(alias));
         if let Some(index) = disk.and_then(|disk| disk.source.as_ref()?.index) {
             for kind in ["format", "storage"] {

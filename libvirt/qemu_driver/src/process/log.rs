@@ -106,8 +106,7 @@ impl Core {
 
 /// The command as a shell would take it: the environment and the binary, then one option a line.
 pub fn command_text(environment: &[(String, String)], binary: &str, arguments: &[String]) -> String {
-    let mut lines: Vec<String> =
-        environment.iter().map(|(name, value)| quoted(&format!("{name}={value}"))).collect();
+    let mut lines: Vec<String> = environment.iter().map(assignment).collect();
     lines.push(quoted(binary));
     for argument in arguments {
         match lines.last_mut() {
@@ -121,9 +120,20 @@ pub fn command_text(environment: &[(String, String)], binary: &str, arguments: &
     lines.join(" \\\n")
 }
 
+/// The command in one line.
+pub fn command_line(environment: &[(String, String)], binary: &str, arguments: &[String]) -> String {
+    let words = std::iter::once(binary).chain(arguments.iter().map(String::as_str)).map(quoted);
+    environment.iter().map(assignment).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn assignment((name, value): &(String, String)) -> String {
+    let value = if value.is_empty() { String::new() } else { quoted(value) };
+    format!("{name}={value}")
+}
+
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%^".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    let special = |c: char| "\r\t\n !\"#$&'()*;<>?[\\]^`{|}~".contains(c);
+    if !word.is_empty() && !word.contains(special) {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
@@ -148,7 +158,7 @@ mod tests {
         let arguments = ["-S", "-name", "guest=x", "-object", "{\"a\":'b'}"].map(str::to_owned);
         assert_eq!(
             command_text(&environment, "/bin/q", &arguments),
-            "'HOME=/a b' \\\n/bin/q \\\n-S \\\n-name guest=x \\\n-object '{\"a\":'\\''b'\\''}'"
+            "HOME='/a b' \\\n/bin/q \\\n-S \\\n-name guest=x \\\n-object '{\"a\":'\\''b'\\''}'"
         );
     }
 }

@@ -10,6 +10,7 @@ mod events;
 mod firmware;
 pub mod hotplug;
 mod log;
+mod native;
 mod network;
 mod ports;
 mod reconnect;
@@ -19,8 +20,10 @@ mod status;
 mod stop;
 mod taint;
 mod update;
+pub mod vcpus;
 
 pub use dump::DumpKind;
+pub(crate) use native::command_line;
 pub use network::Names;
 pub use ports::Ports;
 pub use save::{Image, SaveOptions};
@@ -95,6 +98,8 @@ pub struct Live {
     pub paused_because: Option<Paused>,
     /// Why it is going to run.
     pub running_because: Option<Running>,
+    /// The images whose thresholds clients asked for by number.
+    pub indexed_thresholds: Vec<u32>,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
     /// The ports of its displays.

@@ -136,6 +136,7 @@ impl Core {
             restored_from: status.restored_from,
             paused_because: None,
             running_because: None,
+            indexed_thresholds: Vec::new(),
             autodestroy: None,
             ports,
         };

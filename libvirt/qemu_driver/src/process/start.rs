@@ -21,6 +21,7 @@ use confinement::cgroup::Thread;
 use confinement::dac::Journal;
 use confinement::launch::{Child, Held, Launch};
 use domain_xml::Domain as Definition;
+use domain_xml::clock::EventAction;
 use json::{Dict, Value, dict};
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
@@ -184,18 +185,11 @@ impl Starting<'_> {
         Ok(())
     }
 
-    fn environment(&self, plan: &Plan) -> Vec<(String, String)> {
-        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-        let mut all = vec![("LC_ALL".to_owned(), "C".to_owned()), ("PATH".to_owned(), path)];
-        all.extend(plan.environment.iter().cloned());
-        all
-    }
-
     fn log(&self, plan: &Plan) -> Result<GuestLog> {
         let version = self.caps.version;
         let number = format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000);
         let qemu = format!("{number}{}", self.caps.package);
-        let command = command_text(&self.environment(plan), &plan.binary, &plan.arguments);
+        let command = command_text(&environment(plan), &plan.binary, &plan.arguments);
         GuestLog::begin(self.core, &self.name, &qemu, &command).map_err(|error| {
             let path = self.core.paths.log_file(&self.name);
             system(&error, &format!("Failed to open file '{}'", path.display()))
@@ -204,7 +198,7 @@ impl Starting<'_> {
 
     fn launch(&self, plan: Plan, definition: &Definition, log: &GuestLog) -> Result<Held> {
         let output = log.output().map_err(|error| system(&error, "cannot duplicate the log"))?;
-        let environment = self.environment(&plan);
+        let environment = environment(&plan);
         let launch = Launch::new(&plan.binary).arguments(plan.arguments).output(output);
         let mut launch =
             self.core.security.launch(definition, launch).map_err(|error| launch_error(&error))?;
@@ -258,6 +252,7 @@ impl Starting<'_> {
             restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
             paused_because: None,
             running_because: None,
+            indexed_thresholds: Vec::new(),
             autodestroy: self.options.autodestroy,
             ports,
         };
@@ -357,6 +352,7 @@ impl Starting<'_> {
             }
         }
         let chardevs = ask("query-chardev")?;
+        super::vcpus::plug_at_start(&qemu, &*self.with_live(|live| live.definition.clone())?)?;
         let cpus = ask("query-cpus-fast")?;
         let mut definition = Definition::clone(&*self.with_live(|live| live.definition.clone())?);
         crate::process::chardev::note_paths(&mut definition, &chardevs);
@@ -372,6 +368,9 @@ impl Starting<'_> {
             live.definition = Arc::new(definition);
             crate::definition::balloon_target(&live.definition)
         })?;
+        if self.with_live(|live| live.definition.vcpus.is_some())? {
+            self.core.refresh_vcpus(self.guest, self.id)?;
+        }
         if let Some(kib) = balloon.filter(|_| self.options.restore.is_none()) {
             qemu.execute("balloon", dict! { "value" => kib * 1024 })
                 .map_err(|error| monitor(error, "balloon"))?;
@@ -385,6 +384,11 @@ impl Starting<'_> {
                 .map_err(|error| monitor(error, "set_link"))?;
         }
         self.place_threads(&qemu)?;
+        let destroyed = self.with_live(|live| live.definition.on_reboot == Some(EventAction::Destroy))?;
+        if destroyed && self.caps.has("set-action") {
+            qemu.execute("set-action", dict! { "reboot" => "shutdown" })
+                .map_err(|error| monitor(error, "set-action"))?;
+        }
         self.set_passwords(&qemu)
     }
 
@@ -465,6 +469,14 @@ impl Starting<'_> {
             self.guest.lock().state = Shutoff::Failed.into();
         }
     }
+}
+
+/// The emulator's environment.
+pub(crate) fn environment(plan: &Plan) -> Vec<(String, String)> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    let mut all = vec![("LC_ALL".to_owned(), "C".to_owned()), ("PATH".to_owned(), path)];
+    all.extend(plan.environment.iter().cloned());
+    all
 }
 
 /// The threads of the vCPUs.

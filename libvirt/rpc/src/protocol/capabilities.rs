@@ -21,7 +21,7 @@ derive::protocol! {
     missing 135 connect_domain_xml_from_native(native_format: str, native_config: str, flags: u32)
         -> (domain_xml: str):
         virConnectDomainXMLFromNative, write, acl["connect:write"];
-    missing 136 connect_domain_xml_to_native(native_format: str, domain_xml: str, flags: u32)
+    call 136 connect_domain_xml_to_native(native_format: str, domain_xml: str, flags: u32)
         -> (native_config: str):
         virConnectDomainXMLToNative, write, acl["connect:write"];
     call 158 connect_compare_cpu(xml: str, flags: u32) -> (result: i32):

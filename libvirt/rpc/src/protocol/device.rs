@@ -19,10 +19,10 @@ derive::protocol! {
 
     call 8 domain_attach_device(dom: Domain, xml: str): virDomainAttachDevice, write, acl["domain:write"];
     call 13 domain_detach_device(dom: Domain, xml: str): virDomainDetachDevice, write, acl["domain:write"];
-    missing 103 domain_block_peek(dom: Domain, path: str, offset: u64, size: u32, flags: u32)
+    call 103 domain_block_peek(dom: Domain, path: str, offset: u64, size: u32, flags: u32)
         -> (buffer: bytes<DOMAIN_BLOCK_PEEK_BUFFER_MAX>):
         virDomainBlockPeek, write, acl["domain:block_read"];
-    missing 104 domain_memory_peek(dom: Domain, offset: u64, size: u32, flags: u32)
+    call 104 domain_memory_peek(dom: Domain, offset: u64, size: u32, flags: u32)
         -> (buffer: bytes<DOMAIN_MEMORY_PEEK_BUFFER_MAX>):
         virDomainMemoryPeek, write, acl["domain:mem_read"];
     call 160 domain_attach_device_flags(dom: Domain, xml: str, flags: u32):
@@ -51,7 +51,7 @@ derive::protocol! {
         virDomainGetBlockInfo, acl["domain:read"];
     call 201 domain_open_console(dom: Domain, dev_name: str?, flags: u32):
         virDomainOpenConsole, write, read_stream, acl["domain:open_device"];
-    missing 205 domain_set_blkio_parameters(
+    call 205 domain_set_blkio_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_BLKIO_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetBlkioParameters, write,
@@ -71,7 +71,7 @@ derive::protocol! {
         dom: Domain, codeset: u32, holdtime: u32, keycodes: [u32; DOMAIN_SEND_KEY_MAX], flags: u32
     ):
         virDomainSendKey, write, acl["domain:send_input"];
-    missing 249 domain_open_graphics(dom: Domain, idx: u32, flags: u32):
+    call 249 domain_open_graphics(dom: Domain, idx: u32, flags: u32):
         virDomainOpenGraphics, write, fds_in, acl["domain:open_graphics"];
     call 251 domain_block_resize(dom: Domain, disk: str, size: u64, flags: u32):
         virDomainBlockResize, write, acl["domain:block_write"];
@@ -104,9 +104,9 @@ derive::protocol! {
         virDomainGetDiskErrors, acl["domain:read"];
     call 296 domain_open_channel(dom: Domain, name: str?, flags: u32):
         virDomainOpenChannel, write, read_stream, acl["domain:open_device"];
-    missing 343 domain_open_graphics_fd(dom: Domain, idx: u32, flags: u32):
+    call 343 domain_open_graphics_fd(dom: Domain, idx: u32, flags: u32):
         virDomainOpenGraphicsFD, write, fds_out, acl["domain:open_graphics"];
-    missing 386 domain_set_block_threshold(dom: Domain, dev: str, threshold: u64, flags: u32):
+    call 386 domain_set_block_threshold(dom: Domain, dev: str, threshold: u64, flags: u32):
         virDomainSetBlockThreshold, write, acl["domain:write"];
     call 392 domain_detach_device_alias(dom: Domain, alias: str, flags: u32):
         virDomainDetachDeviceAlias, write,

@@ -84,6 +84,6 @@ derive::protocol! {
         virDomainDefineXMLFlags, high, write, acl["domain:write", "domain:save"];
     call 358 domain_rename(dom: Domain, new_name: str?, flags: u32) -> (retcode: i32):
         virDomainRename, write, acl["domain:write", "domain:save"];
-    missing 390 domain_set_lifecycle_action(dom: Domain, kind: u32, action: u32, flags: u32):
+    call 390 domain_set_lifecycle_action(dom: Domain, kind: u32, action: u32, flags: u32):
         virDomainSetLifecycleAction, write, acl["domain:write"];
 }

@@ -74,9 +74,9 @@ derive::protocol! {
         virDomainGetLaunchSecurityInfo, write, acl["domain:read"];
     call 426 domain_get_messages(dom: Domain, flags: u32) -> (msgs: [str; DOMAIN_MESSAGES_MAX]):
         virDomainGetMessages, acl["domain:read"];
-    missing 427 domain_start_dirty_rate_calc(dom: Domain, seconds: i32, flags: u32):
+    call 427 domain_start_dirty_rate_calc(dom: Domain, seconds: i32, flags: u32):
         virDomainStartDirtyRateCalc, write, acl["domain:write"];
-    missing 439 domain_set_launch_security_state(
+    call 439 domain_set_launch_security_state(
         dom: Domain, params: [TypedParam; DOMAIN_LAUNCH_SECURITY_STATE_PARAMS_MAX], flags: u32
     ):
         virDomainSetLaunchSecurityState, write, acl["domain:write"];

@@ -98,7 +98,7 @@ derive::protocol! {
     call 230 domain_get_vcpu_pin_info(dom: Domain, ncpumaps: i32, maplen: i32, flags: u32)
         -> (cpumaps: bytes<CPUMAPS_MAX>, num: i32):
         virDomainGetVcpuPinInfo, acl["domain:read"];
-    missing 254 domain_set_numa_parameters(
+    call 254 domain_set_numa_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_NUMA_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetNumaParameters, write,
@@ -156,7 +156,7 @@ derive::protocol! {
         virDomainGetPerfEvents, acl["domain:read"];
     missing 366 domain_set_perf_events(dom: Domain, params: [TypedParam; DOMAIN_PERF_EVENTS_MAX], flags: u32):
         virDomainSetPerfEvents, write, acl["domain:write"];
-    missing 384 domain_set_vcpu(dom: Domain, cpumap: str, state: i32, flags: u32):
+    call 384 domain_set_vcpu(dom: Domain, cpumap: str, state: i32, flags: u32):
         virDomainSetVcpu, write,
         acl[
             "domain:write",
