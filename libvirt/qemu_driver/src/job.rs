@@ -46,7 +46,11 @@ impl Jobs {
         self.begin_within(api, WAIT)
     }
 
-    fn begin_within(&self, api: &'static str, wait: Duration) -> Result<Job<'_>> {
+    /// As [`Jobs::begin`], for at most that long.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub fn begin_within(&self, api: &'static str, wait: Duration) -> Result<Job<'_>> {
         let deadline = Instant::now() + wait;
         let mut state = self.state.lock();
         while let Some((holder, _)) = state.holder {

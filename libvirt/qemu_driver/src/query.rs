@@ -45,7 +45,7 @@ impl AllBlockStats {
     /// # Errors
     /// The guest does not run.
     pub fn ask(guest: &Guest) -> Result<Self> {
-        guest.execute("query-blockstats", Dict::default()).map(Self)
+        guest.ask("query-blockstats", Dict::default()).map(Self)
     }
 
     /// One disk's; none if the emulator does not know it.
@@ -84,7 +84,7 @@ impl Nodes {
         } else {
             Dict::default()
         };
-        guest.execute("query-named-block-nodes", arguments).map(Self)
+        guest.ask("query-named-block-nodes", arguments).map(Self)
     }
 
     /// The size of a disk as the guest sees it.
@@ -168,13 +168,13 @@ const MEMORY_TAGS: &[(i32, &str, bool)] = &[
 /// # Errors
 /// The guest does not run, or its emulator has gone.
 pub fn memory(guest: &Guest) -> Result<(Option<u64>, GuestMemory)> {
-    let monitor = guest.monitor()?;
-    let actual = monitor.execute("query-balloon", Dict::default());
+    guest.monitor()?;
+    let actual = guest.ask("query-balloon", Dict::default());
     let Ok(actual) = actual else { return Ok((None, GuestMemory::default())) };
     let actual = actual.get("actual").and_then(Value::as_u64).map(|bytes| bytes.div_ceil(1024));
     let asked = dict! { "path" => BALLOON, "property" => "guest-stats" };
     let mut memory = GuestMemory::default();
-    if let Ok(reply) = monitor.execute("qom-get", asked) {
+    if let Ok(reply) = guest.ask("qom-get", asked) {
         memory.updated = reply.get("last-update").and_then(Value::as_u64);
         for (tag, name, bytes) in MEMORY_TAGS {
             // What the guest does not tell is -1.

@@ -77,6 +77,8 @@ struct State {
     /// Why there will be no more replies.
     ended: Option<Error>,
     greeted: Option<SyncSender<Greeting>>,
+    /// Since when the emulator, which owes answers, has said nothing.
+    silent_since: Option<Instant>,
 }
 
 struct Inner {
@@ -182,6 +184,11 @@ impl Monitor {
         }
     }
 
+    /// For how long the emulator has said nothing while it owed an answer; none when it owes none.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.inner.state.lock().silent_since.map(|since| since.elapsed())
+    }
+
     /// Ends the connection; whoever waits for a reply gets [`Error::Closed`].
     pub fn close(&self) {
         let _ = self.inner.stream.shutdown(Shutdown::Both);
@@ -243,6 +250,7 @@ impl Inner {
         state.last_id += 1;
         let id = state.last_id;
         state.pending.insert(id, sender);
+        state.silent_since.get_or_insert_with(Instant::now);
         Ok(id)
     }
 
@@ -289,6 +297,13 @@ impl Inner {
     }
 
     fn message(&self, message: Message) -> Result<(), Error> {
+        {
+            let mut state = self.state.lock();
+            // What answers the last one owes nothing more.
+            let owing = state.pending.len()
+                > usize::from(matches!(message, Message::Return { .. } | Message::Error { .. }));
+            state.silent_since = owing.then(Instant::now);
+        }
         let (id, reply) = match message {
             Message::Greeting(greeting) => {
                 if let Some(sender) = self.state.lock().greeted.take() {

@@ -14,6 +14,7 @@ use rpc::protocol::domain::*;
 use rpc::protocol::events::DomainEventCallbackMetadataChangeMsg;
 use rpc::{ClientContext, Code, Domain, DomainEvent};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `VIR_DOMAIN_XML_...`
 mod xml_flags {
@@ -201,10 +202,21 @@ impl QemuDriver {
     fn destroy(&self, dom: &Domain, flags: u32, api: &'static str) -> Result<()> {
         const GRACEFUL: u32 = 1;
         const REMOVE_LOGS: u32 = 2;
+        /// What does not wait for an emulator that hangs is done by then.
+        const BRIEFLY: Duration = Duration::from_secs(1);
         check_flags(flags, GRACEFUL | REMOVE_LOGS, "qemuDomainDestroyFlags")?;
         let guest = self.guest(dom)?;
-        let _job = guest.jobs.begin(api)?;
-        self.core.destroy(&guest, flags & GRACEFUL != 0)?;
+        let graceful = flags & GRACEFUL != 0;
+        if let Ok(_job) = guest.jobs.begin_within(api, BRIEFLY) {
+            self.core.destroy(&guest, graceful)?;
+        } else {
+            // Whoever holds it may be waiting for the emulator, whose end is his.
+            self.core.end_for_client(&guest, graceful)?;
+            let _job = guest.jobs.begin(api)?;
+            if guest.lock().is_active() {
+                self.core.destroy(&guest, graceful)?;
+            }
+        }
         if flags & REMOVE_LOGS != 0 {
             let name = guest.lock().name.clone();
             // A log that stays is no failure of the end.

@@ -59,8 +59,12 @@ impl QemuDriver {
             // A domain that has gone meanwhile is left out.
             args.doms.iter().filter_map(|dom| self.guest(dom).ok()).collect()
         };
-        let one =
-            |guest: &Arc<Guest>| DomainStatsRecord { dom: guest.reference(), params: record(guest, wanted) };
+        let wait = args.flags & NOWAIT == 0;
+        let one = |guest: &Arc<Guest>| {
+            // Who is not to wait does without what the emulator of a guest tells that somebody works on.
+            let asks = wait || guest.jobs.held_for().is_none();
+            DomainStatsRecord { dom: guest.reference(), params: record(guest, wanted, asks) }
+        };
         Ok(guests.iter().map(one).collect())
     }
 }
@@ -69,16 +73,18 @@ impl QemuDriver {
 struct Moment {
     state: (i32, i32),
     definition: Arc<Definition>,
+    /// Its emulator is asked, too.
+    asks: bool,
     /// The process, and the threads of vCPUs.
     process: Option<(i32, Vec<(u32, i32)>)>,
 }
 
-fn record(guest: &Guest, wanted: u32) -> Vec<TypedParam> {
+fn record(guest: &Guest, wanted: u32, asks: bool) -> Vec<TypedParam> {
     let moment = {
         let inner = guest.lock();
         let Some(definition) = inner.current().cloned() else { return Vec::new() };
         let process = inner.live.as_ref().map(|live| (live.pid, live.vcpus.clone()));
-        Moment { state: inner.state.numbers(), definition, process }
+        Moment { state: inner.state.numbers(), definition, asks, process }
     };
     let mut record = Record { params: Vec::new() };
     if wanted & group::STATE != 0 {
@@ -109,10 +115,10 @@ fn record(guest: &Guest, wanted: u32) -> Vec<TypedParam> {
     }
     // No performance events are counted, and no bandwidth is monitored: both groups are empty then.
     let _ = group::PERF | group::MEMORY;
-    if wanted & group::IOTHREAD != 0 && moment.process.is_some() {
+    if wanted & group::IOTHREAD != 0 && asks && moment.process.is_some() {
         io_threads(&mut record, guest);
     }
-    if wanted & group::DIRTY_RATE != 0 && moment.process.is_some() {
+    if wanted & group::DIRTY_RATE != 0 && asks && moment.process.is_some() {
         dirty_rate(&mut record, guest);
     }
     let _ = group::VM;
@@ -137,7 +143,9 @@ fn balloon(record: &mut Record, guest: &Guest, moment: &Moment) {
     record.add("balloon.current", current);
     record.add("balloon.maximum", max);
     let Some((pid, _)) = moment.process else { return };
-    if let Ok((_, memory)) = query::memory(guest) {
+    if moment.asks
+        && let Ok((_, memory)) = query::memory(guest)
+    {
         for (tag, value) in &memory.stats {
             if let Some((_, name)) = NAMES.iter().find(|(number, _)| number == tag) {
                 record.add(format!("balloon.{name}"), *value);
@@ -185,7 +193,7 @@ fn interfaces(record: &mut Record, definition: &Definition) {
 fn blocks(record: &mut Record, guest: &Guest, moment: &Moment) {
     let disks = &moment.definition.devices.disk;
     record.add("block.count", disks.len() as u32);
-    let running = moment.process.is_some();
+    let running = moment.asks && moment.process.is_some();
     let stats = running.then(|| AllBlockStats::ask(guest).ok()).flatten();
     let nodes = running.then(|| Nodes::ask(guest).ok()).flatten();
     for (at, disk) in disks.iter().enumerate() {
@@ -233,7 +241,7 @@ fn block(record: &mut Record, at: usize, disk: &Disk, stats: Option<&AllBlockSta
 }
 
 fn io_threads(record: &mut Record, guest: &Guest) {
-    let Ok(reply) = guest.execute("query-iothreads", Dict::default()) else { return };
+    let Ok(reply) = guest.ask("query-iothreads", Dict::default()) else { return };
     let threads = reply.as_list().unwrap_or_default();
     if threads.is_empty() {
         return;
@@ -255,7 +263,7 @@ fn io_threads(record: &mut Record, guest: &Guest) {
 }
 
 fn dirty_rate(record: &mut Record, guest: &Guest) {
-    let Ok(reply) = guest.execute("query-dirty-rate", Dict::default()) else { return };
+    let Ok(reply) = guest.ask("query-dirty-rate", Dict::default()) else { return };
     let status = match reply.get("status").and_then(Value::as_str) {
         Some("measuring") => 1,
         Some("measured") => 2,

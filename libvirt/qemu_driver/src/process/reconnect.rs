@@ -10,15 +10,17 @@ use confinement::launch::Child;
 use domain_xml::Domain as Definition;
 use json::{Dict, dict};
 use qemu_caps::QemuCaps;
-use qmp::{Monitor, Options};
+use qmp::{Monitor, Notice, Options};
 use security::Given;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a guest may take to answer a daemon that comes back.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a guest may take to answer a daemon that comes back before that is noted, and tried again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an emulator may take to give up saving.
+const LETTING_GO: Duration = Duration::from_secs(30);
 
 impl Core {
     /// Finds the guests that status files tell of. Each is taken up again on a thread of its own; its job is held
@@ -213,22 +215,28 @@ impl Core {
             self.clean_up(guest, id, reason, Some(reason.stopped_detail()));
             return;
         }
-        let (core, weak) = (Arc::downgrade(self), Arc::downgrade(guest));
-        let notify = move |notice| {
-            if let (Some(core), Some(guest)) = (core.upgrade(), weak.upgrade()) {
-                core.notice(&guest, id, notice);
+        let taken = loop {
+            match self.connect_again(guest, id, &path) {
+                // It hangs. That is no reason to end it, however long it takes: whoever wants that destroys it.
+                Err(qmp::Error::Deadline(_)) if !child.wait(Duration::ZERO).unwrap_or(false) => {
+                    if self.stopping.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    self.log(Level::Warning, &format!("'{name}' does not answer on its monitor"));
+                }
+                other => break other,
             }
         };
-        let options = Options { connect: PATIENCE, ..Options::default() };
-        let monitor = Monitor::connect(&path, options, notify);
-        let taken = monitor.map(|monitor| {
-            guest.with_live(id, |live| live.monitor = Some(Arc::new(monitor)));
-        });
         if let Err(error) = taken {
             self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}"));
             let gone = child.wait(Duration::ZERO).unwrap_or(false);
+            let destroyed = guest.with_live(id, |live| live.ending) == Some(true);
             self.end_process(guest, id);
-            let reason = if gone { Shutoff::Crashed } else { Shutoff::Daemon };
+            let reason = match (destroyed, gone) {
+                (true, _) => Shutoff::Destroyed,
+                (false, true) => Shutoff::Crashed,
+                (false, false) => Shutoff::Daemon,
+            };
             self.clean_up(guest, id, reason, Some(reason.stopped_detail()));
             return;
         }
@@ -240,6 +248,30 @@ impl Core {
             return;
         }
         self.save_status(guest);
+    }
+
+    /// Connects to the guest's emulator.
+    fn connect_again(
+        self: &Arc<Self>,
+        guest: &Arc<Guest>,
+        id: i32,
+        path: &Path,
+    ) -> std::result::Result<(), qmp::Error> {
+        let (core, weak) = (Arc::downgrade(self), Arc::downgrade(guest));
+        let accepted = Arc::new(AtomicBool::new(false));
+        let is_accepted = accepted.clone();
+        let notify = move |notice| {
+            // The end of an attempt is not the end of the guest.
+            let of_attempt = matches!(notice, Notice::Closed(_)) && !is_accepted.load(Ordering::SeqCst);
+            if let (Some(core), Some(guest), false) = (core.upgrade(), weak.upgrade(), of_attempt) {
+                core.notice(&guest, id, notice);
+            }
+        };
+        let options = Options { connect: PATIENCE, ..Options::default() };
+        let monitor = Monitor::connect(path, options, notify)?;
+        accepted.store(true, Ordering::SeqCst);
+        guest.with_live(id, |live| live.monitor = Some(Arc::new(monitor)));
+        Ok(())
     }
 
     /// What may have changed meanwhile.
@@ -333,7 +365,7 @@ impl Core {
         guest.execute("migrate_cancel", Dict::default())?;
         let for_that = matches!(guest.lock().state, State::Paused(Paused::Save));
         let begin = std::time::Instant::now();
-        while for_that && begin.elapsed() < PATIENCE {
+        while for_that && begin.elapsed() < LETTING_GO {
             // The emulator takes a moment to let go.
             if guest.execute("cont", Dict::default()).is_ok() {
                 self.set_running(guest, id, Running::SaveCanceled);

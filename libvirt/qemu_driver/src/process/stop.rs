@@ -20,6 +20,11 @@ const WILLING: Duration = Duration::from_secs(10);
 /// How long the kernel may take to end it.
 const UNWILLING: Duration = Duration::from_secs(30);
 
+/// How long an emulator that is only asked something may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// An emulator that owes an answer for so long hangs, or does something that takes long.
+const SILENCE: Duration = Duration::from_secs(2);
+
 impl Shutoff {
     /// The word of the guest's log.
     pub(super) fn log_word(self) -> &'static str {
@@ -67,6 +72,19 @@ impl Guest {
     /// It does not run, or the emulator refuses.
     pub fn execute(&self, command: &str, arguments: Dict) -> Result<json::Value> {
         self.monitor()?.execute(command, arguments).map_err(|error| monitor(error, command))
+    }
+
+    /// Asks the guest's emulator what can be done without: one that hangs is not waited for as long as for what must be
+    /// done, and not asked again before it answers.
+    ///
+    /// # Errors
+    /// It does not run, does not answer, or the emulator refuses.
+    pub fn ask(&self, command: &str, arguments: Dict) -> Result<json::Value> {
+        let qemu = self.monitor()?;
+        if qemu.silent_for().is_some_and(|silence| silence > SILENCE) {
+            return Err(monitor(qmp::Error::Deadline(command.to_owned()), command));
+        }
+        qemu.execute_within(ANSWER, command, arguments).map_err(|error| monitor(error, command))
     }
 
     /// What `look` finds at the running guest of that number.
@@ -134,6 +152,8 @@ impl Core {
         };
         // Gone is what was wanted.
         let _ = child.signal(Signal::TERM);
+        // One that somebody has stopped hears it only when it goes on.
+        let _ = child.signal(Signal::CONT);
         child.wait(WILLING).unwrap_or(false)
     }
 
@@ -156,11 +176,11 @@ impl Core {
         gone
     }
 
-    /// Ends the guest for a client. Its job is held by the caller.
+    /// Ends the guest's process for a client; its number.
     ///
     /// # Errors
     /// It does not run, or its process cannot be ended.
-    pub fn destroy(&self, guest: &Arc<Guest>, graceful: bool) -> Result<()> {
+    pub fn end_for_client(&self, guest: &Guest, graceful: bool) -> Result<i32> {
         let (id, pid) = {
             let inner = guest.lock();
             let live = inner.live.as_ref().ok_or_else(not_running)?;
@@ -173,6 +193,15 @@ impl Core {
             let signal = if graceful { "SIGTERM" } else { "SIGKILL" };
             return Err(system(&busy, &format!("Failed to terminate process {pid} with {signal}")));
         }
+        Ok(id)
+    }
+
+    /// Ends the guest for a client. Its job is held by the caller.
+    ///
+    /// # Errors
+    /// It does not run, or its process cannot be ended.
+    pub fn destroy(&self, guest: &Arc<Guest>, graceful: bool) -> Result<()> {
+        let id = self.end_for_client(guest, graceful)?;
         self.clean_up(guest, id, Shutoff::Destroyed, Some(Shutoff::Destroyed.stopped_detail()));
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Lives of real guests. Without a harness: this program is its own launcher, and that needs its `main`.
 
+mod hangs;
 mod kills;
 
 use parking_lot::Mutex;
@@ -607,6 +608,11 @@ fn main() {
             "a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing",
             a_daemon_that_is_killed_during_a_start_leaves_a_guest_or_nothing,
         ),
+        (
+            "a_guest_that_hangs_is_waited_for_by_the_next_daemon",
+            hangs::a_guest_that_hangs_is_waited_for_by_the_next_daemon,
+        ),
+        ("a_guest_that_hangs_blocks_nobody_else", hangs::a_guest_that_hangs_blocks_nobody_else),
         ("devices_come_and_go", devices_come_and_go),
         ("state_is_saved_and_restored", state_is_saved_and_restored),
         (
