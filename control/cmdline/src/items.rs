@@ -141,6 +141,11 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
                 Ok(count) => tcg.threshold = Some(count),
                 Err(_) => return refuse(format!("Parameter '{key}' expects uint8")),
             },
+            ("tcg", "x-lane-b", "off") => tcg.lane_b = None,
+            ("tcg", "x-lane-b", "on" | "always") => tcg.lane_b = Some(value.to_owned()),
+            ("tcg", "x-lane-b", _) => {
+                return refuse(format!("Parameter '{key}' does not accept value '{value}'"));
+            }
             ("tcg", "x-without", _) => tcg.without = Some(value.to_owned()),
             ("tcg", "thread", _) => return refuse(format!("Invalid 'thread' setting {value}")),
             ("kvm", "kvm-shadow-mem" | "dirty-ring-size" | "eager-split-size" | "device" | "rapl", _)

@@ -3,7 +3,7 @@
 use crate::Failed;
 use accel::Accelerator;
 use cmdline::Accel;
-use engine::{Options, Tcg, Without};
+use engine::{LaneB, Options, Tcg, Without};
 use kvm::{Kvm, OpenError};
 use report::error_report;
 use std::io;
@@ -83,6 +83,11 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
         threshold: wanted.threshold,
         lazy_flags: wanted.lazy_flags,
         lockstep: wanted.lockstep,
+        lane_b: match wanted.lane_b.as_deref() {
+            Some("always") => LaneB::Always,
+            Some(_) => LaneB::On,
+            None => LaneB::Off,
+        },
         without,
         perfmap,
         jitdump,

@@ -50,7 +50,10 @@ fn make(object: &Object, links: &Links) -> Result<(), String> {
 /// The memory does not exist, is not of the size that `-m` asks for, or the host has no room: the text for the user.
 pub(crate) fn ram(plan: &Plan, links: &Links) -> Result<Arc<RamBlock>, String> {
     let Some(id) = &plan.machine.memory_backend else {
-        return RamBlock::new("pc.ram", plan.ram)
+        // User code in processes of its own needs RAM that they can map.
+        let shared = plan.accels.iter().any(|accel| accel.tcg.lane_b.is_some());
+        let make = if shared { RamBlock::shared } else { RamBlock::new };
+        return make("pc.ram", plan.ram)
             .map_err(|error| format!("cannot set up guest memory 'pc.ram': {}", reason(&error)));
     };
     let Some(block) = links.get::<RamBlock>(id) else {

@@ -84,6 +84,7 @@ impl Cpu {
     /// Enters the handler of `v`; `rip` is pushed.
     pub(crate) fn enter(&mut self, v: u8, source: Source, code: Option<u16>, rip: u64) -> R {
         self.stop_block();
+        self.count_entry();
         self.attention = true;
         self.entered = true;
         self.state.interrupt_shadow = false;

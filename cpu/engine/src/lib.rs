@@ -30,4 +30,4 @@ pub use fault::Fault;
 pub use features::{supported_features, supported_names};
 pub use insn::Insn;
 pub use machine::Tcg;
-pub use options::{Options, Without};
+pub use options::{LaneB, Options, Without};

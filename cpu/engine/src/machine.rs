@@ -127,7 +127,8 @@ impl Cpu {
         self.tlb.set_tiny(options.tiny_tlb);
         self.blocks.set_single(options.one_instruction || options.lockstep);
         if options.translate {
-            self.jit.enable(options, profile);
+            let signals = self.signals.clone();
+            self.jit.enable(options, profile, &signals);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What `-accel tcg` can be told.
 
+pub use crate::translator::LaneB;
+
 /// The engine's options. Those after `one_instruction` are for tests: they make rare paths common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -17,6 +19,8 @@ pub struct Options {
     pub lazy_flags: bool,
     /// Every translated block is executed by the interpreter too, and the results are compared. One vCPU.
     pub lockstep: bool,
+    /// When user code runs in processes of its own.
+    pub lane_b: LaneB,
     /// Features of the host that are not used.
     pub without: Without,
     /// `-perfmap`: perf is told where translated code is.

@@ -295,6 +295,7 @@ impl Cpu {
             && let Some(v) = self.io.acknowledge_interrupt()
         {
             self.state.activity = Activity::Running;
+            self.sample_lane();
             self.deliver(v, Source::External, None);
             return None;
         }
@@ -306,6 +307,7 @@ impl Cpu {
         self.ram = Ram::new(&self.memory.view());
         self.tlb.flush_all();
         self.blocks.clear();
+        self.jit.identity.clear();
         self.jit.clear();
     }
 
@@ -355,6 +357,7 @@ impl Cpu {
         self.debug_changed();
         self.tlb.flush_all();
         self.blocks.clear();
+        self.jit.identity.clear();
         self.jit.clear();
     }
 }

@@ -14,8 +14,8 @@ use x86::reg::{cr0, cr4, efer, seg};
 use x86::{Segment, X86State};
 
 #[derive(Default)]
-struct World {
-    out: Mutex<Vec<(u16, u32)>>,
+pub(crate) struct World {
+    pub(crate) out: Mutex<Vec<(u16, u32)>>,
 }
 
 impl CpuIo for World {
@@ -61,13 +61,13 @@ impl CpuIo for World {
 pub(crate) struct Bench {
     pub(crate) cpu: Cpu,
     pub(crate) memory: AddressSpace,
-    world: Arc<World>,
+    pub(crate) world: Arc<World>,
 }
 
 fn bench() -> Bench {
     let root = Region::whole("system");
     let memory = AddressSpace::memory("memory", &root);
-    root.add(&Region::ram("ram", RamBlock::new("ram", 4 << 20).expect("ram")), 0);
+    root.add(&Region::ram("ram", RamBlock::shared("ram", 4 << 20).expect("ram")), 0);
     let mut model = CpuidTable::default();
     model.leaves.insert((0, 0), Leaf { eax: 7, ..Leaf::default() });
     model.leaves.insert((1, 0), Leaf { eax: 0x600, ebx: 0, ecx: 0x80a0_2009, edx: 0x0783_fbff });

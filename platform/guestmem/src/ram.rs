@@ -1,7 +1,7 @@
 //! RAM blocks: host mappings that hold guest RAM or ROM. The one file of this crate with unsafe code.
 
-use rustix::fd::AsFd;
-use rustix::mm::{Advice, MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::mm::{Advice, MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -22,6 +22,10 @@ pub struct RamBlock {
     base: NonNull<u8>,
     size: u64,
     stamps: Box<[AtomicU32]>,
+    /// Counts the writes that made code stale.
+    code_writes: AtomicU32,
+    /// What the mapping shows, when other processes can map it too.
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: the mapping is owned by the block until it is dropped; all accesses through the block are bounds-checked
@@ -47,9 +51,40 @@ impl RamBlock {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?
         };
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Self::of(name, base.cast(), len, None)
+    }
+
+    /// The same in a memory file, which [`RamBlock::file`] gives, so that another process can map parts of it.
+    ///
+    /// # Errors
+    /// As [`RamBlock::new`], or the host has no memory files.
+    pub fn shared(name: &str, size: u64) -> io::Result<Arc<Self>> {
+        let size = size.checked_next_multiple_of(PAGE_SIZE).ok_or(io::ErrorKind::OutOfMemory)?;
+        let len = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let file = rustix::fs::memfd_create("tinamou-ram", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&file, size)?;
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, rights, flags, &file, 0)? };
+        Self::of(name, base.cast(), len, Some(file))
+    }
+
+    fn of(name: &str, base: *mut u8, len: usize, file: Option<OwnedFd>) -> io::Result<Arc<Self>> {
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         let stamps = zeroed_stamps(len / PAGE_SIZE as usize);
-        Ok(Arc::new(Self { name: name.to_owned(), base, size, stamps }))
+        let code_writes = AtomicU32::new(0);
+        Ok(Arc::new(Self { name: name.to_owned(), base, size: len as u64, stamps, code_writes, file }))
+    }
+
+    /// The memory file that holds the block, byte 0 first, for a block made by [`RamBlock::shared`].
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// A number that changes whenever a write makes code of some page stale.
+    pub fn code_writes(&self) -> u32 {
+        self.code_writes.load(Ordering::SeqCst)
     }
 
     /// Tells the host whether it may merge the block's pages with others of the same contents (`merge`), and whether
@@ -136,6 +171,7 @@ impl RamBlock {
                 // One increment clears CODE and moves to the next generation. Losing the race means that another
                 // writer has done so.
                 let _ = stamp.compare_exchange(old, old.wrapping_add(1), Ordering::SeqCst, Ordering::SeqCst);
+                self.code_writes.fetch_add(1, Ordering::SeqCst);
             }
         }
         had_code

@@ -9,9 +9,10 @@ use guestmem::{FlatView, RamBlock, Target};
 use std::cell::Cell;
 use std::sync::Arc;
 pub(crate) use tlb::{
-    CODE_SIZE, CodePage, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry, TLB_SIZE,
-    TOUCHED_OF_SET, Tlb, TlbEntry,
+    CODE_SIZE, CodePage, Dropped, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry,
+    TLB_SIZE, TOUCHED_OF_SET, Tlb, TlbEntry,
 };
+pub(crate) use walk::Seen;
 
 /// A tag that no page address equals.
 const INVALID: u64 = u64::MAX;

@@ -306,6 +306,24 @@ impl Bank {
     }
 }
 
+/// What went from the TLB, for those who keep copies of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// Everything.
+    All,
+    /// All pages of a process context.
+    Context(u16),
+    /// A linear page of every process context.
+    Page(u64),
+    /// The right to write the page at a host address.
+    Write(u64),
+    /// The right to write any page.
+    Writes,
+}
+
+/// Most entries of [`Tlb::dropped`]; beyond that it is everything.
+const MOST_DROPPED: usize = 256;
+
 /// All cached translations of one vCPU.
 pub(crate) struct Tlb {
     bank: Bank,
@@ -319,6 +337,8 @@ pub(crate) struct Tlb {
     /// A global page of the lower half was entered since everything was dropped.
     low_global: bool,
     pub(crate) counts: TlbCounts,
+    /// What went since somebody took note of it; `None` while nobody does.
+    pub(crate) dropped: Option<Vec<Dropped>>,
 }
 
 /// What was done since the start.
@@ -333,6 +353,24 @@ pub(crate) struct TlbCounts {
 }
 
 impl Tlb {
+    #[inline]
+    fn note(&mut self, what: Dropped) {
+        if let Some(list) = &mut self.dropped {
+            if list.len() >= MOST_DROPPED {
+                list.clear();
+                list.push(Dropped::All);
+            }
+            if list.first() != Some(&Dropped::All) {
+                list.push(what);
+            }
+        }
+    }
+
+    /// The process context at hand.
+    pub(crate) fn pcid(&self) -> u16 {
+        self.bank.pcid
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             bank: Bank::new(0, 1),
@@ -342,6 +380,7 @@ impl Tlb {
             tiny: None,
             low_global: false,
             counts: TlbCounts::default(),
+            dropped: None,
         }
     }
 
@@ -478,12 +517,14 @@ impl Tlb {
     /// Drops the present bank's translations, or all but those of global pages.
     pub(crate) fn flush(&mut self, keep_global: bool) {
         self.counts.flushes += 1;
+        self.note(Dropped::Context(self.bank.pcid));
         self.bank.flush(keep_global);
         self.renew();
     }
 
     /// Drops everything of every bank.
     pub(crate) fn flush_all(&mut self) {
+        self.note(Dropped::All);
         self.parked.clear();
         self.low_global = false;
         self.flush(false);
@@ -491,6 +532,7 @@ impl Tlb {
 
     /// Drops all but global pages in every bank.
     pub(crate) fn flush_all_but_global(&mut self) {
+        self.note(Dropped::All);
         self.parked.clear();
         self.flush(true);
     }
@@ -498,6 +540,7 @@ impl Tlb {
     /// Drops one page of the present bank, and of the others when it is global.
     pub(crate) fn flush_page(&mut self, linear: u64) {
         self.counts.pages += 1;
+        self.note(Dropped::Page(linear));
         self.bank.flush_page(linear, false);
         if linear >= TOP_HALF || self.low_global {
             for bank in &mut self.parked {
@@ -512,6 +555,7 @@ impl Tlb {
     /// Drops one page of process context `pcid`.
     pub(crate) fn flush_page_of(&mut self, pcid: u16, linear: u64) {
         self.counts.pages += 1;
+        self.note(Dropped::Page(linear));
         if self.bank.pcid == pcid {
             self.bank.flush_page(linear, false);
             return self.renew();
@@ -525,6 +569,7 @@ impl Tlb {
 
     /// Drops all but the global pages of process context `pcid`.
     pub(crate) fn flush_context(&mut self, pcid: u16) {
+        self.note(Dropped::Context(pcid));
         if self.bank.pcid == pcid {
             return self.flush(true);
         }
@@ -569,6 +614,7 @@ impl Tlb {
     /// Takes the write tags off the page at host address `host`.
     pub(crate) fn protect(&mut self, host: u64) {
         self.epoch += 1;
+        self.note(Dropped::Write(host));
         self.bank.protect(host);
         for bank in &mut self.parked {
             if bank.protects.len() <= PROTECTS {
@@ -580,6 +626,7 @@ impl Tlb {
     /// Takes all write tags off.
     pub(crate) fn protect_all(&mut self) {
         self.epoch += 1;
+        self.note(Dropped::Writes);
         self.bank.protect_all();
         self.parked.iter_mut().for_each(Bank::protect_all);
     }

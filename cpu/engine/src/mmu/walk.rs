@@ -27,9 +27,19 @@ struct Leaf {
     /// RW and US of all levels, NX of any, and the protection key.
     rights: u64,
     global: bool,
+    accessed: bool,
     dirty: bool,
     /// log2 of the page's bytes.
     shift: u8,
+}
+
+/// What [`Cpu::look`] has found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Host address of the 4 KiB page.
+    pub(crate) host: u64,
+    pub(crate) write: bool,
+    pub(crate) shift: u8,
 }
 
 impl Cpu {
@@ -103,6 +113,7 @@ impl Cpu {
                 physical: linear,
                 rights: RW | US,
                 global: false,
+                accessed: true,
                 dirty: true,
                 shift: 12,
             }));
@@ -177,6 +188,7 @@ impl Cpu {
                 physical: (frame | linear & low) & phys,
                 rights,
                 global: entry & G != 0 && control4 & cr4::PGE != 0,
+                accessed: entry & A != 0 || !quiet,
                 dirty: entry & D != 0 || need & D != 0,
                 shift: shift as u8,
             }));
@@ -251,6 +263,19 @@ impl Cpu {
             return None;
         }
         self.walk(linear, Access::Read, 2, true).ok().map(|leaf| leaf.physical & self.a20)
+    }
+
+    /// A page of user space as it is mapped now, without side effects: one that was accessed before, and is RAM. Gives
+    /// its host address, whether it can be written without further ado, and log2 of the bytes of the page in the
+    /// tables.
+    pub(crate) fn look(&mut self, linear: u64) -> Option<Seen> {
+        let leaf = self.walk(linear, Access::Read, 0, true).ok().filter(|leaf| leaf.accessed)?;
+        let frame = leaf.physical & self.a20 & PAGE_MASK;
+        let r = self.ram.find(frame).filter(|r| r.start <= frame && r.last - frame >= PAGE_SIZE - 1)?;
+        let host = r.host + (frame - r.start);
+        let code = r.block.holds_code((r.offset + (frame - r.start)) / PAGE_SIZE);
+        let write = leaf.dirty && !r.readonly && !code && self.allowed(leaf.rights, Access::Write, 0);
+        host.is_multiple_of(PAGE_SIZE).then_some(Seen { host, write, shift: leaf.shift })
     }
 
     /// Loads the four PAE pointers; #GP(0) for reserved bits.

@@ -142,6 +142,9 @@ impl Emitter<'_> {
         const CODE: i32 = (CODE_SIZE * size_of::<CodePage>()) as i32;
         let (sign, set, cpl) = if user { (-1, 0, 3) } else { (1, 1, 0) };
         let a = &mut self.a;
+        if !user {
+            a.add_mem(self.slots.kernel_entries, 1);
+        }
         a.store8_imm(state(offset_of!(X86State, cpl)), cpl);
         a.store8_imm(Mem::Cpu(offset_of!(Cpu, set) as u32), set as u8);
         a.add_mem(self.slots.tlb, sign * SET);

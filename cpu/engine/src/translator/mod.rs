@@ -12,6 +12,7 @@ mod classify;
 mod divide;
 mod emit;
 mod flow;
+mod identity;
 mod legacy32;
 mod lockstep;
 mod memory;
@@ -35,6 +36,7 @@ use crate::options::{Options, Without};
 use arena::Arena;
 use asm::Mem;
 use cache::CodeCache;
+pub use identity::LaneB;
 use irq::{CpuSignals, Event};
 use profile::Profile;
 use std::collections::HashMap;
@@ -86,6 +88,7 @@ struct Slots {
     jumps: Mem,
     code: Mem,
     other_jumps: Mem,
+    kernel_entries: Mem,
     context: Mem,
     stack_tag: Mem,
     stack_host: Mem,
@@ -216,6 +219,14 @@ pub(crate) struct Jit {
     arena: Arena,
     stubs: Stubs,
     cache: Option<CodeCache>,
+    /// Lane B.
+    pub(crate) identity: identity::Identity,
+    /// A jump cache without entries: user code that belongs elsewhere is not jumped to.
+    closed: Box<[JumpPair]>,
+    /// The page tables for which `is_closed` was found out.
+    closed_for: u64,
+    /// User code of the present address space belongs into a process.
+    is_closed: bool,
     /// A jump cache for each context; the unused ones are empty.
     tables: Box<[Box<[JumpPair]>]>,
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
@@ -271,6 +282,10 @@ impl Jit {
             arena: Arena::default(),
             stubs: Stubs::default(),
             cache: None,
+            identity: identity::Identity::default(),
+            closed: Box::default(),
+            closed_for: u64::MAX,
+            is_closed: false,
             tables: Box::default(),
             epoch: 0,
             map: HashMap::default(),
@@ -283,7 +298,7 @@ impl Jit {
     }
 
     /// Makes room for code; without it everything is left to the interpreter.
-    pub(crate) fn enable(&mut self, options: &Options, profile: Option<Arc<Profile>>) {
+    pub(crate) fn enable(&mut self, options: &Options, profile: Option<Arc<Profile>>, signals: &CpuSignals) {
         self.size = options.code_size.unwrap_or(CODE_SIZE).clamp(MIN_CODE_SIZE, MAX_CODE_SIZE);
         self.without = options.without;
         self.lazy_flags = options.lazy_flags;
@@ -305,6 +320,10 @@ impl Jit {
         self.cache = Some(cache);
         self.tables = vec![Box::default(); CONTEXTS].into();
         self.counters = vec![0; COUNTERS].into();
+        if options.lane_b != LaneB::Off && self.lockstep.is_none() && !options.one_instruction {
+            self.identity.enable(options.lane_b, signals);
+            self.closed = vec![JumpPair([self.no_jump(); 2]); 1 << (JUMP_BITS - 1)].into();
+        }
         self.choose_table();
     }
 
@@ -377,6 +396,10 @@ impl Jit {
         };
         self.jumps = find(self.context);
         self.other_jumps = find(self.context ^ 1);
+        if self.is_closed {
+            *(if self.context & 1 != 0 { &mut self.jumps } else { &mut self.other_jumps }) =
+                self.closed.as_ptr();
+        }
     }
 
     /// The two places in the present jump cache for a linear address, the first one first.
@@ -547,6 +570,9 @@ impl Cpu {
     #[inline]
     fn refresh(&mut self) {
         let context = self.context();
+        if self.jit.identity.is_enabled() {
+            self.refresh_lane();
+        }
         if context != self.jit.context {
             self.jit.context = context;
             self.jit.choose_table();
@@ -586,6 +612,9 @@ impl Cpu {
             return false;
         }
         self.refresh();
+        if self.jit.is_closed && self.run_in_process() {
+            return true;
+        }
         if self.jit.lockstep.is_some() {
             return self.run_in_lockstep();
         }

@@ -320,6 +320,7 @@ impl Slots {
             jumps: jit(offset_of!(Jit, jumps)),
             code: jit(offset_of!(Jit, code)),
             other_jumps: jit(offset_of!(Jit, other_jumps)),
+            kernel_entries: jit(offset_of!(Jit, identity.kernel_entries)),
             context: jit(offset_of!(Jit, context)),
             stack_tag: jit(offset_of!(Jit, stack_tag)),
             stack_host: jit(offset_of!(Jit, stack_host)),

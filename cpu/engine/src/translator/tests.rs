@@ -251,6 +251,7 @@ const HOT: Options = Options {
     lockstep: false,
     perfmap: false,
     jitdump: false,
+    lane_b: crate::LaneB::Off,
     without: Without { bmi2: false, avx: false, fsgsbase: false, shm: false, xsave: false },
 };
 

@@ -1,0 +1,153 @@
+//! The signal frame of a stopped helper process: the guest's registers (Linux: arch/x86/include/uapi/asm/sigcontext.h).
+
+use super::image::{CONTEXT, FS_BASE, SIGNAL, STACK, STACK_SIZE, TSC_AUX, TSC_OFFSET};
+use super::process::Process;
+use std::arch::x86_64::__cpuid_count;
+use std::io;
+use x86::X86State;
+use x86::reg::flags;
+
+/// Where the kernel keeps the general registers, from the context's start, in the guest's order.
+const REGISTERS: [u64; 16] = [144, 152, 136, 128, 160, 120, 112, 104, 40, 48, 56, 64, 72, 80, 88, 96];
+const RIP: u64 = 168;
+const FLAGS: u64 = 176;
+const ERROR: u64 = 192;
+const TRAP: u64 = 200;
+const CR2: u64 = 216;
+const VECTORS: u64 = 224;
+/// Bytes of the context as far as it is looked at.
+const SIZE: u64 = 304;
+
+/// In the vector state: MXCSR, the XMM registers, XSTATE_BV.
+const MXCSR: u64 = 24;
+const XMM: u64 = 160;
+const STATE_BV: u64 = 512;
+/// Of XSTATE_BV: the XMM and YMM registers.
+const SSE_AVX: u64 = 6;
+
+/// The flags that guest code changes natively.
+const FREE: u64 = flags::ARITH | flags::DF;
+
+/// Why a process has stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report {
+    pub(super) signal: libc::c_int,
+    /// The exception behind it.
+    pub(super) vector: u64,
+    pub(super) error: u64,
+    /// The address of a page fault.
+    pub(super) address: u64,
+    /// Where the host's instruction is.
+    pub(super) at: u64,
+}
+
+/// The registers of a stopped process.
+pub(super) struct Frame<'a> {
+    process: &'a mut Process,
+    context: u64,
+    vectors: u64,
+    /// Where the upper halves of the YMM registers are; 0 without AVX.
+    upper: u64,
+}
+
+/// Where XSAVE puts the upper halves of the YMM registers.
+fn upper_offset() -> u64 {
+    if is_x86_feature_detected!("avx") { __cpuid_count(0xd, 2).ebx.into() } else { 0 }
+}
+
+impl<'a> Frame<'a> {
+    /// # Errors
+    /// The process does not tell where its frame is.
+    pub(super) fn of(process: &'a mut Process) -> io::Result<Self> {
+        Self::find(process).ok_or_else(|| io::Error::other("its registers are lost"))
+    }
+
+    fn find(process: &'a mut Process) -> Option<Self> {
+        let base = process.base;
+        let inside = |at: u64, size: u64| {
+            let from = at.checked_sub(base)?;
+            (from >= STACK && from.checked_add(size)? <= STACK + STACK_SIZE).then_some(from)
+        };
+        let context = inside(process.read_u64(CONTEXT), SIZE)?;
+        let upper = upper_offset();
+        let vectors = inside(process.read_u64(context + VECTORS), (upper + 256).max(576))?;
+        Some(Self { process, context, vectors, upper })
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let word = |at| self.process.read_u64(self.context + at);
+        Report {
+            signal: self.process.read_u64(SIGNAL) as libc::c_int,
+            vector: word(TRAP),
+            error: word(ERROR),
+            address: word(CR2),
+            at: word(RIP),
+        }
+    }
+
+    pub(super) fn register(&self, n: u8) -> u64 {
+        self.process.read_u64(self.context + REGISTERS[usize::from(n & 15)])
+    }
+
+    pub(super) fn set_register(&mut self, n: u8, value: u64) {
+        self.process.put_u64(self.context + REGISTERS[usize::from(n & 15)], value);
+    }
+
+    /// Where the process goes on.
+    pub(super) fn set_at(&mut self, at: u64) {
+        self.process.put_u64(self.context + RIP, at);
+    }
+
+    /// Whether it stops after each instruction.
+    pub(super) fn set_stepping(&mut self, stepping: bool) {
+        let old = self.process.read_u64(self.context + FLAGS) & !flags::TF;
+        self.process.put_u64(self.context + FLAGS, old | if stepping { flags::TF } else { 0 });
+    }
+
+    /// Loads everything but RIP; the arithmetic flags are `arith`.
+    pub(super) fn load(&mut self, s: &X86State, arith: u64) {
+        for n in 0..16u8 {
+            self.set_register(n, s.gpr[usize::from(n)]);
+        }
+        let own = flags::FIXED | flags::IF | arith | s.rflags & flags::DF;
+        self.process.put_u64(self.context + FLAGS, own);
+        self.process.put_u64(FS_BASE, s.seg[x86::reg::seg::FS].base);
+        self.process.put_u64(TSC_OFFSET, s.tsc_offset);
+        self.process.put_u64(TSC_AUX, s.tsc_aux & 0xffff_ffff);
+        self.process.put(self.vectors + MXCSR, &s.mxcsr.to_le_bytes());
+        for n in 0..16 {
+            let v = &s.zmm[n];
+            self.process.put(self.vectors + XMM + 16 * n as u64, &v[..16]);
+            if self.upper != 0 {
+                self.process.put(self.vectors + self.upper + 16 * n as u64, &v[16..32]);
+            }
+        }
+        let bits = if self.upper != 0 { SSE_AVX } else { 2 };
+        let old = self.process.read_u64(self.vectors + STATE_BV);
+        self.process.put_u64(self.vectors + STATE_BV, old | bits);
+    }
+
+    /// Stores everything but RIP; gives the arithmetic flags.
+    pub(super) fn store(&self, s: &mut X86State) -> u64 {
+        for n in 0..16u8 {
+            s.gpr[usize::from(n)] = self.register(n);
+        }
+        let now = self.process.read_u64(self.context + FLAGS) & FREE;
+        s.rflags = s.rflags & !flags::DF | now & flags::DF;
+        let mut word = [0; 4];
+        self.process.get(self.vectors + MXCSR, &mut word);
+        s.mxcsr = u32::from_le_bytes(word);
+        let valid = self.process.read_u64(self.vectors + STATE_BV);
+        for n in 0..16 {
+            let v = &mut s.zmm[n];
+            v[..32].fill(0);
+            if valid & 2 != 0 {
+                self.process.get(self.vectors + XMM + 16 * n as u64, &mut v[..16]);
+            }
+            if self.upper != 0 && valid & 4 != 0 {
+                self.process.get(self.vectors + self.upper + 16 * n as u64, &mut v[16..32]);
+            }
+        }
+        now & flags::ARITH
+    }
+}
