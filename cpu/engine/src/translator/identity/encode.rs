@@ -192,6 +192,9 @@ impl Builder<'_> {
     }
 
     fn instruction(&mut self, i: &Instruction, bytes: &[u8], flavour: Flavour) -> Done {
+        if i.op0_kind() == OpKind::NearBranch64 && i.near_branch_target() >= super::TOP {
+            return Done::Leave;
+        }
         match i.flow_control() {
             FlowControl::Next => {}
             FlowControl::ConditionalBranch => return self.condition(i),
@@ -504,7 +507,7 @@ fn is_plain(i: &Instruction, flavour: Flavour) -> bool {
         Kind::Native | Kind::Divide | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave | Kind::PushMemory => {
             true
         }
-        Kind::Interpret => {
+        Kind::Interpret | Kind::System => {
             let ordinary = matches!(
                 i.mnemonic(),
                 M::Movsb

@@ -9,7 +9,7 @@ use x86::reg::seg;
 /// As [`long`], at CPL 3, with RSP 0x28000; handlers run on the stack at 0x7000.
 fn user(code: &[u8], mode: LaneB) -> Bench {
     let mut b = long(code);
-    b.cpu.set_options(&Options { translate: true, lane_b: mode, ..Options::default() });
+    b.cpu.set_options(&Options { translate: true, lane_b: mode, ..Options::default() }, None);
     b.memory.write_int(0xa018, 8, 0x00cf_f300_0000_ffff);
     b.memory.write_int(0xb004, 8, 0x7000);
     let mut s = b.cpu.state.clone();
