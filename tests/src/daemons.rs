@@ -42,6 +42,7 @@ const RUN: &str = "ip link set lo up && mount --make-rprivate / && mount -t tmpf
 #[derive(Debug)]
 pub struct Daemon {
     scene: Child,
+    socket: PathBuf,
     uri: String,
     admin: String,
 }
@@ -93,6 +94,17 @@ impl Daemon {
     ///
     /// The scene cannot be made, or the daemon does not answer; its messages are in `log`.
     pub fn start(program: &Path, log: &Path) -> io::Result<Self> {
+        let mut daemon = Self::prepare(log)?;
+        daemon.follow(program)?;
+        Ok(daemon)
+    }
+
+    /// Makes a scene without a daemon.
+    ///
+    /// # Errors
+    ///
+    /// The scene cannot be made.
+    pub fn prepare(log: &Path) -> io::Result<Self> {
         let log = std::fs::File::create(log)?;
         let scene = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
@@ -104,35 +116,57 @@ impl Daemon {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut daemon = Self { scene, uri: String::new(), admin: String::new() };
-        daemon.follow(program)?;
+        let daemon = Self { scene, socket: PathBuf::new(), uri: String::new(), admin: String::new() };
+        let begin = Instant::now();
+        while !daemon.inside("/run/next").exists() {
+            if begin.elapsed() > START {
+                return Err(io::Error::other("the scene cannot be made"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(daemon)
     }
 
-    /// Starts `program` on what the daemon before it, which has ended, has left, and waits until it answers.
+    /// A path on the daemon's machine, as seen from outside.
+    fn inside(&self, path: &str) -> PathBuf {
+        // The first process of the scene is in its mount namespace too.
+        format!("/proc/{}/root{path}", self.scene.id()).into()
+    }
+
+    /// Starts `program` on what the daemon before it, which has ended or is about to, has left.
+    ///
+    /// # Errors
+    ///
+    /// The scene has ended.
+    pub fn launch(&mut self, program: &Path) -> io::Result<()> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
+        self.uri = format!("qemu+unix:///system?socket=/run/libvirt/{prefix}-sock");
+        self.admin = format!("{name}+unix:///system?socket=/run/libvirt/{prefix}-admin-sock");
+        self.socket = self.inside(&format!("/run/libvirt/{prefix}-sock"));
+        std::fs::write(self.inside("/run/next"), format!("{}\n", program.display()))
+    }
+
+    /// The read-write socket, as seen from outside.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// As [`Self::launch`], and waits until the daemon answers.
     ///
     /// # Errors
     ///
     /// The daemon does not answer.
     pub fn follow(&mut self, program: &Path) -> io::Result<()> {
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = if name == "libvirtd" { "libvirt" } else { "virtqemud" };
-        self.uri = format!("qemu+unix:///system?socket=/run/libvirt/{prefix}-sock");
-        self.admin = format!("{name}+unix:///system?socket=/run/libvirt/{prefix}-admin-sock");
+        self.launch(program)?;
         let begin = Instant::now();
-        let next = format!("[ -p /run/next ] && echo '{}' >/run/next", program.display());
-        let mut told = false;
-        loop {
-            // The scene takes a moment.
-            told = told || self.shell(&next)?.status.success();
-            if told && self.virsh("version")?.status.success() {
-                return Ok(());
-            }
+        while !self.virsh("version")?.status.success() {
             if begin.elapsed() > START {
-                return Err(io::Error::other(format!("{name} does not answer")));
+                return Err(io::Error::other(format!("{} does not answer", program.display())));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        Ok(())
     }
 
     /// Sends the daemon a signal that ends it, and waits until it has.
