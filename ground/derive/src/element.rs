@@ -195,15 +195,18 @@ pub fn expand(mut input: DeriveInput) -> Result<TokenStream> {
         }
     }
     let contents: Vec<&Ident> = of(Kind::Content).map(|field| &field.ident).collect();
-    let read_text = if contents.is_empty() && flat.is_empty() {
-        quote! { let _ = (text, element); Ok(false) }
-    } else {
-        quote! {
-            #(::xml::Content::read(&mut self.#contents, text, element)?; return Ok(true);)*
-            #[allow(unreachable_code)]
-            { #(if ::xml::Element::text(&mut self.#flat, text, element)? { return Ok(true); })* Ok(false) }
-        }
+    let read_text = match contents.as_slice() {
+        [] if flat.is_empty() => quote! { let _ = (text, element); Ok(false) },
+        [] => quote! {
+            #(if ::xml::Element::text(&mut self.#flat, text, element)? { return Ok(true); })*
+            Ok(false)
+        },
+        [content] => quote! { ::xml::Content::read(&mut self.#content, text, element)?; Ok(true) },
+        [_, second, ..] => return Err(Error::new_spanned(second, "an element has one text")),
     };
+    let packed: Vec<&Ident> =
+        all.iter().filter(|field| field.kind != Kind::Skip).map(|field| &field.ident).collect();
+    let skipped = of(Kind::Skip).map(|field| &field.ident);
     let derives = quote! { #[derive(Debug, Clone, Default, PartialEq)] };
     Ok(quote! {
         #derives
@@ -252,6 +255,21 @@ pub fn expand(mut input: DeriveInput) -> Result<TokenStream> {
             fn write_content(&self, writer: &mut ::xml::Writer) {
                 let _ = &writer;
                 #write_content
+            }
+        }
+
+        impl ::xml::Pack for #ident {
+            fn pack(&self, to: &mut ::xml::Packer) {
+                let _ = &to;
+                #(::xml::Pack::pack(&self.#packed, to);)*
+            }
+
+            fn unpack(from: &mut ::xml::Unpacker<'_>) -> ::core::option::Option<Self> {
+                let _ = &from;
+                Some(Self {
+                    #(#packed: ::xml::Pack::unpack(from)?,)*
+                    #(#skipped: ::core::default::Default::default(),)*
+                })
             }
         }
     })
@@ -337,6 +355,16 @@ pub fn words(mut input: DeriveInput) -> Result<TokenStream> {
 
             fn format(&self) -> ::std::borrow::Cow<'_, str> {
                 self.as_str().into()
+            }
+        }
+
+        impl ::xml::Pack for #ident {
+            fn pack(&self, to: &mut ::xml::Packer) {
+                to.number(*self as u64);
+            }
+
+            fn unpack(from: &mut ::xml::Unpacker<'_>) -> ::core::option::Option<Self> {
+                Self::ALL.get(usize::try_from(from.number()?).ok()?).copied()
             }
         }
     })

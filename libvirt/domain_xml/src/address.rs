@@ -1,6 +1,6 @@
 //! Where a device sits: the element `<address>`, and what else all devices have.
 
-use xml::{Element, Error, Hex, Node, Result, Writer, element};
+use xml::{Element, Error, Hex, Node, Pack, Packer, Result, Unpacker, Writer, element};
 
 use crate::words::OnOff;
 
@@ -158,6 +158,28 @@ macro_rules! addresses {
             }
 
             fn write_content(&self, _: &mut Writer) {}
+        }
+
+        /// Which address it is, packed.
+        enum Which { $($variant,)* }
+
+        impl Pack for Address {
+            fn pack(&self, to: &mut Packer) {
+                match self {
+                    $(Self::$variant(inner) => {
+                        to.number(Which::$variant as u64);
+                        inner.pack(to);
+                    })*
+                }
+            }
+
+            fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+                let which = from.number()?;
+                $(if which == Which::$variant as u64 {
+                    return Some(Self::$variant(Pack::unpack(from)?));
+                })*
+                None
+            }
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Devices of the host that are handed to the guest.
 
-use xml::{Element, Hex, Internal, Node, Result, Writer, element, words};
+use xml::{Element, Hex, Internal, Node, Pack, Packer, Result, Unpacker, Writer, element, words};
 
 use crate::address::BootInfo;
 use crate::interface::Teaming;
@@ -122,6 +122,31 @@ impl Element for HostdevAddress {
     }
 
     fn write_content(&self, _: &mut Writer) {}
+}
+
+impl Pack for HostdevAddress {
+    fn pack(&self, to: &mut Packer) {
+        match self {
+            Self::Pci { typed, address } => {
+                to.number(0);
+                typed.pack(to);
+                address.pack(to);
+            }
+            Self::Other { kind, address } => {
+                to.number(1);
+                kind.pack(to);
+                address.pack(to);
+            }
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        match from.number()? {
+            0 => Some(Self::Pci { typed: Pack::unpack(from)?, address: Pack::unpack(from)? }),
+            1 => Some(Self::Other { kind: Pack::unpack(from)?, address: Pack::unpack(from)? }),
+            _ => None,
+        }
+    }
 }
 
 /// An identification of a USB device.

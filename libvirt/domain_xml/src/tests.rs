@@ -39,6 +39,9 @@ fn a_domain_is_written_as_it_was_read() {
     let domain = parse(TEXT).unwrap();
     assert_eq!(domain.name(), "a < b");
     assert_eq!(format(&domain), TEXT);
+    let packed = xml::pack(&domain);
+    assert!(packed.len() < TEXT.len() / 4, "{}", packed.len());
+    assert_eq!(xml::unpack(&packed), Some(domain));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sizes that are read with a unit.
 
-use xml::{Element, Error, Node, Result, Writer};
+use xml::{Element, Error, Node, Pack, Packer, Result, Unpacker, Writer};
 
 /// The factor of a unit's name (`virScaleInteger`): `KiB`, `k`, `KB` and so on.
 pub fn scale(unit: &str) -> Option<u64> {
@@ -75,6 +75,16 @@ macro_rules! size {
 
             fn write_content(&self, writer: &mut Writer) {
                 writer.text(&self.0.to_string());
+            }
+        }
+
+        impl Pack for $name {
+            fn pack(&self, to: &mut Packer) {
+                to.number(self.0);
+            }
+
+            fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+                from.number().map(Self)
             }
         }
     };

@@ -67,21 +67,30 @@ pub fn probe(binary: &Path, settings: &Settings) -> Result<QemuCaps, Error> {
         arch: arch.to_owned(),
         ..QemuCaps::default()
     };
-    let facts = Facts::ask(&answers, &caps.arch, caps.version)?;
-    caps.flags = facts.flags();
-    let accelerator = answers.accelerator(if facts.kvm { "host" } else { "max" })?;
-    if facts.kvm {
+    let kvm = answers.kvm()?;
+    let without_kvm = || {
+        let process = Process::start(binary, "tcg", settings)?;
+        Answers { process: &process }.accelerator("max")
+    };
+    // Each run takes a tenth of a second and more: with KVM, the one without it goes on beside.
+    std::thread::scope(|scope| {
+        let beside = kvm.then(|| scope.spawn(without_kvm));
+        let facts = Facts::ask(&answers, &caps.arch, caps.version, kvm)?;
+        caps.flags = facts.flags();
+        let accelerator = answers.accelerator(if kvm { "host" } else { "max" })?;
+        let Some(beside) = beside else {
+            caps.tcg = Some(accelerator);
+            return Ok(caps);
+        };
         caps.hyperv = answers.hyperv();
         caps.kvm = Some(accelerator);
-        drop(process);
+        let tcg = beside.join().map_err(|_| Error::Answer("the run without KVM failed".to_owned()))?;
+        // An emulator that was built without it fails, and that is no fault.
         if facts.tcg {
-            let process = Process::start(binary, "tcg", settings)?;
-            caps.tcg = Some(Answers { process: &process }.accelerator("max")?);
+            caps.tcg = Some(tcg?);
         }
-    } else {
-        caps.tcg = Some(accelerator);
-    }
-    Ok(caps)
+        Ok(caps)
+    })
 }
 
 struct Answers<'a> {
@@ -118,6 +127,12 @@ impl Answers<'_> {
     fn names(&self, command: &str, key: &str) -> Result<BTreeSet<String>, Error> {
         let reply = self.try_ask(command, Dict::default())?.unwrap_or(Value::Null);
         Ok(items(&reply).iter().filter_map(|item| text(item, key)).collect())
+    }
+
+    /// Whether it runs with KVM.
+    fn kvm(&self) -> Result<bool, Error> {
+        let kvm = self.try_ask("query-kvm", Dict::default())?;
+        Ok(kvm.is_some_and(|kvm| flag(&kvm, "present") && flag(&kvm, "enabled")))
     }
 
     fn accelerator(&self, host_model: &str) -> Result<Accelerator, Error> {
@@ -267,11 +282,9 @@ struct Facts {
 }
 
 impl Facts {
-    fn ask(answers: &Answers<'_>, arch: &str, version: u64) -> Result<Self, Error> {
+    fn ask(answers: &Answers<'_>, arch: &str, version: u64, kvm: bool) -> Result<Self, Error> {
         let schema = answers.try_ask("query-qmp-schema", Dict::default())?.unwrap_or(Value::Null);
         let commands = answers.names("query-commands", "name")?;
-        let kvm = answers.try_ask("query-kvm", Dict::default())?;
-        let kvm = kvm.is_some_and(|kvm| flag(&kvm, "present") && flag(&kvm, "enabled"));
         let types = answers.names("qom-list-types", "name")?;
         let mut properties = BTreeMap::new();
         let mut objects = BTreeSet::new();

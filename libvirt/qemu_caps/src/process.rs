@@ -2,7 +2,6 @@
 
 use crate::probe::{Error, Settings};
 use qmp::{Monitor, Options};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
@@ -14,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long the binary may take to be ready, and to answer one command.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long it may take to end when asked to.
-const END: Duration = Duration::from_secs(3);
 
 /// The directory of one run; goes with it.
 struct Directory(PathBuf);
@@ -52,7 +49,6 @@ impl Drop for Directory {
 pub(crate) struct Process {
     pub(crate) monitor: Monitor,
     pidfd: OwnedFd,
-    // Removed after the process is gone.
     _directory: Directory,
 }
 
@@ -121,11 +117,9 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// It has no guest and no file: nothing is lost when it is killed, and nobody need wait for its end.
     fn drop(&mut self) {
-        let _ = self.monitor.execute_within(END, "quit", json::Dict::default());
-        if !ended(&self.pidfd, END) {
-            end(&self.pidfd);
-        }
+        end(&self.pidfd);
     }
 }
 
@@ -148,13 +142,6 @@ pub fn end_left_over(directory: &Path) {
     }
 }
 
-/// Whether the process ends within `limit`.
-fn ended(pidfd: &OwnedFd, limit: Duration) -> bool {
-    let timeout = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
-    matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)), Ok(1..))
-}
-
 fn end(pidfd: &OwnedFd) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    ended(pidfd, END);
 }

@@ -64,6 +64,7 @@ fn complete(text: &str, caps: &QemuCaps, settings: &Settings) -> Result<String, 
     let mut domain = domain_xml::parse(text).map_err(|error| error.to_string())?;
     let mut context = Context { caps, settings, update_abi: false, generate: &mut Fixed };
     qemu_domain::complete(&mut domain, &mut context).map_err(|error| error.to_string())?;
+    assert_eq!(xml::unpack(&xml::pack(&domain)).as_ref(), Some(&domain), "packed and unpacked");
     Ok(domain_xml::format(&domain))
 }
 

@@ -38,11 +38,20 @@ impl Core {
         let uuid = self.host_uuid.to_string();
         host::capabilities::write(&mut inner, Path::new("/"), &uuid, &models);
         inner.line("");
-        for (arch, bits) in TARGETS {
-            let Some(emulator) = self.emulator(arch) else { continue };
+        // All are asked at once, because that takes its time.
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let of = |arch: &'static str| {
+                let emulator = self.emulator(arch)?;
+                self.capabilities(&emulator).ok()
+            };
+            let asked: Vec<_> =
+                TARGETS.iter().map(|(arch, bits)| (arch, bits, scope.spawn(move || of(arch)))).collect();
+            asked.into_iter().map(|(arch, bits, caps)| (*arch, *bits, caps.join().ok().flatten())).collect()
+        });
+        for (arch, bits, caps) in found {
             // An emulator that does not work is as none: the others do.
-            if let Ok(caps) = self.capabilities(&emulator) {
-                guest(&mut inner, &caps, arch, *bits);
+            if let Some(caps) = caps {
+                guest(&mut inner, &caps, arch, bits);
                 inner.line("");
             }
         }

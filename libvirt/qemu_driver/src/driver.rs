@@ -80,11 +80,10 @@ impl QemuDriver {
         }
         let uuid = definition.uuid.as_deref().and_then(uuid::parse);
         let uuid = uuid.ok_or_else(|| internal("the definition has no uuid"))?;
-        let definition = Arc::new(definition);
-        let make = || Guest::new(uuid, name.clone(), None);
+        let make = || Guest::new(uuid, name.clone());
         let (guest, _) = self.core.table.get_or_insert(uuid, &name, make)?;
         let mut inner = guest.lock();
-        inner.config = Some(definition);
+        inner.set_config(Some(&definition));
         // A link that leads elsewhere is not ours.
         let target = std::fs::read_link(self.core.paths.autostart_link(&name));
         inner.autostart = target.is_ok_and(|target| target == path);

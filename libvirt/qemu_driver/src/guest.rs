@@ -15,8 +15,8 @@ pub struct Inner {
     pub name: String,
     /// Its state.
     pub state: State,
-    /// The persistent definition; none of a transient domain.
-    pub config: Option<Arc<Definition>>,
+    /// The persistent definition, packed: most domains are only there, and none is looked at often.
+    config: Option<Box<[u8]>>,
     /// The running guest.
     pub live: Option<Live>,
     /// It is started with the host.
@@ -41,9 +41,9 @@ pub struct Guest {
 
 impl Guest {
     /// A domain that does not run.
-    pub fn new(uuid: Uuid, name: String, config: Option<Arc<Definition>>) -> Arc<Self> {
+    pub fn new(uuid: Uuid, name: String) -> Arc<Self> {
         let state = Shutoff::Unknown.into();
-        let inner = Inner { name, state, config, live: None, autostart: false };
+        let inner = Inner { name, state, config: None, live: None, autostart: false };
         Arc::new(Self {
             uuid,
             jobs: Jobs::default(),
@@ -81,13 +81,34 @@ impl Inner {
         self.live.is_some()
     }
 
+    /// The persistent definition; none of a transient domain.
+    pub fn config(&self) -> Option<Arc<Definition>> {
+        let packed = self.config.as_deref()?;
+        Some(Arc::new(xml::unpack(packed).expect("only a definition is packed here")))
+    }
+
+    /// Whether there is a persistent definition.
+    pub fn is_persistent(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// From now on the persistent definition is this one; `None`: the domain is transient.
+    pub fn set_config(&mut self, definition: Option<&Definition>) {
+        self.config = definition.map(xml::pack);
+    }
+
+    /// The definition of the running guest.
+    fn running(&self) -> Option<Arc<Definition>> {
+        self.live.as_ref().map(|live| live.definition.clone())
+    }
+
     /// The definition that is in force now.
-    pub fn current(&self) -> Option<&Arc<Definition>> {
-        self.live.as_ref().map(|live| &live.definition).or(self.config.as_ref())
+    pub fn current(&self) -> Option<Arc<Definition>> {
+        self.running().or_else(|| self.config())
     }
 
     /// The definition of the next start: the persistent one, or a transient domain's only one.
-    pub fn inactive(&self) -> Option<&Arc<Definition>> {
-        self.config.as_ref().or_else(|| self.live.as_ref().map(|live| &live.definition))
+    pub fn inactive(&self) -> Option<Arc<Definition>> {
+        self.config().or_else(|| self.running())
     }
 }

@@ -148,7 +148,7 @@ mod tests {
         let table = Table::default();
         let (one, two) = (Uuid([1; 16]), Uuid([2; 16]));
         let add = |uuid, name: &str| {
-            table.get_or_insert(uuid, name, || Guest::new(uuid, name.to_owned(), None)).map(|(_, new)| new)
+            table.get_or_insert(uuid, name, || Guest::new(uuid, name.to_owned())).map(|(_, new)| new)
         };
         assert_eq!(add(one, "a"), Ok(true));
         assert_eq!(add(one, "a"), Ok(false));

@@ -4,14 +4,16 @@
 //! their serial numbers, which are the client's own again in the answers. A thread reads, another writes; what the
 //! client has sent and the daemon not taken yet counts as requests in progress, so that it is bounded.
 
+use crate::client::{ClientContext, Identity};
 use crate::error::{Code, Error, Origin};
 use crate::message::{self, Header, Kind, STATUS_CONTINUE, STATUS_OK};
 use crate::procedure::{Request, Secondary, Streaming};
-use crate::protocol::session::{AuthListArgs, AuthListRet, ConnectOpenArgs};
-use crate::protocol::types::WireError;
+use crate::protocol::session::{AuthListArgs, AuthListRet, ConnectOpenArgs, ConnectSetIdentityArgs};
+use crate::protocol::types::{TypedParam, WireError};
 use crate::protocol::{self, REMOTE_PROGRAM, VERSION};
 use crate::server::input::{Incoming, Input};
 use crate::xdr;
+use confinement::polkit::Subject;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -94,7 +96,7 @@ pub(crate) struct Relays {
 }
 
 impl Relays {
-    /// Passes a call on; its answer is delivered.
+    /// Passes a call of `client` on; its answer is delivered.
     ///
     /// # Errors
     /// The daemon cannot be reached.
@@ -102,7 +104,7 @@ impl Relays {
         &self,
         sockets: &Sockets,
         secondary: Secondary,
-        read_only: bool,
+        client: &ClientContext,
         deliver: impl FnOnce() -> Deliver,
         header: &Header,
         payload: &[u8],
@@ -114,7 +116,7 @@ impl Relays {
         let relay = match open.entry(secondary) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Relay::connect(sockets, secondary, read_only, deliver())?)
+                entry.insert(Relay::connect(sockets, secondary, client, deliver())?)
             }
         };
         relay.call(header, payload)
@@ -160,6 +162,23 @@ fn connect(
     Ok(socket)
 }
 
+/// The first serial number that opening a connection does not take.
+const FIRST: u32 = 3;
+
+/// A client in the words of `CONNECT_SET_IDENTITY`.
+fn described(identity: &Identity) -> Vec<TypedParam> {
+    let mut params = vec![
+        TypedParam::new("unix-user-id", u64::from(identity.uid)),
+        TypedParam::new("unix-group-id", u64::from(identity.gid)),
+    ];
+    // A process of another namespace has no number here.
+    if let Some(subject) = Subject::of(identity.pid.cast_unsigned(), identity.uid) {
+        params.push(TypedParam::new("process-id", i64::from(subject.pid)));
+        params.push(TypedParam::new("process-time", subject.start_time));
+    }
+    params
+}
+
 /// A connection of our own to another daemon, for one call after the other.
 #[derive(Debug)]
 pub struct Peer {
@@ -174,7 +193,7 @@ impl Peer {
     /// The daemon cannot be reached, or refuses.
     pub fn connect(sockets: &Sockets, secondary: Secondary, patience: Duration) -> Result<Self, Error> {
         // The serial numbers that opening took are not used again.
-        Ok(Self { socket: connect(sockets, secondary, false, Some(patience))?, serial: 1 })
+        Ok(Self { socket: connect(sockets, secondary, false, Some(patience))?, serial: FIRST })
     }
 
     /// Calls, and waits for the answer.
@@ -182,7 +201,7 @@ impl Peer {
     /// # Errors
     /// What the daemon says; or it is silent, or has gone.
     pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Ret, Error> {
-        self.serial = self.serial.wrapping_add(1).max(2);
+        self.serial = self.serial.wrapping_add(1).max(FIRST);
         exchange(&mut self.socket, self.serial, request)
     }
 }
@@ -191,14 +210,20 @@ impl Relay {
     fn connect(
         sockets: &Sockets,
         secondary: Secondary,
-        read_only: bool,
+        client: &ClientContext,
         deliver: Deliver,
     ) -> Result<Self, Error> {
-        let socket = connect(sockets, secondary, read_only, None)?;
+        let mut socket = connect(sockets, secondary, client.read_only(), None)?;
+        // What the client may do there is that daemon's own business: it must not take us for the one who asks.
+        exchange(
+            &mut socket,
+            2,
+            &ConnectSetIdentityArgs { params: described(&client.identity()), flags: 0 },
+        )?;
         let failed = |error: std::io::Error| Error::system(Origin::Rpc, &error, "cannot use the socket");
         let reader = socket.try_clone().map_err(failed)?;
         let mut writer = socket.try_clone().map_err(failed)?;
-        let calls = Mutex::new(Calls { next: 2, ..Calls::default() });
+        let calls = Mutex::new(Calls { next: FIRST, ..Calls::default() });
         let shared = Arc::new(Shared { calls, socket, deliver });
         let (outgoing, queue) = channel::<(Vec<u8>, bool)>();
         let (for_reader, for_writer) = (shared.clone(), shared.clone());
@@ -226,7 +251,7 @@ impl Relay {
         let serial = {
             let mut calls = self.shared.calls.lock();
             let serial = calls.next;
-            calls.next = calls.next.wrapping_add(1).max(2);
+            calls.next = calls.next.wrapping_add(1).max(FIRST);
             calls.pending.insert(serial, Pending { serial: header.serial, streams });
             serial
         };
@@ -361,5 +386,73 @@ fn exchange<R: Request>(socket: &mut UnixStream, serial: u32, request: &R) -> Re
             return Err(xdr::from_bytes::<WireError>(&message.payload).map_err(undecodable)?.into());
         }
         return xdr::from_bytes(&message.payload).map_err(undecodable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Answers calls with `answer` and tells what they were.
+    fn serve(listener: &UnixListener, calls: usize) -> Vec<(u32, Vec<u8>)> {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let mut seen = Vec::new();
+        for _ in 0..calls {
+            let mut word = [0; 4];
+            socket.read_exact(&mut word).expect("a length");
+            let mut bytes = vec![0; u32::from_be_bytes(word) as usize - 4];
+            socket.read_exact(&mut bytes).expect("a call");
+            let mut input = Input::<()>::default();
+            input.push(&[word.as_slice(), &bytes].concat(), []).expect("a message");
+            let message = input.next_message().expect("a message").expect("a whole one");
+            let answer: &[u8] = if message.header.procedure == 66 { &[0, 0, 0, 1, 0, 0, 0, 0] } else { &[] };
+            let header = message.header.reply(Kind::Reply, STATUS_OK);
+            socket.write_all(&message::encode_raw(&header, answer).expect("an answer")).expect("write");
+            seen.push((message.header.procedure, message.payload));
+        }
+        seen
+    }
+
+    #[test]
+    fn the_other_daemon_is_told_who_asks() {
+        const LIST_ALL_NETWORKS: u32 = 283;
+        let folder = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let listener = UnixListener::bind(folder.join("virtnetworkd-sock")).expect("a socket");
+        let daemon = std::thread::spawn(move || serve(&listener, 4));
+        let sockets = Sockets { folder: folder.clone(), path: "system" };
+        let pid = std::process::id().cast_signed();
+        let client = ClientContext::new(1, Identity { pid, uid: 1234, gid: 56 }, false);
+        let (sender, receiver) = channel();
+        let deliver: Deliver = Arc::new(move |relayed| {
+            if let Relayed::Answer(bytes) = relayed {
+                sender.send(bytes).expect("somebody waits");
+            }
+        });
+        let header = Header {
+            program: REMOTE_PROGRAM,
+            version: VERSION,
+            procedure: LIST_ALL_NETWORKS,
+            kind: Kind::Call as u32,
+            serial: 77,
+            status: STATUS_OK,
+        };
+        let relays = Relays::default();
+        relays.call(&sockets, Secondary::Network, &client, || deliver, &header, &[1]).expect("reached");
+        let answer = receiver.recv_timeout(Duration::from_secs(10)).expect("an answer");
+        assert_eq!(answer[20..24], 77u32.to_be_bytes());
+        let seen = daemon.join().expect("the daemon's side");
+        assert_eq!(seen.iter().map(|(procedure, _)| *procedure).collect::<Vec<_>>(), [66, 1, 419, 283]);
+        let identity: ConnectSetIdentityArgs = xdr::from_bytes(&seen[2].1).expect("an identity");
+        let value =
+            |name: &str| identity.params.iter().find(|it| it.field == name).map(|it| it.value.clone());
+        assert_eq!(value("unix-user-id"), Some(1234u64.into()));
+        assert_eq!(value("unix-group-id"), Some(56u64.into()));
+        assert_eq!(value("process-id"), Some(i64::from(pid).into()));
+        assert!(value("process-time").is_some());
+        assert_eq!(seen[3].1, [1]);
+        relays.close();
+        std::fs::remove_dir_all(&folder).expect("the folder");
     }
 }

@@ -11,7 +11,6 @@ use rpc::protocol::device::*;
 use rpc::server::Direction;
 use rpc::{ClientContext, Code};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 /// Bytes, packets, errors and drops, received and then sent, of a network device of the host.
 pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
@@ -32,7 +31,7 @@ impl QemuDriver {
         let (live, config) = {
             let inner = guest.lock();
             let (live, config) = self.targets(&inner, flags)?;
-            (live, inner.config.clone().filter(|_| config))
+            (live, config.then(|| inner.config()).flatten())
         };
         // What cannot be written down is not plugged either.
         let config = config.map(|config| self.core.with_devices(&config, devices.clone())).transpose()?;
@@ -51,7 +50,7 @@ impl QemuDriver {
             let inner = guest.lock();
             let (live, config) = self.targets(&inner, flags)?;
             let running = inner.live.as_ref().filter(|_| live).map(|live| live.definition.clone());
-            (running, inner.config.clone().filter(|_| config))
+            (running, config.then(|| inner.config()).flatten())
         };
         let config = config.map(|config| hotplug::without(&config, &devices)).transpose()?;
         if let Some(definition) = running {
@@ -69,7 +68,7 @@ impl QemuDriver {
         let (live, config) = {
             let inner = guest.lock();
             let (live, config) = self.targets(&inner, flags)?;
-            (live, inner.config.clone().filter(|_| config))
+            (live, config.then(|| inner.config()).flatten())
         };
         let devices = hotplug::parse_device(text)?;
         // What cannot be written down is not changed either.
@@ -84,7 +83,7 @@ impl QemuDriver {
     fn replace_config(&self, guest: &Guest, config: Option<domain_xml::Domain>) -> Result<()> {
         if let Some(config) = config {
             self.core.save_definition(&config)?;
-            guest.lock().config = Some(Arc::new(config));
+            guest.lock().set_config(Some(&config));
         }
         Ok(())
     }
@@ -149,7 +148,7 @@ impl DomainDevices for QemuDriver {
         let guest = self.guest(&args.dom)?;
         let (definition, active) = {
             let inner = guest.lock();
-            let definition = inner.current().cloned().ok_or_else(|| internal("no definition"))?;
+            let definition = inner.current().ok_or_else(|| internal("no definition"))?;
             (definition, inner.is_active())
         };
         let disk = query::find_disk(&definition, &args.path).ok_or_else(|| {

@@ -78,7 +78,7 @@ mod event {
 fn chosen(inner: &Inner, has_save: bool, flags: u32) -> bool {
     let group = |wanted: u32, is: u32| flags & wanted == 0 || flags & is != 0;
     let active = if inner.is_active() { 1 } else { 2 };
-    let persistent = if inner.config.is_some() { 4 } else { 8 };
+    let persistent = if inner.is_persistent() { 4 } else { 8 };
     let state = match inner.state {
         State::Running(_) => 16,
         State::Paused(_) => 32,
@@ -107,7 +107,7 @@ impl QemuDriver {
         let name = definition.name().to_owned();
         // A domain that another call removes meanwhile is made anew.
         loop {
-            let make = || Guest::new(uuid, name.clone(), None);
+            let make = || Guest::new(uuid, name.clone());
             let (guest, new) = self.core.table.get_or_insert(uuid, &name, make)?;
             let _job = guest.jobs.begin("virDomainDefineXMLFlags")?;
             if !new && self.core.table.find(&uuid).is_none_or(|other| !Arc::ptr_eq(&other, &guest)) {
@@ -119,8 +119,13 @@ impl QemuDriver {
                 }
                 return Err(error);
             }
-            let old = guest.lock().config.replace(Arc::new(definition));
-            let detail = if old.is_some() { event::DEFINED_UPDATED } else { event::DEFINED_ADDED };
+            let updated = {
+                let mut inner = guest.lock();
+                let updated = inner.is_persistent();
+                inner.set_config(Some(&definition));
+                updated
+            };
+            let detail = if updated { event::DEFINED_UPDATED } else { event::DEFINED_ADDED };
             self.core.lifecycle(&guest, event::DEFINED, detail);
             drop(_job);
             return Ok(guest);
@@ -131,10 +136,10 @@ impl QemuDriver {
         let _job = guest.jobs.begin("virDomainUndefineFlags")?;
         let (name, nvram) = {
             let inner = guest.lock();
-            let Some(config) = &inner.config else {
+            let Some(config) = inner.config() else {
                 return Err(invalid("cannot undefine transient domain"));
             };
-            let nvram = self.core.variables_of(config);
+            let nvram = self.core.variables_of(&config);
             (inner.name.clone(), nvram)
         };
         let save = self.core.paths.managed_save(&name);
@@ -158,7 +163,7 @@ impl QemuDriver {
             .map_err(|error| system(&error, &format!("cannot remove config {}", path.display())))?;
         let gone = {
             let mut inner = guest.lock();
-            inner.config = None;
+            inner.set_config(None);
             inner.autostart = false;
             !inner.is_active()
         };
@@ -189,7 +194,7 @@ impl QemuDriver {
             if inner.is_active() {
                 return Err(invalid("domain is already running"));
             }
-            inner.config.clone().ok_or_else(|| invalid("domain has no definition"))?
+            inner.config().ok_or_else(|| invalid("domain has no definition"))?
         };
         let options = create_options(client, flags);
         if !self.start_saved(&guest, &options, flags & FORCE_BOOT != 0)? {
@@ -233,8 +238,9 @@ impl QemuDriver {
         let reboot = {
             let inner = guest.lock();
             let definition = inner.current();
-            let (off, again) =
-                definition.map_or((None, None), |definition| (definition.on_poweroff, definition.on_reboot));
+            let (off, again) = definition
+                .as_ref()
+                .map_or((None, None), |definition| (definition.on_poweroff, definition.on_reboot));
             match reboot {
                 true => !matches!(again, Some(EventAction::Destroy | EventAction::Preserve)),
                 false => matches!(off, Some(EventAction::Restart | EventAction::RenameRestart)),
@@ -287,12 +293,12 @@ impl QemuDriver {
                 Arc::new(definition)
             };
             let live = inner.live.as_ref().filter(|_| live).map(|live| changed(&live.definition, change));
-            let config = inner.config.as_ref().filter(|_| config).map(|config| changed(config, change));
+            let config = config.then(|| inner.config()).flatten().map(|config| changed(&config, change));
             (live, config)
         };
         if let Some(config) = config {
             self.core.save_definition(&config)?;
-            guest.lock().config = Some(config);
+            guest.lock().set_config(Some(&config));
         }
         if let Some(definition) = live {
             if let Some(live) = &mut guest.lock().live {
@@ -314,7 +320,7 @@ impl QemuDriver {
         if live && !active {
             return Err(crate::error::not_running());
         }
-        if config && inner.config.is_none() {
+        if config && !inner.is_persistent() {
             return Err(invalid("transient domains do not have any persistent config"));
         }
         Ok((live, config))
@@ -344,7 +350,7 @@ impl Domains for QemuDriver {
         check_flags(args.flags, PAUSED | AUTODESTROY | VALIDATE | RESET_NVRAM, "qemuDomainCreateXML")?;
         let complete = self.core.read_definition(&args.xml_desc)?;
         let (uuid, name) = (complete.uuid, complete.definition.name().to_owned());
-        let make = || Guest::new(uuid, name.clone(), None);
+        let make = || Guest::new(uuid, name.clone());
         let (guest, new) = self.core.table.get_or_insert(uuid, &name, make)?;
         let _job = guest.jobs.begin("virDomainCreateXML")?;
         if guest.lock().is_active() {
@@ -438,7 +444,7 @@ impl Domains for QemuDriver {
         let definition = {
             let inner = guest.lock();
             let found = if form.inactive { inner.inactive() } else { inner.current() };
-            let found = found.cloned().ok_or_else(|| internal("the domain has no definition"))?;
+            let found = found.ok_or_else(|| internal("the domain has no definition"))?;
             let live = inner.live.as_ref().filter(|live| migratable && Arc::ptr_eq(&live.definition, &found));
             live.map_or(found, |live| Arc::new(live.portable()))
         };
@@ -463,7 +469,7 @@ impl Domains for QemuDriver {
         let wanted = args.autostart != 0;
         let name = {
             let inner = guest.lock();
-            if inner.config.is_none() {
+            if !inner.is_persistent() {
                 return Err(invalid("cannot set autostart for transient domain"));
             }
             if inner.autostart == wanted {
@@ -489,7 +495,8 @@ impl Domains for QemuDriver {
     fn domain_get_os_type(&self, _: &ClientContext, args: DomainGetOsTypeArgs) -> Result<DomainGetOsTypeRet> {
         let guest = self.guest(&args.dom)?;
         let inner = guest.lock();
-        let kind = inner.current().and_then(|definition| definition.os.kind.as_ref());
+        let definition = inner.current();
+        let kind = definition.as_ref().and_then(|definition| definition.os.kind.as_ref());
         Ok(DomainGetOsTypeRet { kind: kind.map_or_else(|| "hvm".to_owned(), |kind| kind.name.clone()) })
     }
 
@@ -582,7 +589,7 @@ impl Domains for QemuDriver {
         _: &ClientContext,
         args: DomainIsPersistentArgs,
     ) -> Result<DomainIsPersistentRet> {
-        Ok(DomainIsPersistentRet { persistent: self.guest(&args.dom)?.lock().config.is_some().into() })
+        Ok(DomainIsPersistentRet { persistent: self.guest(&args.dom)?.lock().is_persistent().into() })
     }
 
     fn domain_is_updated(&self, _: &ClientContext, args: DomainIsUpdatedArgs) -> Result<DomainIsUpdatedRet> {
@@ -601,13 +608,13 @@ impl Domains for QemuDriver {
             if inner.is_active() {
                 return Err(invalid("cannot rename active domain"));
             }
-            let Some(config) = &inner.config else {
+            let Some(config) = inner.config() else {
                 return Err(invalid("cannot rename a transient domain"));
             };
             if inner.autostart {
                 return Err(invalid("cannot rename domain with autostart"));
             }
-            (inner.name.clone(), config.clone())
+            (inner.name.clone(), config)
         };
         if new.is_empty() || new.contains(['/', '\n']) || new == "." || new == ".." {
             return Err(error(Code::XmlError, format!("name {new} cannot contain '/'")));
@@ -631,7 +638,7 @@ impl Domains for QemuDriver {
         {
             let mut inner = guest.lock();
             inner.name = new;
-            inner.config = Some(Arc::new(definition));
+            inner.set_config(Some(&definition));
         }
         self.core.lifecycle(&guest, event::DEFINED, event::DEFINED_RENAMED);
         Ok(DomainRenameRet { retcode: 0 })

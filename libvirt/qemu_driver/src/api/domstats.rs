@@ -82,7 +82,7 @@ struct Moment {
 fn record(guest: &Guest, wanted: u32, asks: bool) -> Vec<TypedParam> {
     let moment = {
         let inner = guest.lock();
-        let Some(definition) = inner.current().cloned() else { return Vec::new() };
+        let Some(definition) = inner.current() else { return Vec::new() };
         let process = inner.live.as_ref().map(|live| (live.pid, live.vcpus.clone()));
         Moment { state: inner.state.numbers(), definition, asks, process }
     };

@@ -448,7 +448,7 @@ impl QemuDriver {
         let inner = guest.lock();
         let (live, config) = self.targets(&inner, flags)?;
         let running = inner.live.as_ref().filter(|_| live).map(|live| live.definition.clone());
-        Ok((running, inner.config.clone().filter(|_| config)))
+        Ok((running, config.then(|| inner.config()).flatten()))
     }
 }
 

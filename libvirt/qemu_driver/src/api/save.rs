@@ -96,7 +96,7 @@ impl QemuDriver {
             ..StartOptions::default()
         };
         let (uuid, name) = (complete.uuid, complete.definition.name().to_owned());
-        let make = || Guest::new(uuid, name.clone(), None);
+        let make = || Guest::new(uuid, name.clone());
         let (guest, new) = self.core.table.get_or_insert(uuid, &name, make)?;
         let _job = guest.jobs.begin(api)?;
         if guest.lock().is_active() {
@@ -167,7 +167,7 @@ impl QemuDriver {
             if !inner.is_active() {
                 return Err(crate::error::not_running());
             }
-            if inner.config.is_none() {
+            if !inner.is_persistent() {
                 return Err(invalid("cannot do managed save for transient domain"));
             }
             inner.name.clone()

@@ -12,6 +12,7 @@ impl DomainStats for QemuDriver {
         let guest = self.guest(&args.dom)?;
         let inner = guest.lock();
         let definition = inner.current();
+        let definition = definition.as_deref();
         let max_mem = definition.map_or(0, |definition| definition.memory_kib());
         let current = definition.and_then(|definition| definition.current_memory).map_or(max_mem, |it| it.0);
         let vcpus = definition.and_then(|definition| definition.vcpu.as_ref());

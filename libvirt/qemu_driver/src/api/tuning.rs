@@ -114,7 +114,7 @@ impl QemuDriver {
         let inner = guest.lock();
         let (live, _) = self.targets(&inner, flags)?;
         let found = if live { inner.current() } else { inner.inactive() };
-        let found = found.cloned().ok_or_else(|| crate::error::internal("no definition"))?;
+        let found = found.ok_or_else(|| crate::error::internal("no definition"))?;
         Ok((found, live))
     }
 

@@ -96,7 +96,7 @@ impl Core {
             self.bury(&name, &status);
             return None;
         };
-        let make = || Guest::new(status.uuid, name.clone(), None);
+        let make = || Guest::new(status.uuid, name.clone());
         let guest = match self.table.get_or_insert(status.uuid, &name, make) {
             Ok((guest, _)) => guest,
             Err(error) => {
@@ -406,7 +406,7 @@ impl Core {
             let core = self.clone();
             std::thread::spawn(move || {
                 let _job = guest.jobs.begin_surely("autostart");
-                let Some(definition) = guest.lock().config.clone() else { return };
+                let Some(definition) = guest.lock().config() else { return };
                 if let Err(error) = core.start(&guest, definition, &StartOptions::default()) {
                     let name = guest.lock().name.clone();
                     core.log(Level::Error, &format!("Failed to autostart VM '{name}': {error}"));

@@ -241,7 +241,7 @@ impl Core {
         let (live, transient) = {
             let mut inner = guest.lock();
             inner.state = reason.into();
-            (inner.live.take(), inner.config.is_none())
+            (inner.live.take(), !inner.is_persistent())
         };
         if live.is_some() {
             self.inhibitor.guest_ended();

@@ -1,6 +1,7 @@
 //! What several topics share.
 
 use super::network::Network;
+use crate::error::{Code, Error, Origin};
 use crate::xdr::{Decoder, Encoder, Invalid, Xdr};
 
 /// A UUID's bytes in the order in which it is written.
@@ -65,6 +66,34 @@ impl TypedParam {
     /// A parameter.
     pub fn new(field: impl Into<String>, value: impl Into<TypedValue>) -> Self {
         Self { field: field.into(), value: value.into() }
+    }
+
+    /// Every parameter is one of `known`, which are names and the words of types, and is there once.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn check(origin: Origin, given: &[Self], known: &[(&str, &str)]) -> Result<(), Error> {
+        let mut sorted: Vec<_> = given.iter().collect();
+        sorted.sort_by(|one, other| one.field.cmp(&other.field));
+        let mut last = None;
+        for param in sorted {
+            let field = param.field.as_str();
+            let Some((_, wanted)) = known.iter().find(|(name, _)| *name == field) else {
+                let detail = format!("parameter '{field}' not supported");
+                return Err(Error::new(origin, Code::ArgumentUnsupported, detail));
+            };
+            if last == Some(field) {
+                let detail = format!("parameter '{field}' occurs multiple times");
+                return Err(Error::new(origin, Code::InvalidArg, detail));
+            }
+            let is = param.value.type_name();
+            if is != *wanted {
+                let detail = format!("invalid type '{is}' for parameter '{field}', expected '{wanted}'");
+                return Err(Error::new(origin, Code::InvalidArg, detail));
+            }
+            last = Some(field);
+        }
+        Ok(())
     }
 }
 
@@ -215,5 +244,27 @@ impl Xdr for WireError {
             int2: Xdr::decode(decoder)?,
             net: Xdr::decode(decoder)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_parameters() {
+        let known = &[("a", "uint"), ("b", "string")];
+        let check = |params: &[TypedParam]| TypedParam::check(Origin::None, params, known);
+        let refused = |params: &[TypedParam]| check(params).expect_err("refused").to_string();
+        check(&[TypedParam::new("b", "x"), TypedParam::new("a", 1u32)]).expect("known");
+        assert_eq!(
+            refused(&[TypedParam::new("a", 1)]),
+            "invalid argument: invalid type 'int' for parameter 'a', expected 'uint'"
+        );
+        assert_eq!(
+            refused(&[TypedParam::new("a", 1u32), TypedParam::new("a", 2u32)]),
+            "invalid argument: parameter 'a' occurs multiple times"
+        );
+        assert!(refused(&[TypedParam::new("c", 1u32)]).contains("parameter 'c' not supported"));
     }
 }

@@ -228,8 +228,7 @@ impl Server {
                 server.sent(&client, sent);
             })
         };
-        let read_only = connection.context.read_only();
-        connection.relays.call(sockets, secondary, read_only, deliver, header, payload)?;
+        connection.relays.call(sockets, secondary, &connection.context, deliver, header, payload)?;
         Ok(None)
     }
 }

@@ -321,24 +321,34 @@ impl Bench {
         Ok(self.memory("Pss:")? - self.empty)
     }
 
+    /// The median of so many calls, in microseconds.
+    fn median(count: usize, mut call: impl FnMut(usize) -> Result<()>) -> Result<f64> {
+        let mut times = Vec::new();
+        for number in 0..count {
+            let begin = Instant::now();
+            call(number)?;
+            times.push(micros(begin));
+        }
+        Ok(crate::median(&mut times))
+    }
+
     fn statistics(&mut self) -> Result<f64> {
         let mut client = self.client()?;
-        let begin = Instant::now();
-        for _ in 0..5 {
+        let time = Self::median(7, |_| {
             let answer = client.call(procedure::GET_ALL_DOMAIN_STATS, &words(&[0, 0, 0]))?;
             ensure!(answer[..4] == 1000u32.to_be_bytes(), "not 1,000 domains");
-        }
-        Ok(micros(begin) / 5e3)
+            Ok(())
+        })?;
+        Ok(time / 1e3)
     }
 
     fn list(&mut self) -> Result<f64> {
         let mut client = self.client()?;
-        let begin = Instant::now();
-        for _ in 0..20 {
+        Self::median(21, |_| {
             let answer = client.call(procedure::LIST_ALL_DOMAINS, &words(&[1, 0]))?;
             ensure!(answer[..4] == 1000u32.to_be_bytes(), "not 1,000 domains");
-        }
-        Ok(micros(begin) / 20.0)
+            Ok(())
+        })
     }
 
     /// A call about one domain, whose arguments end with so many bytes of 0.
@@ -346,20 +356,15 @@ impl Bench {
         let mut client = self.client()?;
         let mut arguments = reference(500);
         arguments.resize(arguments.len() + zeros, 0);
-        let begin = Instant::now();
-        for _ in 0..500 {
-            client.call(procedure, &arguments)?;
-        }
-        Ok(micros(begin) / 500.0)
+        Self::median(1000, |_| client.call(procedure, &arguments).map(drop))
     }
 
     fn look_up(&mut self) -> Result<f64> {
         let mut client = self.client()?;
-        let begin = Instant::now();
-        for number in 0..500 {
-            client.call(procedure::DOMAIN_LOOKUP_BY_NAME, &text(&format!("bench-{number}")))?;
-        }
-        Ok(micros(begin) / 500.0)
+        Self::median(1000, |number| {
+            let name = text(&format!("bench-{number}"));
+            client.call(procedure::DOMAIN_LOOKUP_BY_NAME, &name).map(drop)
+        })
     }
 
     fn create(&mut self) -> Result<f64> {
@@ -388,12 +393,11 @@ impl Bench {
             client.call(procedure::DOMAIN_DEFINE_XML, &text(&domain(number)))?;
             client.call(procedure::DOMAIN_CREATE, &reference(number))?;
         }
-        let begin = Instant::now();
-        for _ in 0..20 {
+        let time = Self::median(15, |_| {
             let answer = client.call(procedure::GET_ALL_DOMAIN_STATS, &words(&[0, 0, ACTIVE]))?;
             ensure!(answer[..4] == 4u32.to_be_bytes(), "not 4 guests");
-        }
-        let time = micros(begin) / 20.0;
+            Ok(())
+        })?;
         for number in 0..4 {
             client.call(procedure::DOMAIN_DESTROY, &reference(number))?;
         }
