@@ -5,6 +5,7 @@ use blackbox::virtqemud::{Daemon, REMOTE, Raw, no_namespaces, program};
 use blackbox::{or_skip, skip};
 use nix::sys::signal::Signal;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -303,6 +304,70 @@ fn bad_clients_cost_only_themselves() {
         client.socket.write_all(&[0, 0, 0, 28, 0x20, 0][..round % 7]).expect("write");
     }
     assert!(good.alive());
+}
+
+/// What stands in for the storage daemon: lets clients in and answers a download with so many pieces.
+fn storage_daemon(listener: &UnixListener, pieces: usize) {
+    let (socket, _) = listener.accept().expect("a client");
+    let mut peer = Raw { socket };
+    while let Some(call) = peer.receive() {
+        let [program, version, procedure, _, serial, _] = call.header;
+        let answer: &[u8] = if procedure == 66 { &[0, 0, 0, 1, 0, 0, 0, 0] } else { &[] };
+        peer.send([program, version, procedure, 1, serial, 0], answer);
+        if procedure == VOL_DOWNLOAD {
+            for _ in 0..pieces {
+                peer.send([program, version, procedure, 3, serial, 2], &[7; 64 << 10]);
+            }
+            peer.send([program, version, procedure, 3, serial, 2], &[]);
+        }
+    }
+}
+
+const VOL_DOWNLOAD: u32 = 209;
+
+#[test]
+fn a_download_waits_for_its_reader() {
+    const PIECES: usize = 1024;
+    needs_namespaces!();
+    let ours = Daemon::ours("", &[]);
+    let path = format!("/proc/{}/root/run/libvirt/virtstoraged-sock", ours.pid());
+    let listener = UnixListener::bind(path).expect("the other daemon's socket");
+    let storage = std::thread::spawn(move || storage_daemon(&listener, PIECES));
+    let mut client = Raw::open(&ours.socket("-sock"));
+    let before = ours.memory();
+    client.send([REMOTE, 1, VOL_DOWNLOAD, 0, 9, 0], &[]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(ours.memory() < before + 8_000, "{} KiB, {before} before", ours.memory());
+    // Others are served meanwhile.
+    assert!(Raw::open(&ours.socket("-sock")).alive());
+    assert_eq!(client.receive().expect("the answer").header, [REMOTE, 1, VOL_DOWNLOAD, 1, 9, 0]);
+    for _ in 0..PIECES {
+        let piece = client.receive().expect("a piece");
+        assert_eq!((piece.header[3], piece.header[4], piece.payload.len()), (3, 9, 64 << 10));
+    }
+    assert!(client.receive().expect("the end").payload.is_empty());
+    // Who goes in the middle of it holds nobody up.
+    drop(client);
+    storage.join().expect("the other daemon");
+}
+
+#[test]
+fn another_daemon_that_does_not_answer_holds_nobody_up() {
+    needs_namespaces!();
+    let ours = Daemon::ours("min_workers = 2\nmax_workers = 20\n", &[]);
+    let path = format!("/proc/{}/root/run/libvirt/virtstoraged-sock", ours.pid());
+    let _listener = UnixListener::bind(path).expect("the other daemon's socket");
+    for _ in 0..8 {
+        let mut client = Raw::open(&ours.socket("-sock"));
+        client.send([REMOTE, 1, VOL_DOWNLOAD, 0, 9, 0], &[]);
+        std::thread::sleep(Duration::from_millis(20));
+        // Data for a stream that is not there, and the client's end.
+        client.send([REMOTE, 1, VOL_DOWNLOAD, 3, 5, 2], &[]);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..20 {
+        assert!(Raw::open(&ours.socket("-sock")).alive());
+    }
 }
 
 #[test]

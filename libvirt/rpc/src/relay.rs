@@ -52,13 +52,15 @@ impl Secondary {
 pub(crate) enum Relayed {
     /// The answer to a call.
     Answer(Vec<u8>),
-    /// An event, or data of a stream.
-    Other(Vec<u8>),
+    /// An event.
+    Event(Vec<u8>),
+    /// Data of a stream.
+    Data(Vec<u8>),
     /// What the client had sent has been taken.
     Taken,
 }
 
-/// Called on the relay's threads.
+/// Called on the relay's threads; it may wait for the client to take data of a stream.
 pub(crate) type Deliver = Arc<dyn Fn(Relayed) + Send + Sync>;
 
 /// A call on its way.
@@ -92,8 +94,14 @@ struct Relay {
 /// A client's connections to other daemons.
 #[derive(Default)]
 pub(crate) struct Relays {
-    open: Mutex<HashMap<Secondary, Relay>>,
+    /// Held for moments: those who wait for clients look here too.
+    open: Mutex<HashMap<Secondary, Arc<Relay>>>,
+    /// Held while a connection is made, which may take as long as the other daemon likes.
+    connecting: Mutex<()>,
 }
+
+/// So long another daemon may take to let us in, which may have to be started for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Relays {
     /// Passes a call of `client` on; its answer is delivered.
@@ -109,17 +117,35 @@ impl Relays {
         header: &Header,
         payload: &[u8],
     ) -> Result<(), Error> {
-        let mut open = self.open.lock();
-        if open.get(&secondary).is_some_and(|relay| relay.shared.calls.lock().gone) {
-            open.remove(&secondary);
+        if let Some(relay) = self.find(secondary) {
+            return relay.call(header, payload);
         }
-        let relay = match open.entry(secondary) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Relay::connect(sockets, secondary, client, deliver())?)
+        let turn = self.connecting.lock();
+        let relay = match self.find(secondary) {
+            Some(relay) => relay,
+            None => {
+                let relay = Arc::new(Relay::connect(sockets, secondary, client, deliver())?);
+                self.open.lock().insert(secondary, relay.clone());
+                relay
             }
         };
+        drop(turn);
+        if client.is_closed() {
+            // It went meanwhile: nobody else would end the connection.
+            self.close();
+        }
         relay.call(header, payload)
+    }
+
+    /// The connection that there is.
+    fn find(&self, secondary: Secondary) -> Option<Arc<Relay>> {
+        let mut open = self.open.lock();
+        let relay = open.get(&secondary)?;
+        if relay.shared.calls.lock().gone {
+            open.remove(&secondary);
+            return None;
+        }
+        Some(relay.clone())
     }
 
     /// Passes data of a stream on; `false`: there is no such stream.
@@ -144,11 +170,12 @@ fn connect(
     sockets: &Sockets,
     secondary: Secondary,
     read_only: bool,
-    patience: Option<Duration>,
+    patience: Duration,
 ) -> Result<UnixStream, Error> {
     let suffix = if read_only && sockets.path == "system" { "-ro" } else { "" };
     let path = sockets.folder.join(format!("virt{}d-sock{suffix}", secondary.name()));
     let mut socket = UnixStream::connect(&path).map_err(|error| lost(&path, &error))?;
+    let patience = Some(patience);
     let limit = socket.set_read_timeout(patience).and_then(|()| socket.set_write_timeout(patience));
     limit.map_err(|error| lost(&path, &error))?;
     let AuthListRet { types } = exchange(&mut socket, 0, &AuthListArgs {})?;
@@ -193,7 +220,7 @@ impl Peer {
     /// The daemon cannot be reached, or refuses.
     pub fn connect(sockets: &Sockets, secondary: Secondary, patience: Duration) -> Result<Self, Error> {
         // The serial numbers that opening took are not used again.
-        Ok(Self { socket: connect(sockets, secondary, false, Some(patience))?, serial: FIRST })
+        Ok(Self { socket: connect(sockets, secondary, false, patience)?, serial: FIRST })
     }
 
     /// Calls, and waits for the answer.
@@ -213,7 +240,7 @@ impl Relay {
         client: &ClientContext,
         deliver: Deliver,
     ) -> Result<Self, Error> {
-        let mut socket = connect(sockets, secondary, client.read_only(), None)?;
+        let mut socket = connect(sockets, secondary, client.read_only(), PATIENCE)?;
         // What the client may do there is that daemon's own business: it must not take us for the one who asks.
         exchange(
             &mut socket,
@@ -221,6 +248,7 @@ impl Relay {
             &ConnectSetIdentityArgs { params: described(&client.identity()), flags: 0 },
         )?;
         let failed = |error: std::io::Error| Error::system(Origin::Rpc, &error, "cannot use the socket");
+        socket.set_read_timeout(None).and_then(|()| socket.set_write_timeout(None)).map_err(failed)?;
         let reader = socket.try_clone().map_err(failed)?;
         let mut writer = socket.try_clone().map_err(failed)?;
         let calls = Mutex::new(Calls { next: FIRST, ..Calls::default() });
@@ -302,14 +330,14 @@ impl Shared {
 
     fn take(&self, message: &Incoming<()>) {
         let header = &message.header;
-        let relayed = match Kind::from_number(header.kind) {
+        let (serial, relayed): (u32, fn(Vec<u8>) -> Relayed) = match Kind::from_number(header.kind) {
             Some(Kind::Reply) => {
                 let mut calls = self.calls.lock();
                 let Some(pending) = calls.pending.remove(&header.serial) else { return };
                 if pending.streams && header.status == STATUS_OK {
                     calls.streams.insert((header.procedure, pending.serial), header.serial);
                 }
-                Some((pending.serial, true))
+                (pending.serial, Relayed::Answer)
             }
             Some(Kind::Stream | Kind::StreamHole) => {
                 let mut calls = self.calls.lock();
@@ -320,14 +348,13 @@ impl Shared {
                     calls.streams.remove(&key);
                     calls.pending.remove(&header.serial);
                 }
-                Some((key.1, false))
+                (key.1, Relayed::Data)
             }
-            Some(Kind::Message) => None,
+            Some(Kind::Message) => (header.serial, Relayed::Event),
             _ => return,
         };
-        let (serial, answer) = relayed.unwrap_or((header.serial, false));
         if let Ok(bytes) = message::encode_raw(&Header { serial, ..*header }, &message.payload) {
-            (self.deliver)(if answer { Relayed::Answer(bytes) } else { Relayed::Other(bytes) });
+            (self.deliver)(relayed(bytes));
         }
     }
 

@@ -204,12 +204,11 @@ impl<T: Pack> Pack for Vec<T> {
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
         let count = from.count()?;
-        // Not reserved at once: elements are large, and the count might be wrong.
-        let mut values = Self::new();
+        // A count may be wrong, and elements are large.
+        let mut values = Self::with_capacity(count.min(64));
         for _ in 0..count {
             values.push(T::unpack(from)?);
         }
-        values.shrink_to_fit();
         Some(values)
     }
 }

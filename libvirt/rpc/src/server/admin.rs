@@ -93,23 +93,13 @@ fn describe(server: &Server, connection: &Connection) -> AdminClient {
 
 /// The value of each of `names` in `params`, which must have no other and be of type unsigned.
 fn unsigned<const N: usize>(params: &[TypedParam], names: [&str; N]) -> Result<[Option<u32>; N], Error> {
-    let invalid = |text: String| Err(Error::new(Origin::None, Code::InvalidArg, text));
-    let mut values = [None; N];
-    for TypedParam { field, value } in params {
-        let Some(at) = names.iter().position(|name| name == field) else {
-            let text = format!("parameter '{field}' not supported");
-            return Err(Error::new(Origin::None, Code::ArgumentUnsupported, text));
-        };
-        let TypedValue::Uint(value) = value else {
-            let text =
-                format!("invalid type '{}' for parameter '{field}', expected 'uint'", value.type_name());
-            return invalid(text);
-        };
-        if values[at].replace(*value).is_some() {
-            return invalid(format!("parameter '{field}' occurs multiple times"));
-        }
-    }
-    Ok(values)
+    TypedParam::check(Origin::None, params, &names.map(|name| (name, "uint")))?;
+    Ok(names.map(|name| {
+        params.iter().find(|param| param.field == name).and_then(|param| match param.value {
+            TypedValue::Uint(value) => Some(value),
+            _ => None,
+        })
+    }))
 }
 
 impl Admin for Administration {

@@ -6,7 +6,7 @@ use super::socket;
 use super::stream::Streams;
 use crate::client::ClientContext;
 use crate::relay::Relays;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -23,6 +23,15 @@ pub enum Auth {
     None,
     /// Root is believed, others are asked for by polkit.
     Polkit,
+}
+
+/// What the clients of a socket may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Look only.
+    pub read_only: bool,
+    /// How they show who they are.
+    pub auth: Auth,
 }
 
 /// What waits to be sent.
@@ -70,6 +79,9 @@ pub struct Gone;
 /// Events are not queued for a client that leaves more than this unread: it is sent away.
 const BACKLOG: usize = 16 << 20;
 
+/// Who can wait does not queue more than this for a client.
+const ENOUGH: usize = 1 << 20;
+
 /// One client.
 pub struct Connection {
     pub(super) context: ClientContext,
@@ -81,6 +93,8 @@ pub struct Connection {
     pub(super) since: i64,
     input: Mutex<Input<OwnedFd>>,
     output: Mutex<Output>,
+    /// Something has been sent, or the connection has ended.
+    sent: Condvar,
     /// Calls that have not been answered completely.
     pub(super) requests: AtomicU32,
     /// Reading has stopped because there are too many.
@@ -100,7 +114,7 @@ pub struct Connection {
 pub(super) struct Keepalive {
     pub(super) started: AtomicBool,
     /// Pings without an answer.
-    pub(super) unanswered: AtomicU8,
+    pub(super) unanswered: AtomicU32,
     pub(super) heard: Mutex<Instant>,
 }
 
@@ -115,13 +129,14 @@ impl Connection {
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed()),
             input: Mutex::default(),
             output: Mutex::default(),
+            sent: Condvar::new(),
             requests: AtomicU32::new(0),
             stalled: AtomicBool::new(false),
             eager: AtomicU8::new(0),
             served: Mutex::default(),
             keepalive: Keepalive {
                 started: AtomicBool::new(false),
-                unanswered: AtomicU8::new(0),
+                unanswered: AtomicU32::new(0),
                 heard: Mutex::new(Instant::now()),
             },
             opening: Mutex::default(),
@@ -293,6 +308,17 @@ impl Connection {
         self.send(bytes, Vec::new(), After::Nothing)
     }
 
+    /// Sends a message once the client has taken most of what it was sent before. Waits for that: not for threads
+    /// that others wait for.
+    pub(super) fn send_slowly(&self, bytes: Vec<u8>) -> Result<Vec<After>, Gone> {
+        let mut output = self.output.lock();
+        while output.queued > ENOUGH && !self.context.is_closed() {
+            self.sent.wait(&mut output);
+        }
+        drop(output);
+        self.send(bytes, Vec::new(), After::Nothing)
+    }
+
     /// Sends what waits.
     pub(super) fn flush(&self) -> Result<Vec<After>, Gone> {
         self.flush_locked(&mut self.output.lock())
@@ -308,6 +334,7 @@ impl Connection {
                         done.push(packet.after);
                     }
                     output.packets.pop_front();
+                    self.sent.notify_all();
                 }
                 Err(Errno::AGAIN) => {
                     self.renew(output);
@@ -340,6 +367,7 @@ impl Connection {
         let mut output = self.output.lock();
         output.packets.clear();
         output.queued = 0;
+        self.sent.notify_all();
         true
     }
 }

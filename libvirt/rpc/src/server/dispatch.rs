@@ -222,7 +222,8 @@ impl Server {
                 let (Some(server), Some(client)) = (server.upgrade(), client.upgrade()) else { return };
                 let sent = match relayed {
                     Relayed::Answer(bytes) => client.send(bytes, Vec::new(), After::RequestDone),
-                    Relayed::Other(bytes) => client.send_event(bytes),
+                    Relayed::Event(bytes) => client.send_event(bytes),
+                    Relayed::Data(bytes) => client.send_slowly(bytes),
                     Relayed::Taken => Ok(vec![After::RequestDone]),
                 };
                 server.sent(&client, sent);

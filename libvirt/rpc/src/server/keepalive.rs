@@ -72,7 +72,7 @@ impl Server {
             let due = *keepalive.heard.lock() + interval;
             if due <= now {
                 let unanswered = keepalive.unanswered.fetch_add(1, Ordering::Relaxed);
-                if u32::from(unanswered) >= limits.keepalive_count {
+                if unanswered >= limits.keepalive_count {
                     self.drop_client(&connection);
                     continue;
                 }

@@ -6,15 +6,13 @@ mod dispatch;
 mod events;
 pub mod input;
 mod keepalive;
-mod listener;
 mod pool;
 mod session;
 mod socket;
 mod stream;
 
 pub use admin::{Administration, LogControl};
-pub use connection::Auth;
-pub use listener::{Access, Listener};
+pub use connection::{Access, Auth};
 pub use pool::{Load, Workers};
 pub use stream::{Direction, Stream, StreamHandle};
 

@@ -65,7 +65,7 @@ pub struct Bench {
     program: PathBuf,
     log: PathBuf,
     running: bool,
-    /// Microseconds for each of the last 1,000 definitions.
+    /// Microseconds for each of the last 1,000 definitions, the median.
     last: f64,
     /// Processor time of the last measurement of rates.
     spent: Vec<(usize, f64)>,
@@ -301,20 +301,19 @@ impl Bench {
         Ok(micros(begin) / f64::from(COUNT))
     }
 
-    /// Defines so many domains on an empty daemon; answers microseconds for each.
+    /// Defines so many domains on an empty daemon; answers microseconds for each, the median.
     fn define(&mut self, count: usize) -> Result<f64> {
         let mut client = self.afresh()?;
         client.call(procedure::GET_CAPABILITIES, &[])?;
-        let begin = Instant::now();
-        let mut last = begin;
+        let mut times = Vec::new();
         for number in 0..count {
-            if number + 1000 == count {
-                last = Instant::now();
-            }
-            client.call(procedure::DOMAIN_DEFINE_XML, &text(&domain(number)))?;
+            let message = text(&domain(number));
+            let begin = Instant::now();
+            client.call(procedure::DOMAIN_DEFINE_XML, &message)?;
+            times.push(micros(begin));
         }
-        self.last = micros(last) / 1000.0;
-        Ok(micros(begin) / count as f64)
+        self.last = crate::median(&mut times[count - 1000..]);
+        Ok(crate::median(&mut times))
     }
 
     fn defined_memory(&mut self) -> Result<f64> {
