@@ -148,7 +148,7 @@ fn micros(begin: Instant) -> f64 {
 
 impl Bench {
     pub fn new(program: &Path, log: &Path) -> Result<Self> {
-        let daemon = Daemon::prepare(program, log)?;
+        let daemon = Daemon::prepare(log)?;
         let (program, log) = (program.to_owned(), log.to_owned());
         let mut bench =
             Self { daemon, program, log, running: false, last: f64::NAN, spent: Vec::new(), empty: f64::NAN };
@@ -170,7 +170,7 @@ impl Bench {
     /// Starts the daemon and waits until it answers.
     fn launch(&mut self) -> Result<Client> {
         ensure!(!self.running, "it runs");
-        self.daemon.launch()?;
+        self.daemon.launch(&self.program)?;
         self.running = true;
         let begin = Instant::now();
         let mut client = loop {
