@@ -69,7 +69,7 @@ impl QemuDriver {
         let mut buffer = buffer(args.size, DOMAIN_BLOCK_PEEK_BUFFER_MAX)?;
         check_flags(args.flags, 0, "qemuDomainBlockPeek")?;
         let guest = self.guest(&args.dom)?;
-        let definition = guest.lock().current().cloned();
+        let definition = guest.lock().current();
         let definition = definition.ok_or_else(|| crate::error::internal("no definition"))?;
         let disk = disk_named(&definition, &args.path)?;
         let refuse = |detail: String| Err(error(Code::OperationUnsupported, detail));

@@ -11,8 +11,8 @@ use rpc::{Code, TypedParam, TypedValue};
 
 /// Whether the guest's memory is encrypted that way.
 fn is_sev(guest: &Guest) -> bool {
-    let inner = guest.lock();
-    let security = inner.current().and_then(|definition| definition.launch_security.as_ref());
+    let definition = guest.lock().current();
+    let security = definition.as_ref().and_then(|definition| definition.launch_security.as_ref());
     security.is_some_and(|security| security.kind == "sev")
 }
 
