@@ -4,6 +4,7 @@ use crate::file::{OpenFile, strerror};
 use crate::node::{Child, Node};
 use crate::options::{BlockOptions, DetectZeroes, Discard};
 use crate::overlay::{Overlay, Session};
+use crate::pieces::{BOUNCE, Bounce, DIRECT_ALIGN, align, behind, first, is_zero, zero};
 use crate::throttle_group::ThrottleGroup;
 use crate::{BlockError, probe};
 use guestmem::{FileEngine, RamSlice};
@@ -14,10 +15,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Alignment that is good for every O_DIRECT file.
-const DIRECT_ALIGN: usize = 4096;
-/// Most bytes that one bounce buffer holds.
-const BOUNCE: usize = 1 << 20;
 /// Writes up to this many bytes are looked through for `detect-zeroes`; guests zero disks in pieces of this size.
 const DETECT_MAX: u64 = 1 << 20;
 const SECTOR: u64 = 512;
@@ -532,84 +529,6 @@ impl BlockBackend {
         }
         Ok(())
     }
-}
-
-/// The first `n` bytes of `slices`.
-fn first(slices: &[RamSlice], mut n: u64) -> Vec<RamSlice> {
-    let mut parts = Vec::new();
-    for slice in slices {
-        let take = n.min(slice.len());
-        n -= take;
-        parts.extend(slice.block().slice(slice.offset(), take).filter(|part| !part.is_empty()));
-    }
-    parts
-}
-
-/// What is left of `slices` behind their first `n` bytes.
-fn behind(slices: &[RamSlice], mut n: u64) -> Vec<RamSlice> {
-    let mut rest = Vec::with_capacity(slices.len());
-    for slice in slices {
-        let skip = n.min(slice.len());
-        n -= skip;
-        if skip < slice.len()
-            && let Some(part) = slice.block().slice(slice.offset() + skip, slice.len() - skip)
-        {
-            rest.push(part);
-        }
-    }
-    rest
-}
-
-fn align(at: u64) -> (u64, usize) {
-    let start = at & !(DIRECT_ALIGN as u64 - 1);
-    (start, (at - start) as usize)
-}
-
-/// A buffer whose used part is aligned for O_DIRECT.
-struct Bounce {
-    space: Vec<u8>,
-    from: usize,
-    len: usize,
-}
-
-impl Bounce {
-    fn new(len: usize) -> Self {
-        let space = vec![0; len + DIRECT_ALIGN];
-        let from = space.as_ptr().addr().next_multiple_of(DIRECT_ALIGN) - space.as_ptr().addr();
-        Self { space, from, len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.space[self.from..self.from + self.len]
-    }
-}
-
-/// Fills guest memory with zeros.
-fn zero(slices: &[RamSlice]) {
-    let zeros = vec![0; BOUNCE];
-    for slice in slices {
-        let mut rest = vec![slice.clone()];
-        while let Some(slice) = rest.pop().filter(|s| !s.is_empty()) {
-            let n = slice.copy_from(&zeros);
-            rest = behind(&[slice], n as u64);
-        }
-    }
-}
-
-/// Whether guest memory holds nothing but zeros.
-fn is_zero(slices: &[RamSlice]) -> bool {
-    let mut buf = vec![0; 1 << 16];
-    slices.iter().all(|slice| {
-        let mut rest = vec![slice.clone()];
-        while let Some(slice) = rest.pop().filter(|s| !s.is_empty()) {
-            let n = slice.copy_to(&mut buf);
-            if buf[..n].iter().any(|byte| *byte != 0) {
-                return false;
-            }
-            rest = behind(&[slice], n as u64);
-        }
-        true
-    })
 }
 
 #[cfg(test)]

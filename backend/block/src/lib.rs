@@ -11,6 +11,7 @@ mod lock;
 mod node;
 mod options;
 mod overlay;
+mod pieces;
 mod probe;
 mod throttle;
 mod throttle_group;
