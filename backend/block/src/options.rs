@@ -318,6 +318,14 @@ fn is_known(key: &str) -> bool {
     key.starts_with("stats-") || matches!(key, "file.pr-manager" | "file.aio-max-batch" | "file.drop-cache")
 }
 
+/// Keys about the drive rather than its image, which a drive without one may have (limits are another matter).
+fn is_of_the_drive(key: &str) -> bool {
+    let own =
+        ["if", "media", "index", "unit", "bus", "id", "file", "snapshot", "readonly", "read-only", "aio"];
+    let others = ["werror", "rerror", "copy-on-read", "detect-zeroes"];
+    own.contains(&key) || others.contains(&key) || key.starts_with("stats-")
+}
+
 /// What QEMU's option list checks before anything is made of it.
 fn check_types(key: &str, value: &str) -> Result<(), BlockError> {
     match key {
@@ -407,7 +415,10 @@ impl DriveOptions {
         if image.file.is_none() && image.format.is_some() {
             return Err(BlockError("A block device must be specified for \"file\"".to_owned()));
         }
-        if image.file.is_none() && (this.node_name.is_some() || !rest.is_empty()) {
+        if image.file.is_none() && get("file.driver").is_some() {
+            return Err(BlockError("The 'file' block driver requires a file name".to_owned()));
+        }
+        if image.file.is_none() && pairs.iter().any(|(key, _)| !is_of_the_drive(key)) {
             return Err(BlockError("Must specify either driver or file".to_owned()));
         }
         if let Some((key, value)) = rest.iter().find(|(key, _)| is_known(key)) {
@@ -553,10 +564,36 @@ mod tests {
             assert_eq!(DriveOptions::parse(&pairs).expect_err(key).0, text);
         }
         assert!(DriveOptions::parse(&[("if", "none")]).expect("no medium").image.file.is_none());
-        assert_eq!(
-            DriveOptions::parse(&[("if", "none"), ("foo", "on")]).expect_err("nothing").0,
-            "Must specify either driver or file"
-        );
+        for (key, value) in [
+            ("foo", "on"),
+            ("cache", "none"),
+            ("cache.direct", "on"),
+            ("discard", "unmap"),
+            ("node-name", "n"),
+            ("file.locking", "on"),
+            ("auto-read-only", "on"),
+            ("size", "5"),
+        ] {
+            let refused = DriveOptions::parse(&[("if", "none"), (key, value)]).expect_err(key);
+            assert_eq!(refused.0, "Must specify either driver or file", "{key}");
+        }
+        let nameless = DriveOptions::parse(&[("if", "none"), ("file.driver", "file")]).expect_err("no name");
+        assert_eq!(nameless.0, "The 'file' block driver requires a file name");
+        for (key, value) in [
+            ("aio", "native"),
+            ("readonly", "on"),
+            ("snapshot", "on"),
+            ("werror", "stop"),
+            ("copy-on-read", "on"),
+            ("detect-zeroes", "on"),
+            ("bps", "100000"),
+            ("throttling.group", "g"),
+            ("media", "cdrom"),
+            ("file", ""),
+        ] {
+            let empty = DriveOptions::parse(&[("if", "none"), (key, value)]).expect(key);
+            assert!(empty.image.file.is_none(), "{key}");
+        }
     }
 
     #[test]
