@@ -106,6 +106,11 @@ pub fn workloads() -> Result<PathBuf, String> {
     existing(folder().join("workloads"), "workloads")
 }
 
+/// The unpacked programs that test the translator, or the reason why they cannot be had.
+pub fn suites() -> Result<PathBuf, String> {
+    existing(folder().join("suites"), "suites")
+}
+
 /// The unpacked SCSI tools (sg3-utils, multipath-tools and their libraries), or the reason why they cannot be had.
 pub fn scsi_tools() -> Result<PathBuf, String> {
     existing(folder().join("scsi-tools"), "helpers")

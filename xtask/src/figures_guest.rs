@@ -150,16 +150,18 @@ fn prepare() -> Result<PathBuf> {
 
 /// The programs on this machine, in the same tree.
 fn native(tree: &Path, mode: &str) -> Result<(Rows, Vec<String>)> {
-    let script = "mount --bind /dev \"$1/dev\" && mount -t proc proc \"$1/proc\" && mount -t tmpfs tmpfs \"$1/tmp\" \
-                  && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot \"$1\" /bin/bash /run.sh \"$2\"";
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "native"])
-        .arg(tree)
-        .arg(mode)
-        .output()
-        .context("cannot run unshare")?;
+    let output = in_tree(tree, &["/bin/bash", "/run.sh", mode]).output().context("cannot run unshare")?;
     ensure!(output.status.success(), "natively: {}", String::from_utf8_lossy(&output.stderr));
     parse(&String::from_utf8_lossy(&output.stdout)).map(|(rows, names, _)| (rows, names))
+}
+
+/// A command on the host that has `tree` as its root file system.
+pub(crate) fn in_tree(tree: &Path, command: &[&str]) -> Command {
+    let script = "mount --bind /dev \"$0/dev\" && mount -t proc proc \"$0/proc\" && mount -t tmpfs tmpfs \"$0/tmp\" \
+                  && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot \"$0\" \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-m", "sh", "-c", script]).arg(tree).args(command);
+    unshare
 }
 
 /// The programs in a guest.

@@ -10,12 +10,14 @@ mod figures_guest;
 mod guests;
 mod initramfs;
 mod layers;
+mod stress_boots;
+mod suites;
 
 const HELP: &str = "\
 usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
-                    userspace, workloads, helpers, disk, oracle, firmware, libvirt, all;
+                    userspace, workloads, suites, helpers, disk, oracle, firmware, libvirt, all;
                     --refresh asks the mirrors for newer packages
   boot-all [NAME...]
                     boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;
@@ -24,6 +26,11 @@ usage: cargo xtask TASK [ARGUMENT...]
                     measure start, boot, processor time and memory beside the reference emulator
   figures guest [short|scale|smp] [--runs N] [--only NAME]... [--tier1]
                     measure programs inside guests beside the reference emulators and natively
+  suites [NAME...] [--program PATH] [--options TEXT]
+                    others' test suites, just-in-time compilers and stressors inside a guest of the translator; what they
+                    write is compared with a run on the host where it is the same everywhere
+  stress-boots N [--options TEXT] [--program PATH]
+                    boot the cloud kernel N times with translations of everything and a TLB of two entries
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file
   difftest [--seconds N] [--seed N] [--filter TEXT] [-v]
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         "initramfs" => initramfs::main(rest),
         "difftest" => difftest(rest),
         "layers" => layers::main(rest),
+        "suites" => suites::main(rest),
+        "stress-boots" => stress_boots::main(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())

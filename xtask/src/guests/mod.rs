@@ -50,6 +50,9 @@ const WORKLOADS: &[&str] = &[
     "cpp-12",
 ];
 
+/// What `cargo xtask suites` runs besides: others' tests, just-in-time compilers, a debugger.
+const SUITES: &[&str] = &["libpython3.11-testsuite", "luajit", "nodejs", "gdb-minimal"];
+
 /// The programs with which guests talk to SCSI disks, and their libraries that a small host may lack.
 const SCSI_TOOLS: &[&str] = &[
     "sg3-utils",
@@ -78,8 +81,18 @@ const SCSI_TOOLS: &[&str] = &[
 ];
 
 /// The names of the sets, as given on the command line.
-const SETS: &[&str] =
-    &["basic", "kernels", "userspace", "workloads", "helpers", "disk", "oracle", "firmware", "libvirt"];
+const SETS: &[&str] = &[
+    "basic",
+    "kernels",
+    "userspace",
+    "workloads",
+    "suites",
+    "helpers",
+    "disk",
+    "oracle",
+    "firmware",
+    "libvirt",
+];
 
 /// Runs the task: the arguments are names of sets, and `--refresh`.
 pub fn main(arguments: &[String]) -> Result<()> {
@@ -105,6 +118,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "kernels" => guests.kernels()?,
             "userspace" => guests.userspace()?,
             "workloads" => guests.workloads()?,
+            "suites" => guests.suites()?,
             "helpers" => guests.helpers()?,
             "disk" => guests.disk()?,
             "oracle" => guests.newer_qemu()?,
@@ -218,6 +232,10 @@ impl Guests {
 
     fn workloads(&mut self) -> Result<()> {
         self.programs("workloads", "workloads", WORKLOADS)
+    }
+
+    fn suites(&mut self) -> Result<()> {
+        self.programs("suites", "test suites", &[WORKLOADS, SUITES].concat())
     }
 
     fn programs(&mut self, name: &str, what: &str, packages: &[&str]) -> Result<()> {
