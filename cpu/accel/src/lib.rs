@@ -104,12 +104,23 @@ pub struct JitStatus {
     pub tlb_pages: u64,
     /// Page-table walks whose result was entered into the TLB.
     pub tlb_fills: u64,
+    /// Processes for user code that were started, and that there are.
+    pub processes: (u64, u64),
+    /// Address spaces that went to processes, and that came back.
+    pub promoted: (u64, u64),
+    /// Ways into processes, and reports of theirs.
+    pub stays: (u64, u64),
+    /// Pieces of code that were translated for processes.
+    pub pieces: u64,
+    /// Pages that processes asked for.
+    pub pages: u64,
 }
 
 impl JitStatus {
     /// Adds another vCPU's.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
+        let pair = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
         Self {
             tier: self.tier.max(other.tier),
             code: self.code + other.code,
@@ -132,6 +143,11 @@ impl JitStatus {
             tlb_flushes: self.tlb_flushes + other.tlb_flushes,
             tlb_pages: self.tlb_pages + other.tlb_pages,
             tlb_fills: self.tlb_fills + other.tlb_fills,
+            processes: pair(self.processes, other.processes),
+            promoted: pair(self.promoted, other.promoted),
+            stays: pair(self.stays, other.stays),
+            pieces: self.pieces + other.pieces,
+            pages: self.pages + other.pages,
         }
     }
 }

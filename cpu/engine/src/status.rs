@@ -35,6 +35,7 @@ impl Cpu {
             ..JitStatus::default()
         };
         self.jit.describe(&mut status);
+        self.jit.identity.describe(&mut status);
         status
     }
 }

@@ -17,7 +17,7 @@ fn describe(s: &JitStatus) -> String {
     let each = |total: u64| total.checked_div(s.blocks).unwrap_or(0);
     let part = |count: u64| (count * 100).checked_div(s.blocks).unwrap_or(0);
     let ratio = if s.guest == 0 { 0.0 } else { s.code as f64 / s.guest as f64 };
-    format!(
+    let text = format!(
         "Translation buffer state:\n\
          tier                {}\n\
          gen code size       {}/{}\n\
@@ -62,6 +62,14 @@ fn describe(s: &JitStatus) -> String {
         s.careful,
         s.interpreted,
         s.entered,
+    );
+    if s.processes.0 == 0 {
+        return text;
+    }
+    text + &format!(
+        "user processes      {} started, {} alive; promoted {} times, demoted {}\n\
+         in them             {} stays, {} reports, {} pages asked for, {} TBs\n",
+        s.processes.0, s.processes.1, s.promoted.0, s.promoted.1, s.stays.0, s.stays.1, s.pages, s.pieces,
     )
 }
 
@@ -94,6 +102,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
+        let lane = JitStatus { processes: (3, 1), stays: (5, 70), ..one };
+        assert!(describe(&lane).contains("user processes      3 started, 1 alive; promoted 0 times"));
+        assert!(describe(&lane).contains("5 stays, 70 reports") && !text.contains("user processes"));
         assert!(
             describe(&JitStatus::default()).contains("TB avg host size    0 bytes (expansion ratio: 0.0)")
         );

@@ -4,7 +4,7 @@
 //! engine has to execute. The flags are the guest's at all times. A fault in the middle of a sequence finds the
 //! guest's registers in place or in their spill slots, as the [`Point`] in force says.
 
-use super::image::{SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
+use super::image::{ORIGIN, SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
 use crate::translator::asm::*;
 use crate::translator::classify::{self, Kind, Vectors};
 use crate::translator::registers::number;
@@ -271,14 +271,17 @@ impl Builder<'_> {
         }
     }
 
-    /// On to the guest address in R11, with RCX and R11 in their slots.
-    fn lookup(&mut self) {
+    /// On to the guest address in R11, with RCX and R11 in their slots. The instruction began at `origin`.
+    fn lookup(&mut self, origin: u64) {
+        // The area is a multiple of 4 GiB.
+        self.a.store_imm32(gs(ORIGIN), (origin as u32).cast_signed());
         self.a.bytes(&[0x41, 0x0f, 0xb7, 0xcb]); // movzx ecx, r11w
         self.a.bytes(&[0x65, 0xff, 0x24, 0xcd]); // jmp gs:[rcx*8 + table]
         self.a.bytes(&(TABLE as u32).to_le_bytes());
     }
 
     fn ret(&mut self, i: &Instruction) {
+        let origin = self.a.here();
         self.a.store(gs(SPILL_RCX), RCX);
         self.within(i.ip(), Spilled::None);
         self.a.store(gs(SPILL_R11), R11);
@@ -287,7 +290,7 @@ impl Builder<'_> {
         if i.op_count() == 1 {
             self.a.lea(RSP, RSP, i.immediate16().into());
         }
-        self.lookup();
+        self.lookup(origin);
     }
 
     fn indirect(&mut self, i: &Instruction, call: bool) -> Done {
@@ -311,6 +314,7 @@ impl Builder<'_> {
             load.set_memory_displ_size(0);
         }
         let Some(load) = self.encoded(&load) else { return Done::Leave };
+        let origin = self.a.here();
         self.a.store(gs(SPILL_RCX), RCX);
         self.within(i.ip(), Spilled::None);
         self.a.store(gs(SPILL_R11), R11);
@@ -325,7 +329,7 @@ impl Builder<'_> {
             self.push(i);
         }
         self.within(i.ip(), Spilled::R11);
-        self.lookup();
+        self.lookup(origin);
         Done::End
     }
 
@@ -459,6 +463,17 @@ impl Builder<'_> {
     fn fill(&mut self, at: usize, to: u64) {
         let here = self.a.here() - self.a.code.len() as u64 + at as u64;
         self.a.code[at..at + 4].copy_from_slice(&distance(here, to));
+    }
+}
+
+/// By how much the branch `bytes` of the guest had moved RSP when it found its target.
+pub(super) fn moved_stack(bytes: &[u8]) -> u64 {
+    let i = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
+    match i.code() {
+        Code::Retnq => 8,
+        Code::Retnq_imm16 => 8 + u64::from(i.immediate16()),
+        Code::Call_rm64 => 8u64.wrapping_neg(),
+        _ => 0,
     }
 }
 

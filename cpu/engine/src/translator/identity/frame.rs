@@ -50,8 +50,8 @@ pub(super) struct Frame<'a> {
     upper: u64,
 }
 
-/// Where XSAVE puts the upper halves of the YMM registers.
-fn upper_offset() -> u64 {
+/// Where XSAVE puts the upper halves of the YMM registers. CPUID takes long on virtual machines.
+pub(super) fn upper_offset() -> u64 {
     if is_x86_feature_detected!("avx") { __cpuid_count(0xd, 2).ebx.into() } else { 0 }
 }
 
@@ -69,7 +69,7 @@ impl<'a> Frame<'a> {
             (from >= STACK && from.checked_add(size)? <= STACK + STACK_SIZE).then_some(from)
         };
         let context = inside(process.read_u64(CONTEXT), SIZE)?;
-        let upper = upper_offset();
+        let upper = process.upper;
         let vectors = inside(process.read_u64(context + VECTORS), (upper + 256).max(576))?;
         Some(Self { process, context, vectors, upper })
     }

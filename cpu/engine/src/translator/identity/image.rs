@@ -38,6 +38,8 @@ pub(super) const SIGNAL: u64 = SPILLS + 32;
 /// All results of the last system calls, OR'ed.
 pub(super) const RESULTS: u64 = SPILLS + 40;
 const BYTE: u64 = SPILLS + 48;
+/// Where the indirect jump began, from the area's start.
+pub(super) const ORIGIN: u64 = SPILLS + 56;
 
 /// How many system calls are to be made.
 pub(super) const COUNT: u64 = CONTROL;
@@ -238,6 +240,8 @@ pub(super) fn start(base: u64, parts: &Parts) -> (Vec<u8>, Vec<Call>) {
         // Not to be looked into, nor to leave guest memory in a file.
         call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 0]),
     ];
+    let name = put(&[u64::from_le_bytes(*b"tinamou-"), u64::from_le_bytes(*b"user\0\0\0\0")]);
+    calls.push(call(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, name]));
     let stack = put(&[base + STACK, 0, STACK_SIZE]);
     calls.push(call(libc::SYS_sigaltstack, &[stack, 0]));
     const SA_RESTORER: u64 = 0x0400_0000;

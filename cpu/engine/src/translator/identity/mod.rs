@@ -97,12 +97,7 @@ pub(crate) struct Statistics {
     pub(crate) entries: u64,
     pub(crate) reports: u64,
     pub(crate) fills: u64,
-    pub(crate) links: u64,
-    pub(crate) misses: u64,
-    pub(crate) left: u64,
-    pub(crate) called: u64,
     pub(crate) pieces: u64,
-    pub(crate) clears: u64,
     pub(crate) starts: u64,
     pub(crate) promoted: u64,
     pub(crate) demoted: u64,
@@ -123,6 +118,14 @@ impl Identity {
 
     pub(super) fn is_enabled(&self) -> bool {
         self.mode != LaneB::Off
+    }
+
+    pub(crate) fn describe(&self, status: &mut accel::JitStatus) {
+        let s = &self.statistics;
+        status.processes = (s.starts, self.helpers.len() as u64);
+        status.promoted = (s.promoted, s.demoted);
+        status.stays = (s.entries, s.reports);
+        (status.pieces, status.pages) = (s.pieces, s.fills);
     }
 
     /// Ends every process.
@@ -337,7 +340,6 @@ impl Cpu {
             self.jit.closed_for = u64::MAX;
         }
         if !same || !unchanged || flavour != helper.code.flavour {
-            self.jit.identity.statistics.clears += 1;
             helper.code.clear(&mut helper.process, flavour);
         }
     }
@@ -350,7 +352,6 @@ impl Cpu {
         if helper.code.is_full() {
             let flavour = helper.code.flavour;
             helper.code.clear(&mut helper.process, flavour);
-            self.jit.identity.statistics.clears += 1;
         }
         let mut queue = VecDeque::from([rip]);
         // Where indirect jumps are likely to lead.
@@ -490,8 +491,13 @@ impl Cpu {
                 helper.forget_pages()?;
             }
             if helper.process.base + helper.process.parts.miss == report.at {
-                self.jit.identity.statistics.misses += 1;
                 let target = helper.undo_lookup()?;
+                if !self.canonical(target) {
+                    // The branch itself faults.
+                    let rip = self.undo_branch(helper)?;
+                    self.take_back(helper, rip)?;
+                    return Ok(Some(Outcome::Interpret));
+                }
                 let Some(head) = self.head(helper, target) else {
                     self.take_back(helper, target)?;
                     return Ok(Some(Outcome::Interpret));
@@ -505,7 +511,6 @@ impl Cpu {
             };
             match (report.signal, point.state) {
                 (libc::SIGILL, State::Link) => {
-                    self.jit.identity.statistics.links += 1;
                     let Some(head) = self.head(helper, point.rip) else {
                         self.take_back(helper, point.rip)?;
                         return Ok(Some(Outcome::Interpret));
@@ -513,12 +518,11 @@ impl Cpu {
                     Frame::of(&mut helper.process)?.set_at(head);
                 }
                 (libc::SIGILL, State::Leave) => {
-                    self.jit.identity.statistics.left += 1;
                     self.take_back(helper, point.rip)?;
                     return Ok(Some(Outcome::Interpret));
                 }
                 // Called, or one instruction further on the way to where it can stop.
-                (libc::SIGUSR1 | libc::SIGTRAP, _) => self.jit.identity.statistics.called += 1,
+                (libc::SIGUSR1 | libc::SIGTRAP, _) => {}
                 (_, state) => {
                     let this = (report.at, report.address, report.error);
                     let again = std::mem::replace(&mut last, this) == this;
@@ -535,6 +539,27 @@ impl Cpu {
                 }
             }
         }
+    }
+
+    /// Undoes an indirect branch but for its registers; its address.
+    fn undo_branch(&mut self, helper: &mut Helper) -> io::Result<u64> {
+        let at = helper.process.base + u64::from(helper.process.read_u64(image::ORIGIN) as u32);
+        let lost = || io::Error::other("it does not tell where it was");
+        let rip = helper.code.point(at).ok_or_else(lost)?.rip;
+        let mut bytes = [0; 15];
+        let first = ((0x1000 - (rip & 0xfff)) as usize).min(15);
+        let (this, next) = bytes.split_at_mut(first);
+        for (linear, to) in [(rip, this), ((rip | 0xfff) + 1, next)] {
+            if !to.is_empty()
+                && let Some(page) = helper.code.pages.get(&(linear & !0xfff))
+            {
+                crate::block::copy_code(page.host | linear & 0xfff, to);
+            }
+        }
+        let mut frame = Frame::of(&mut helper.process)?;
+        let rsp = frame.register(4).wrapping_sub(encode::moved_stack(&bytes));
+        frame.set_register(4, rsp);
+        Ok(rip)
     }
 
     /// Takes the registers back; the guest is at `rip`.

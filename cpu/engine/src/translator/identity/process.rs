@@ -67,6 +67,8 @@ pub(super) struct Process {
     child: Child,
     pub(super) caller: Arc<Caller>,
     calls: usize,
+    /// Where the vector state in signal frames has the upper halves of the YMM registers; 0 without AVX.
+    pub(super) upper: u64,
 }
 
 fn memory_file(name: &str) -> io::Result<OwnedFd> {
@@ -121,7 +123,8 @@ impl Process {
             }
         };
         let caller = Arc::new(Caller { inside: AtomicBool::new(false), process });
-        let mut process = Self { area, base, parts, socket, child, caller, calls: 0 };
+        let mut process =
+            Self { area, base, parts, socket, child, caller, calls: 0, upper: super::frame::upper_offset() };
         process.socket.set_read_timeout(Some(PATIENCE))?;
         process.wait()?;
         process.socket.set_read_timeout(None)?;

@@ -45,7 +45,7 @@ fn a_loop_runs_in_a_process_and_comes_back() {
     let mut b = user(&code, LaneB::Always);
     assert_eq!(run(&mut b), 13);
     let statistics = b.cpu.jit.identity.statistics;
-    assert_eq!((statistics.starts, statistics.left), (1, 1), "{statistics:?}");
+    assert!(statistics.starts == 1 && statistics.entries < 5, "{statistics:?}");
     for n in [0, 1, 2, 3, 5, 11, 15] {
         if n != 0 {
             assert_eq!(b.cpu.state.gpr[n], plain.cpu.state.gpr[n], "register {n}");
@@ -151,6 +151,12 @@ fn faults_show_the_registers_of_their_instruction() {
             (HIGH + 0x50_0000..HIGH + 0x60_0000).contains(&cr2) || (0x5f_fff8..=0x60_0000).contains(&cr2),
             "{cr2:#x}"
         );
+    }
+    // mov rdi,1<<62; X; hlt
+    for x in [&[0x57, 0xc3][..], &[0x57, 0xc2, 8, 0], &[0xff, 0xd7], &[0xff, 0xe7], &[0x57, 0xff, 0x14, 0x24]]
+    {
+        let code = [&[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0x40][..], x, &[0xf4]].concat();
+        assert_eq!(compare(&code).1, 13, "{x:x?}");
     }
     // xor ecx,ecx; div ecx -- and an address that is not canonical
     assert_eq!(compare(&[0x31, 0xc9, 0xf7, 0xf1]).1, 0);
