@@ -237,7 +237,7 @@ impl Drop for Running {
 /// What a process has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of all its threads that are alive.
+    /// Processor time of all its threads that are alive, and of its children's: user code may run in those.
     pub processor: Duration,
     /// Resident memory in KiB.
     pub resident: u64,
@@ -245,15 +245,25 @@ pub struct Usage {
     pub peak: u64,
 }
 
+/// Nanoseconds that a thread has run.
+fn processor(thread: &Path) -> Option<u64> {
+    std::fs::read_to_string(thread.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+}
+
 impl Usage {
     /// Reads the kernel's accounts of a process (proc(5)).
     pub fn of(process: u32) -> Option<Self> {
         let root = Path::new("/proc").join(process.to_string());
         let mut nanoseconds = 0;
+        let mut children = String::new();
         for task in root.join("task").read_dir().ok()?.flatten() {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-            nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
+            nanoseconds += processor(&task.path())?;
+            // Kernels without checkpointing do not tell.
+            children += &std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         }
+        // One that has just ended has nothing to add.
+        let children = children.split_ascii_whitespace().map(|child| Path::new("/proc").join(child));
+        nanoseconds += children.filter_map(|child| processor(&child)).sum::<u64>();
         let status = std::fs::read_to_string(root.join("status")).ok()?;
         let field = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name))?;

@@ -35,8 +35,7 @@ fn compare(accelerator: &str, processors: &str) {
     let kernel = blackbox::or_skip!(guests::kernel("cloud"));
     let folder = scratch(&blackbox::current_test());
     let tree = tree(&folder).expect("the program");
-    let script: String =
-        PARTS.iter().map(|part| format!("section {part} /processor {part} 0.1\n")).collect();
+    let script: String = PARTS.iter().map(|part| format!("section {part} /processor {part} 0.1\n")).collect();
     let initrd = folder.join("initrd");
     let archive = Initramfs::new(&kernel).tree(tree).script(&script).build().expect("an initial file system");
     std::fs::write(&initrd, archive).expect("a file");
