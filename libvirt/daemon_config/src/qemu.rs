@@ -142,9 +142,9 @@ settings! {
         }
         "Saved guests and dumps" {
             /// Compression of saved guests.
-            save_image_format: String = "raw", unbuilt;
+            save_image_format: String = "raw";
             /// Compression of dumps.
-            dump_image_format: String = "raw", unbuilt;
+            dump_image_format: String = "raw";
             /// Compression of the memory of snapshots.
             snapshot_image_format: String = "raw", unbuilt;
             /// Where dumps go that a watchdog asks for.

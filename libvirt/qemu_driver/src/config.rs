@@ -17,6 +17,10 @@ pub struct Config {
     pub sandbox: bool,
     /// How guests are confined; as libvirt does without a setting.
     pub security: Option<security::Settings>,
+    /// How saved states are compressed: the word of a [`crate::process::Compression`].
+    pub save_image_format: String,
+    /// How dumps of whole states are compressed.
+    pub dump_image_format: String,
     /// AppArmor is used where the host has it (`security_driver`).
     pub apparmor: bool,
 }
@@ -31,6 +35,8 @@ impl Default for Config {
             dump_guest_core: false,
             sandbox: true,
             security: None,
+            save_image_format: "raw".to_owned(),
+            dump_image_format: "raw".to_owned(),
             apparmor: true,
         }
     }

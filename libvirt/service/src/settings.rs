@@ -115,6 +115,8 @@ fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, Stri
         dump_guest_core: qemu.dump_guest_core,
         sandbox: qemu.seccomp_sandbox != 0,
         security: Some(security_settings(qemu, paths, owner)?),
+        save_image_format: qemu.save_image_format.clone(),
+        dump_image_format: qemu.dump_image_format.clone(),
         apparmor: !qemu.security_driver.0.iter().any(|driver| driver == "none"),
     })
 }

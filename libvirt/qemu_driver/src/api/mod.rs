@@ -12,6 +12,7 @@ mod domains;
 mod domstats;
 mod dump;
 mod io_tune;
+mod jobs;
 mod keys;
 mod limits;
 mod others;

@@ -6,7 +6,7 @@ use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, failed, invalid};
 use crate::files;
 use crate::guest::Guest;
-use crate::process::{Image, SaveOptions, StartOptions};
+use crate::process::{Compression, Image, SaveOptions, StartOptions};
 use domain_xml::Domain as Definition;
 use rpc::protocol::save::*;
 use rpc::{ClientContext, Code, TypedParam, TypedValue};
@@ -33,10 +33,6 @@ fn wanted(flags: u32) -> Result<Option<bool>> {
     }
 }
 
-fn save_options(running: Option<bool>, flags: u32, definition: Option<Definition>) -> SaveOptions {
-    SaveOptions { running, bypass_cache: flags & flag::BYPASS_CACHE != 0, definition }
-}
-
 fn parse(text: &str) -> Result<Definition> {
     domain_xml::parse(text).map_err(|error| crate::error::xml(&error))
 }
@@ -61,6 +57,12 @@ impl<'a> Params<'a> {
 }
 
 impl QemuDriver {
+    fn save_options(&self, running: Option<bool>, flags: u32, xml: Option<&str>) -> Result<SaveOptions> {
+        let compression = Compression::configured(&self.core.config.save_image_format, "save")?;
+        let bypass_cache = flags & flag::BYPASS_CACHE != 0;
+        Ok(SaveOptions { running, bypass_cache, compression, definition: self.other(xml)? })
+    }
+
     /// The definition that a client wants to be kept with a saved state.
     fn other(&self, xml: Option<&str>) -> Result<Option<Definition>> {
         xml.map(|xml| Ok(self.core.complete(parse(xml)?, false)?.definition)).transpose()
@@ -77,7 +79,7 @@ impl QemuDriver {
         let running = wanted(flags)?;
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
-        let options = save_options(running, flags, self.other(xml)?);
+        let options = self.save_options(running, flags, xml)?;
         self.core.save(&guest, Path::new(to), &options)
     }
 
@@ -172,7 +174,7 @@ impl QemuDriver {
             }
             inner.name.clone()
         };
-        let options = save_options(running, flags, self.other(xml)?);
+        let options = self.save_options(running, flags, xml)?;
         self.core.save(guest, &self.core.paths.managed_save(&name), &options)
     }
 

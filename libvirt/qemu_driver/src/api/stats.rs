@@ -1,7 +1,7 @@
 //! State and statistics.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, internal, invalid, not_running};
+use crate::error::{Result, check_flags, error, internal, not_running};
 use crate::process::times;
 use crate::query::{self, AllBlockStats, BlockStats};
 use rpc::protocol::stats::*;
@@ -183,25 +183,7 @@ impl DomainStats for QemuDriver {
         _: &ClientContext,
         args: DomainGetJobInfoArgs,
     ) -> Result<DomainGetJobInfoRet> {
-        let guest = self.guest(&args.dom)?;
-        if !guest.lock().is_active() {
-            return Err(not_running());
-        }
-        // No job of a kind that can be looked at is under way.
-        Ok(DomainGetJobInfoRet {
-            kind: 0,
-            time_elapsed: 0,
-            time_remaining: 0,
-            data_total: 0,
-            data_processed: 0,
-            data_remaining: 0,
-            mem_total: 0,
-            mem_processed: 0,
-            mem_remaining: 0,
-            file_total: 0,
-            file_processed: 0,
-            file_remaining: 0,
-        })
+        self.job_info(&args.dom)
     }
 
     fn domain_get_job_stats(
@@ -209,14 +191,7 @@ impl DomainStats for QemuDriver {
         _: &ClientContext,
         args: DomainGetJobStatsArgs,
     ) -> Result<DomainGetJobStatsRet> {
-        const COMPLETED: u32 = 1;
-        const KEEP_COMPLETED: u32 = 2;
-        check_flags(args.flags, COMPLETED | KEEP_COMPLETED, "qemuDomainGetJobStats")?;
-        let guest = self.guest(&args.dom)?;
-        if args.flags & COMPLETED == 0 && !guest.lock().is_active() {
-            return Err(not_running());
-        }
-        Ok(DomainGetJobStatsRet { kind: 0, params: Vec::new() })
+        self.job_stats(&args.dom, args.flags)
     }
 
     fn domain_get_cpu_stats(
@@ -286,21 +261,6 @@ impl DomainStats for QemuDriver {
 }
 
 impl QemuDriver {
-    /// Saving and dumping hold the domain until they are done, so there is nothing to end when it is our turn.
-    fn abort_job(&self, dom: &rpc::Domain, flags: u32) -> Result<()> {
-        const POSTCOPY: u32 = 1;
-        check_flags(flags, POSTCOPY, "qemuDomainAbortJobFlags")?;
-        let guest = self.guest(dom)?;
-        let _job = guest.jobs.begin("virDomainAbortJob")?;
-        if !guest.lock().is_active() {
-            return Err(not_running());
-        }
-        if flags & POSTCOPY != 0 {
-            return Err(invalid("current job is not outgoing migration in post-copy mode"));
-        }
-        Err(invalid("no job is active on the domain"))
-    }
-
     /// What a disk has done, or all of them if `path` is empty.
     fn block_stats(&self, dom: &rpc::Domain, path: &str) -> Result<BlockStats> {
         let guest = self.guest(dom)?;

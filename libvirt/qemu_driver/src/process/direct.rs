@@ -3,6 +3,7 @@
 //! The kernel wants such transfers in whole blocks at aligned addresses, which an emulator does not keep to: it gets a
 //! pipe, and a thread copies between the pipe and the file.
 
+use super::compression::Compression;
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{File, OpenOptions};
@@ -10,6 +11,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::process::Child;
 use std::thread::JoinHandle;
 
 /// Every file system's blocks divide this.
@@ -43,6 +45,12 @@ fn direct() -> i32 {
 pub(super) struct Output {
     file: File,
     copier: Option<Copier>,
+    compressor: Option<Compressor>,
+}
+
+struct Compressor {
+    pipe: File,
+    child: Child,
 }
 
 struct Copier {
@@ -59,7 +67,7 @@ impl Output {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         if !bypass_cache {
-            return Ok(Self { file: options.open(path)?, copier: None });
+            return Ok(Self { file: options.open(path)?, copier: None, compressor: None });
         }
         let past = options.clone().custom_flags(direct()).open(path)?;
         let (from, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -67,7 +75,28 @@ impl Output {
             .name("direct-write".to_owned())
             .spawn(move || write_direct(File::from(from), &past))?;
         let copier = Copier { pipe: pipe.into(), thread };
-        Ok(Self { file: OpenOptions::new().write(true).open(path)?, copier: Some(copier) })
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok(Self { file, copier: Some(copier), compressor: None })
+    }
+
+    /// What comes from now on is compressed.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub(super) fn compress(&mut self, compression: Compression) -> io::Result<()> {
+        if compression == Compression::Raw {
+            return Ok(());
+        }
+        let (from, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+        let to = self.descriptor().try_clone_to_owned()?;
+        let child = compression.compress(from, to)?;
+        self.compressor = Some(Compressor { pipe: pipe.into(), child });
+        Ok(())
+    }
+
+    fn end(&self) -> &File {
+        let uncompressed = self.copier.as_ref().map_or(&self.file, |copier| &copier.pipe);
+        self.compressor.as_ref().map_or(uncompressed, |compressor| &compressor.pipe)
     }
 
     /// Writes at the end.
@@ -75,12 +104,12 @@ impl Output {
     /// # Errors
     /// What the file system reports.
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.copier.as_mut().map_or(&mut self.file, |copier| &mut copier.pipe).write_all(bytes)
+        self.end().write_all(bytes)
     }
 
     /// What the emulator writes to.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.copier.as_ref().map_or(&self.file, |copier| &copier.pipe).as_fd()
+        self.end().as_fd()
     }
 
     /// Waits until all is on the disk; the emulator has let go of its descriptor.
@@ -88,6 +117,13 @@ impl Output {
     /// # Errors
     /// What the file system reports.
     pub(super) fn finish(self) -> io::Result<File> {
+        if let Some(mut compressor) = self.compressor {
+            drop(compressor.pipe);
+            let status = compressor.child.wait()?;
+            if !status.success() {
+                return Err(io::Error::other(format!("the compressing program ended with {status}")));
+            }
+        }
         if let Some(copier) = self.copier {
             drop(copier.pipe);
             copier.thread.join().map_err(|_| io::Error::other("the copying thread failed"))??;
@@ -98,6 +134,18 @@ impl Output {
 
     /// Why the file could not be written, if it is known. The emulator may still have its descriptor.
     pub(super) fn failure(self) -> Option<io::Error> {
+        if let Some(mut compressor) = self.compressor {
+            drop(compressor.pipe);
+            let ended = compressor.child.try_wait().ok().flatten();
+            if ended.is_none() {
+                // What it writes is of no use to anybody.
+                let _ = compressor.child.kill();
+                let _ = compressor.child.wait();
+            }
+            if let Some(status) = ended.filter(|status| !status.success()) {
+                return Some(io::Error::other(format!("the compressing program ended with {status}")));
+            }
+        }
         let copier = self.copier?;
         drop(copier.pipe);
         if !copier.thread.is_finished() {

@@ -1,16 +1,18 @@
 //! Guests' memory written to files.
 
+use super::compression::Compression;
 use super::direct::Output;
 use super::save::migrate_to;
-use crate::core::Core;
+use crate::core::{Core, Level};
 use crate::error::{Result, error, failed, monitor, system};
 use crate::guest::Guest;
+use crate::process::Work;
 use json::{Dict, Value, dict};
 use rpc::Code;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +32,41 @@ impl Core {
         let new = !path.exists();
         let shown = path.display();
         let opened = Output::create(path, bypass_cache);
-        let output = opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
+        let mut output =
+            opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
+        let id = guest.running_id()?;
+        let work = match kind {
+            DumpKind::Memory(_) => Work::MemoryDump,
+            DumpKind::State => Work::Dump,
+        };
+        guest.with_live(id, |live| live.work = Some((work, Instant::now())));
         let written = match kind {
             DumpKind::Memory(format) => dump_memory(guest, output.descriptor(), format),
-            DumpKind::State => {
-                guest.monitor().and_then(|qemu| migrate_to(&qemu, &output, "domain core dump job"))
-            }
+            DumpKind::State => output
+                .compress(self.dump_compression())
+                .map_err(|error| system(&error, "cannot start the compressing program"))
+                .and_then(|()| guest.monitor())
+                .and_then(|qemu| migrate_to(&qemu, &output, "domain core dump job")),
         };
         let unwritten = |error: std::io::Error| system(&error, &format!("unable to close file {shown}"));
         let written = match written {
             Ok(()) => output.finish().map(drop).map_err(unwritten),
             Err(error) => Err(output.failure().map_or(error, unwritten)),
         };
+        guest.with_live(id, |live| live.work = None);
         if written.is_err() && new {
             let _ = std::fs::remove_file(path);
         }
         written
+    }
+
+    /// How dumps are compressed: as configured if that can be had, since a dump is wanted all the same.
+    fn dump_compression(&self) -> Compression {
+        Compression::configured(&self.config.dump_image_format, "dump").unwrap_or_else(|error| {
+            let text = error.message.unwrap_or_default();
+            self.log(Level::Warning, &format!("{text}, using raw"));
+            Compression::Raw
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chardev;
 mod command;
+mod compression;
 mod control;
 mod cpu;
 mod direct;
@@ -22,6 +23,7 @@ mod taint;
 mod update;
 pub mod vcpus;
 
+pub use compression::Compression;
 pub use dump::DumpKind;
 pub(crate) use native::command_line;
 pub use network::Names;
@@ -40,6 +42,7 @@ use qmp::Monitor;
 use security::Confined;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How far the start of a guest has come; kept in its status file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +53,17 @@ pub enum Phase {
     Connected,
     /// It is set up and may run.
     Ready,
+}
+
+/// What takes long, and can be looked at meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Its state is saved.
+    Save,
+    /// Its state is dumped.
+    Dump,
+    /// Its memory alone is dumped.
+    MemoryDump,
 }
 
 /// A running guest.
@@ -92,6 +106,8 @@ pub struct Live {
     pub ending: bool,
     /// Where its state is being saved: with a complete file there it ends, else it goes on.
     pub saving: Option<PathBuf>,
+    /// What of long duration is done with it, and since when.
+    pub work: Option<(Work, Instant)>,
     /// The managed save that it goes on from: of no use once it has, and to be removed then.
     pub restored_from: Option<PathBuf>,
     /// Why it is going to be paused.

@@ -135,6 +135,7 @@ impl Core {
             fake_reboot: status.fake_reboot,
             ending: false,
             saving,
+            work: None,
             restored_from: status.restored_from,
             paused_because: None,
             running_because: None,

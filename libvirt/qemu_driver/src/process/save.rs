@@ -9,8 +9,9 @@ use crate::core::Core;
 use crate::definition::Form;
 use crate::error::{Result, error, failed, internal, monitor, system};
 use crate::guest::Guest;
+use crate::process::compression::Compression;
 use crate::process::direct::{self, Output};
-use crate::process::{Restore, StartOptions};
+use crate::process::{Restore, StartOptions, Work};
 use crate::state::{Paused, Running, Shutoff, State};
 use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
@@ -22,7 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const COMPLETE: &[u8; 16] = b"LibvirtQemudSave";
 const PARTIAL: &[u8; 16] = b"LibvirtQemudPart";
@@ -46,6 +47,7 @@ pub struct Image {
     file: File,
     path: PathBuf,
     data: usize,
+    compression: Compression,
 }
 
 /// How a guest's state is saved.
@@ -55,6 +57,8 @@ pub struct SaveOptions {
     pub running: Option<bool>,
     /// The host's memory keeps nothing of the file.
     pub bypass_cache: bool,
+    /// How it is compressed.
+    pub compression: Compression,
     /// The definition that is kept with the state, if not the guest's own.
     pub definition: Option<Definition>,
 }
@@ -85,14 +89,13 @@ impl Image {
         if length == 0 || length > MAX_DATA {
             return Err(failed(format!("invalid header data length: {length}")));
         }
-        if compression != 0 {
-            return Err(failed(format!("compressed save format {compression} is not supported yet")));
-        }
+        let compression = Compression::from_number(compression)?;
         let mut data = vec![0; length as usize];
         file.read_exact(&mut data).map_err(|_| failed("failed to read domain XML"))?;
         let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
         let xml = String::from_utf8(data[..end].to_vec()).map_err(|_| failed("failed to read domain XML"))?;
-        Ok(Self { xml, was_running: was_running != 0, file, path: path.to_owned(), data: length as usize })
+        let (was_running, path, data) = (was_running != 0, path.to_owned(), length as usize);
+        Ok(Self { xml, was_running, file, path, data, compression })
     }
 
     /// Whether the file is the beginning of a saved state that was not completed, or empty.
@@ -132,13 +135,15 @@ impl Image {
             true => direct::read(&self.path, offset),
             false => self.file.seek(SeekFrom::Start(offset)).map(|_| self.file.into()),
         };
-        opened.map_err(|error| system(&error, &format!("Failed to open file '{}'", self.path.display())))
+        opened
+            .and_then(|stream| self.compression.decompressed(stream))
+            .map_err(|error| system(&error, &format!("Failed to open file '{}'", self.path.display())))
     }
 }
 
-fn head(magic: &[u8; 16], data: usize, was_running: bool) -> Vec<u8> {
+fn head(magic: &[u8; 16], data: usize, was_running: bool, compression: Compression) -> Vec<u8> {
     let mut bytes = magic.to_vec();
-    for word in [VERSION, data as u32, u32::from(was_running), 0, 0] {
+    for word in [VERSION, data as u32, u32::from(was_running), compression as u32, 0] {
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     bytes.resize(HEADER, 0);
@@ -194,13 +199,16 @@ impl Core {
         if Image::open(path, false).is_ok() {
             let _ = std::fs::remove_file(path);
         }
-        guest.with_live(id, |live| live.saving = Some(path.to_owned()));
+        guest.with_live(id, |live| {
+            live.saving = Some(path.to_owned());
+            live.work = Some((Work::Save, Instant::now()));
+        });
         // Whoever finds this lets the guest go on, or completes its end.
         self.save_status(guest);
         let saved = self.write_image(guest, id, path, was_running, options);
         if let Err(error) = saved {
             let _ = std::fs::remove_file(path);
-            guest.with_live(id, |live| live.saving = None);
+            guest.with_live(id, |live| (live.saving, live.work) = (None, None));
             if was_running {
                 let _ = self.resume(guest, Running::SaveCanceled);
             }
@@ -236,8 +244,12 @@ impl Core {
         let unwritten = |error: std::io::Error| {
             system(&error, &format!("failed to write header to domain save file '{shown}'"))
         };
-        let header = head(PARTIAL, data.len(), options.running.unwrap_or(was_running));
+        let running = options.running.unwrap_or(was_running);
+        let header = head(PARTIAL, data.len(), running, options.compression);
         output.write_all(&header).and_then(|()| output.write_all(&data)).map_err(unwritten)?;
+        output
+            .compress(options.compression)
+            .map_err(|error| system(&error, "cannot start the compressing program"))?;
         if let Err(error) = migrate_to(&qemu, &output, "domain save job") {
             let why = output.failure();
             return Err(why.map_or(error, |why| system(&why, &format!("unable to write to '{shown}'"))));
@@ -303,7 +315,7 @@ mod tests {
     fn headers() {
         let path = std::env::temp_dir().join(format!("save-{}", std::process::id()));
         let write = |magic, text: &str| {
-            let mut bytes = head(magic, 100, true);
+            let mut bytes = head(magic, 100, true, Compression::Raw);
             assert_eq!(bytes.len(), HEADER);
             let mut data = text.as_bytes().to_vec();
             data.resize(100, 0);

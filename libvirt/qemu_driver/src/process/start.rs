@@ -249,6 +249,7 @@ impl Starting<'_> {
             fake_reboot: false,
             ending: false,
             saving: None,
+            work: None,
             restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
             paused_because: None,
             running_because: None,

@@ -1,5 +1,6 @@
 //! Lives of real guests. Without a harness: this program is its own launcher, and that needs its `main`.
 
+mod compressed;
 mod hangs;
 mod kills;
 
@@ -588,6 +589,11 @@ fn main() {
     {
         return child(Path::new(root), word == "daemon-save");
     }
+    if let [word, root] = arguments.as_slice()
+        && word == "compressed"
+    {
+        return compressed::child(Path::new(root));
+    }
     if let [word, root, seed] = arguments.as_slice()
         && word == "daemon-kills"
     {
@@ -615,6 +621,10 @@ fn main() {
         ("a_guest_that_hangs_blocks_nobody_else", hangs::a_guest_that_hangs_blocks_nobody_else),
         ("devices_come_and_go", devices_come_and_go),
         ("state_is_saved_and_restored", state_is_saved_and_restored),
+        (
+            "states_are_compressed_looked_at_and_aborted",
+            compressed::states_are_compressed_looked_at_and_aborted,
+        ),
         (
             "a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state",
             a_daemon_that_is_killed_during_a_save_leaves_the_guest_or_its_state,
