@@ -144,7 +144,8 @@ mod tests {
                 println!("not here: {name}");
                 continue;
             }
-            let (from, pipe) = rustix::pipe::pipe().expect("a pipe");
+            let flags = rustix::pipe::PipeFlags::CLOEXEC;
+            let (from, pipe) = rustix::pipe::pipe_with(flags).expect("a pipe");
             let file = File::create(&path).expect("a file");
             let mut child = compression.compress(from, file.into()).expect("a program");
             File::from(pipe).write_all(&data).expect("written");
