@@ -9,7 +9,7 @@ use crate::firmware;
 use crate::globals;
 use crate::image::Image;
 use crate::life::Life;
-use crate::machine::{Machine, Parts};
+use crate::machine::{Machine, Progress};
 use crate::objects;
 use crate::onboard;
 use crate::vcpus::{Gate, Vcpus};
@@ -205,7 +205,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
             model: model.clone(),
         })?);
     }
-    let machine = Arc::new(Machine::new(Parts {
+    let machine = Arc::new(Machine {
         name: plan.name.guest.clone(),
         uuid: plan.uuid,
         board,
@@ -223,7 +223,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
         image,
         elf,
         boot: plan.boot.clone(),
-    }));
+        progress: Progress::default(),
+    });
     life.set_machine(&machine);
     machine.reset()?;
     machine.freeze();

@@ -51,9 +51,16 @@ pub(crate) struct Machine {
     /// What is booted without firmware.
     pub(crate) image: Option<Image>,
     /// An ELF kernel that firmware starts.
-    elf: Option<Vec<u8>>,
+    pub(crate) elf: Option<Vec<u8>>,
     /// The order of boot drives.
-    boot: cmdline::Boot,
+    pub(crate) boot: cmdline::Boot,
+    /// What changes while it runs.
+    pub(crate) progress: Progress,
+}
+
+/// What a [`Machine`] remembers of its life so far; the default is before the first start.
+#[derive(Default)]
+pub(crate) struct Progress {
     /// How often the machine has been reset, the first start included.
     resets: AtomicU32,
     /// Where ACPI's tables begin; 0 where firmware puts them.
@@ -64,73 +71,7 @@ pub(crate) struct Machine {
     held_keys: Mutex<Option<HostTimer>>,
 }
 
-/// The parts of a [`Machine`] that the assembly makes.
-pub(crate) struct Parts {
-    pub(crate) name: Option<String>,
-    pub(crate) uuid: Option<[u8; 16]>,
-    pub(crate) board: Pc,
-    pub(crate) signals: Vec<Arc<CpuSignals>>,
-    pub(crate) model: Arc<CpuidTable>,
-    pub(crate) vcpus: Vcpus,
-    pub(crate) accelerator: &'static str,
-    pub(crate) handle: LoopHandle,
-    pub(crate) life: Arc<Life>,
-    pub(crate) chardevs: Arc<Chardevs>,
-    pub(crate) links: Arc<Links>,
-    pub(crate) tree: DeviceTree,
-    pub(crate) drives: Vec<String>,
-    pub(crate) rom: Option<(String, u64)>,
-    pub(crate) image: Option<Image>,
-    pub(crate) elf: Option<Vec<u8>>,
-    pub(crate) boot: cmdline::Boot,
-}
-
 impl Machine {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            name,
-            uuid,
-            board,
-            signals,
-            model,
-            vcpus,
-            accelerator,
-            handle,
-            life,
-            chardevs,
-            links,
-            tree,
-            drives,
-            rom,
-            image,
-            elf,
-            boot,
-        } = parts;
-        Self {
-            name,
-            uuid,
-            board,
-            signals,
-            model,
-            vcpus,
-            accelerator,
-            handle,
-            life,
-            chardevs,
-            links,
-            tree,
-            drives,
-            rom,
-            image,
-            elf,
-            boot,
-            resets: AtomicU32::new(0),
-            rsdp: AtomicU32::new(0),
-            frozen_tsc: Mutex::new(None),
-            held_keys: Mutex::new(None),
-        }
-    }
-
     /// The registers of processor `index` after power-up.
     fn power_up_state(&self, index: usize) -> X86State {
         let mut state = X86State::default();
@@ -165,7 +106,7 @@ impl Machine {
     pub(crate) fn reset(&self) -> Result<(), String> {
         self.reset_devices();
         let order = self.boot.order.as_deref().unwrap_or("cad");
-        match self.resets.fetch_add(1, Ordering::Relaxed) {
+        match self.progress.resets.fetch_add(1, Ordering::Relaxed) {
             0 => set_boot_order(&self.board, self.boot.once.as_deref().unwrap_or(order)),
             1 => set_boot_order(&self.board, order),
             _ => {}
@@ -174,7 +115,7 @@ impl Machine {
             Some(image) => {
                 self.board.firmware_setup();
                 let tables = self.board.install_tables();
-                self.rsdp.store(tables.rsdp, Ordering::Relaxed);
+                self.progress.rsdp.store(tables.rsdp, Ordering::Relaxed);
                 Some(image.load(&self.board, tables.rsdp.into())?)
             }
             None => None,
@@ -189,7 +130,8 @@ impl Machine {
     /// Wakes the guest from sleep in memory: a reset that leaves memory alone, after which the guest goes on where its
     /// waking vector says. Firmware looks there by itself; without firmware this does. The processors must stand.
     pub(crate) fn wake(&self) {
-        let vector = wake::vector(&self.board.memory.memory, self.rsdp.load(Ordering::Relaxed).into());
+        let vector =
+            wake::vector(&self.board.memory.memory, self.progress.rsdp.load(Ordering::Relaxed).into());
         self.reset_devices();
         let start = self.image.as_ref().map(|_| {
             self.board.firmware_setup();
@@ -233,7 +175,7 @@ impl Machine {
             self.vcpus.with(index, |vcpu| vcpu.set_state(&state));
         }
         // A machine that stands starts its counters when it goes on.
-        let mut frozen = self.frozen_tsc.lock();
+        let mut frozen = self.progress.frozen_tsc.lock();
         if frozen.is_some() {
             *frozen = Some(0);
         }
@@ -241,12 +183,12 @@ impl Machine {
 
     /// The machine has stopped: remembers the time-stamp counter.
     pub(crate) fn freeze(&self) {
-        *self.frozen_tsc.lock() = self.vcpus.with(0, |vcpu| vcpu.tsc());
+        *self.progress.frozen_tsc.lock() = self.vcpus.with(0, |vcpu| vcpu.tsc());
     }
 
     /// The machine goes on: the time-stamp counters go on from where they stood.
     pub(crate) fn thaw(&self) {
-        let Some(then) = self.frozen_tsc.lock().take() else { return };
+        let Some(then) = self.progress.frozen_tsc.lock().take() else { return };
         let Some(now) = self.vcpus.with(0, |vcpu| vcpu.tsc()) else { return };
         for index in 0..self.vcpus.count() {
             self.vcpus.with(index, |vcpu| vcpu.shift_tsc(then.wrapping_sub(now)));
@@ -268,7 +210,7 @@ impl Machine {
             }
         });
         timer.arm(Instant::now() + Duration::from_millis(hold_ms));
-        *self.held_keys.lock() = Some(timer);
+        *self.progress.held_keys.lock() = Some(timer);
     }
 
     /// Presses the power button.

@@ -1,7 +1,8 @@
 //! The command line and start-up sequence that QEMU's helpers share.
 
 use crate::{activation, detach, listen, log, os_text, pidfile, privileges, signals};
-use getopt::{Complete, Item, Opt, Parser, Program};
+pub use getopt::{Complete, Opt};
+use getopt::{Item, Parser, Program};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -27,6 +28,47 @@ pub const INFO_OPTIONS: &[Opt] = &[
         complete: Complete::Nothing,
     },
 ];
+
+/// The options about places and the process of the daemon with this name, and where it puts its socket and PID file
+/// unless told otherwise.
+#[macro_export]
+macro_rules! options_of_daemon {
+    ($name:literal) => {
+        const SOCKET: &str = concat!("/var/run/", $name, ".sock");
+        const PIDFILE: &str = concat!("/var/run/", $name, ".pid");
+        const PROCESS_OPTIONS: &[$crate::app::Opt] = &[
+            $crate::app::DAEMON_OPTION,
+            $crate::app::Opt {
+                short: 'f',
+                long: "pidfile",
+                arg: Some("PATH"),
+                help: &["PID file when running as a daemon", concat!("(default '/var/run/", $name, ".pid')")],
+                manual: concat!(
+                    "PID file. Written with this option or with --daemon, and removed at exit. Default: /var/run/",
+                    $name,
+                    ".pid"
+                ),
+                complete: $crate::app::Complete::Files,
+            },
+            $crate::app::Opt {
+                short: 'k',
+                long: "socket",
+                arg: Some("PATH"),
+                help: &["path to the unix socket", concat!("(default '/var/run/", $name, ".sock')")],
+                manual: concat!(
+                    "Absolute path of the Unix socket to listen on. A stale socket is replaced; one on which a ",
+                    "process listens is refused. Default: /var/run/",
+                    $name,
+                    ".sock"
+                ),
+                complete: $crate::app::Complete::Files,
+            },
+            $crate::app::TRACE_OPTION,
+            $crate::app::USER_OPTION,
+            $crate::app::GROUP_OPTION,
+        ];
+    };
+}
 
 /// The rows both helpers share after the two paths, as a macro so that each table stays one constant.
 pub const TRACE_OPTION: Opt = Opt {

@@ -1,9 +1,7 @@
 //! The option table, the manual page's texts and the trace events.
 
-use daemon::app::{
-    DAEMON_OPTION, GROUP_OPTION, INFO_OPTIONS, Spec, TRACE_OPTION, USER_OPTION, VERBOSITY_OPTIONS,
-};
-use getopt::{Complete, Opt, Program, Section};
+use daemon::app::{INFO_OPTIONS, Spec, VERBOSITY_OPTIONS};
+use getopt::{Program, Section};
 
 tracepoint::events! {
     /// All trace events of `qemu-vmsr-helper`.
@@ -18,37 +16,14 @@ tracepoint::events! {
     REPLY = "vmsr_reply";
 }
 
+daemon::options_of_daemon!("qemu-vmsr-helper");
+
 /// The program.
 pub const PROGRAM: Program = Program {
     name: "qemu-vmsr-helper",
     operands: "FILE",
     summary: "Virtual RAPL MSR helper program for QEMU",
-    groups: &[
-        INFO_OPTIONS,
-        &[
-            DAEMON_OPTION,
-            Opt {
-                short: 'f',
-                long: "pidfile",
-                arg: Some("PATH"),
-                help: &["PID file when running as a daemon", "(default '/var/run/qemu-vmsr-helper.pid')"],
-                manual: "PID file. Written with this option or with --daemon, and removed at exit. Default: /var/run/qemu-vmsr-helper.pid",
-                complete: Complete::Files,
-            },
-            Opt {
-                short: 'k',
-                long: "socket",
-                arg: Some("PATH"),
-                help: &["path to the unix socket", "(default '/var/run/qemu-vmsr-helper.sock')"],
-                manual: "Absolute path of the Unix socket to listen on. A stale socket is replaced; one on which a process listens is refused. Default: /var/run/qemu-vmsr-helper.sock",
-                complete: Complete::Files,
-            },
-            TRACE_OPTION,
-            USER_OPTION,
-            GROUP_OPTION,
-        ],
-        VERBOSITY_OPTIONS,
-    ],
+    groups: &[INFO_OPTIONS, PROCESS_OPTIONS, VERBOSITY_OPTIONS],
     closing: &["Part of Tinamou; messages, socket and protocol are those of QEMU's qemu-vmsr-helper."],
     section: 8,
     description: &[
@@ -70,8 +45,8 @@ pub const PROGRAM: Program = Program {
 pub const SPEC: Spec = Spec {
     program: &PROGRAM,
     events: EVENTS,
-    default_socket: "/var/run/qemu-vmsr-helper.sock",
-    default_pidfile: "/var/run/qemu-vmsr-helper.pid",
+    default_socket: SOCKET,
+    default_pidfile: PIDFILE,
     activation_and_socket: "Unix socket can't be set when using socket activation",
     activation_many: "does not support socket activation with LISTEN_FDS > 1",
 };

@@ -1,6 +1,7 @@
 # Runs one suite, natively or in a guest; $1 is its name.
 exec 2>&1
 export LC_ALL=C HOME=/tmp NO_COLOR=1
+[ -d /dev/shm ] || mkdir -m 1777 /dev/shm
 cd /tmp
 stress() {
     for class in "$@"; do

@@ -13,4 +13,5 @@ while $n < 120
 end
 print $rip == $pc
 info breakpoints
+set print inferior-events off
 kill
