@@ -221,9 +221,10 @@ fn what_is_no_message_ends_the_connection() {
     assert_eq!(client.call(0x0690_0690, 3, &[]).payload, 10_000_000u64.to_be_bytes());
 }
 
+const KEEPALIVE: u32 = 0x6b65_6570;
+
 #[test]
 fn pings_are_answered_and_asked() {
-    const KEEPALIVE: u32 = 0x6b65_6570;
     needs_namespaces!();
     let ours = Daemon::ours("keepalive_interval = 1\nkeepalive_count = 2\n", &[]);
     let mut client = Raw::open(&ours.socket("-sock"));
@@ -351,10 +352,11 @@ fn a_download_waits_for_its_reader() {
     storage.join().expect("the other daemon");
 }
 
+/// Also when every worker waits: calls of high priority are served, and pings are answered.
 #[test]
 fn another_daemon_that_does_not_answer_holds_nobody_up() {
     needs_namespaces!();
-    let ours = Daemon::ours("min_workers = 2\nmax_workers = 20\n", &[]);
+    let ours = Daemon::ours("min_workers = 2\nmax_workers = 4\nprio_workers = 2\n", &[]);
     let path = format!("/proc/{}/root/run/libvirt/virtstoraged-sock", ours.pid());
     let _listener = UnixListener::bind(path).expect("the other daemon's socket");
     for _ in 0..8 {
@@ -368,6 +370,10 @@ fn another_daemon_that_does_not_answer_holds_nobody_up() {
     for _ in 0..20 {
         assert!(Raw::open(&ours.socket("-sock")).alive());
     }
+    let mut client = Raw::open(&ours.socket("-sock"));
+    client.send([REMOTE, 1, VOL_DOWNLOAD, 0, 9, 0], &[]);
+    client.send([KEEPALIVE, 1, 1, 2, 0, 0], &[]);
+    assert_eq!(client.receive().expect("a pong").header, [KEEPALIVE, 1, 2, 2, 0, 0]);
 }
 
 #[test]

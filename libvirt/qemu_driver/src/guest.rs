@@ -18,7 +18,7 @@ pub struct Inner {
     /// The persistent definition, packed: most domains are only there, and none is looked at often.
     config: Option<Box<[u8]>>,
     /// The running guest.
-    pub live: Option<Live>,
+    pub live: Option<Box<Live>>,
     /// It is started with the host.
     pub autostart: bool,
 }

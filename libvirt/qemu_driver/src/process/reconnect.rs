@@ -146,7 +146,7 @@ impl Core {
         {
             let mut inner = guest.lock();
             inner.state = status.state;
-            inner.live = Some(live);
+            inner.live = Some(Box::new(live));
         }
         self.table.set_id(&guest, id);
         self.inhibitor.guest_started();

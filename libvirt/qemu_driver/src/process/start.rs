@@ -259,7 +259,7 @@ impl Starting<'_> {
         };
         {
             let mut inner = self.guest.lock();
-            inner.live = Some(live);
+            inner.live = Some(Box::new(live));
             inner.state = Paused::StartingUp.into();
         }
         self.core.table.set_id(self.guest, self.id);

@@ -89,7 +89,7 @@ impl Guest {
 
     /// What `look` finds at the running guest of that number.
     pub fn with_live<T>(&self, id: i32, look: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        self.lock().live.as_mut().filter(|live| live.id == id).map(look)
+        self.lock().live.as_deref_mut().filter(|live| live.id == id).map(look)
     }
 }
 
@@ -274,11 +274,11 @@ impl Core {
     pub fn client_gone(self: &Arc<Self>, client: u64) {
         for guest in self.table.all() {
             let its = move |live: &Live| live.autodestroy == Some(client);
-            if guest.lock().live.as_ref().is_some_and(its) {
+            if guest.lock().live.as_deref().is_some_and(its) {
                 let core = self.clone();
                 std::thread::spawn(move || {
                     let _job = guest.jobs.begin_surely("autodestroy");
-                    if guest.lock().live.as_ref().is_some_and(its) {
+                    if guest.lock().live.as_deref().is_some_and(its) {
                         let _ = core.destroy(&guest, false);
                     }
                 });
