@@ -17,11 +17,14 @@ pub enum Error {
     /// There is no such binary.
     #[error("Cannot check QEMU binary {}: No such file or directory", .0.display())]
     Missing(PathBuf),
+    /// The binary is no program.
+    #[error("QEMU binary {} is not executable: Permission denied", .0.display())]
+    NotExecutable(PathBuf),
     /// No directory for the monitor's socket.
     #[error("Unable to create directory {}: {}", .0.display(), .1)]
     Directory(PathBuf, String),
-    /// The binary does not run, or does not answer.
-    #[error("Failed to probe QEMU binary with QMP: {1}")]
+    /// The binary does not run.
+    #[error("Failed to start QEMU binary {} for probing: {}", .0.display(), .1)]
     Run(PathBuf, String),
     /// It answered, but refused something that must be there.
     #[error("Failed to probe QEMU binary with QMP: {0}")]

@@ -82,7 +82,10 @@ impl Process {
             .map_err(|error| Error::Directory(directory.0.clone(), error.to_string()))?;
         command.stderr(file);
         let failed = |text: String| Error::Run(binary.to_owned(), text);
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::NotExecutable(binary.to_owned()),
+            _ => failed(error.to_string()),
+        })?;
         let deadline = Instant::now() + LIMIT;
         // The binary is in the background once it is ready.
         let status = loop {
@@ -110,7 +113,7 @@ impl Process {
             Ok(monitor) => Ok(Self { monitor, pidfd, _directory: directory }),
             Err(error) => {
                 end(&pidfd);
-                Err(failed(error.to_string()))
+                Err(error.into())
             }
         }
     }

@@ -104,8 +104,11 @@ fn what_is_no_emulator() {
     let script = scratch.script("fails", "#!/bin/sh\necho oh no >&2\nexit 3\n");
     assert_eq!(
         probe(&script, &settings).expect_err("fails").to_string(),
-        "Failed to probe QEMU binary with QMP: oh no"
+        std::format!("Failed to start QEMU binary {} for probing: oh no", script.display())
     );
+    let file = scratch.0.join("text");
+    std::fs::write(&file, "x").expect("written");
+    assert!(matches!(probe(&file, &settings), Err(Error::NotExecutable(_))));
     let script = scratch.script("nothing", "#!/bin/sh\nexit 0\n");
     assert!(matches!(probe(&script, &settings), Err(Error::Run(..))));
     // No storm of attempts.

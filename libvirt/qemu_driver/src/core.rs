@@ -134,7 +134,18 @@ impl Core {
     /// # Errors
     /// It cannot be asked.
     pub fn capabilities(&self, emulator: &Path) -> Result<Arc<QemuCaps>> {
-        self.caps.get(emulator).map_err(|error| internal(error.to_string()))
+        let shown = emulator.display();
+        self.caps.get(emulator).map_err(|error| match error {
+            qemu_caps::Error::Missing(_) => {
+                let missing = rustix::io::Errno::NOENT.into();
+                crate::error::system(&missing, &format!("Cannot check QEMU binary {shown}"))
+            }
+            qemu_caps::Error::NotExecutable(_) => {
+                let refused = rustix::io::Errno::ACCESS.into();
+                crate::error::system(&refused, &format!("QEMU binary {shown} is not executable"))
+            }
+            other => internal(other.to_string()),
+        })
     }
 
     /// Writes a persistent definition to its file.
