@@ -75,6 +75,12 @@ fn options() {
         "-semihosting",
         "-old-param",
         "-g 1x1x8",
+        "-dfilter foo",
+        "-dfilter 0x1000",
+        "-dfilter x+1",
+        "-dfilter 0x1000+",
+        "-dfilter 0x2000..0x1000",
+        "-dfilter 0x1000+0x10,5-10",
     ]);
 }
 
@@ -85,6 +91,7 @@ fn machines_processors_accelerators() {
         "-machine type=foo",
         "-cpu foo",
         "-accel foo",
+        "-accel tcg,thread=foo",
         "-smp 300",
         "-smp foo",
         "-smp 2,cores=3",

@@ -117,11 +117,8 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
             ("tcg", "tier", "1") => tcg.tier = Some(1),
             ("tcg", "tier", "2") => tcg.tier = Some(2),
             ("tcg", "tier", _) => return refuse(format!("Parameter 'tier' does not accept value '{value}'")),
-            // Every vCPU of ours has its own thread.
-            ("tcg", "thread", "multi") => {}
-            ("tcg", "thread", "single") => {
-                return refuse(format!("'{key}={value}' is not supported by this build"));
-            }
+            ("tcg", "thread", "multi") => tcg.single = false,
+            ("tcg", "thread", "single") => tcg.single = true,
             ("tcg", "tb-size", _) => match value.parse::<u64>().map(u32::try_from) {
                 Ok(Ok(size)) => tcg.tb_size = size.into(),
                 Ok(Err(_)) => return refuse(format!("Parameter '{key}' expects uint32_t")),

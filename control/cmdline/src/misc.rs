@@ -356,6 +356,14 @@ pub(crate) fn log_items(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), 
     Ok(())
 }
 
+pub(crate) fn log_ranges(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    match report::log::ranges(raw.value) {
+        Ok(ranges) => builder.plan.log.ranges.get_or_insert_default().extend(ranges),
+        Err(error) => return refuse(error.to_string()),
+    }
+    Ok(())
+}
+
 pub(crate) fn log_file(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     match report::log::file_name(raw.value) {
         Ok(_) => builder.plan.log.file = Some(raw.value.to_owned()),

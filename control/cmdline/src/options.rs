@@ -152,7 +152,7 @@ options! {
         later "s" None, "serve GDB on TCP port 1234";
         built "d" Some("item1,..."), "log these items; 'help' lists them" => misc::log_items;
         built "D" Some("file"), "log to file" => misc::log_file;
-        later "dfilter" Some("range,..."), "log only these addresses";
+        built "dfilter" Some("range,..."), "log code at these addresses only" => misc::log_ranges;
         later "seed" Some("number"), "seed random numbers";
         built "L" Some("path"), "look for firmware in this folder; 'help' lists folders" => misc::data_dir;
         built "enable-kvm" None, "the same as -accel kvm" => items::enable_kvm;

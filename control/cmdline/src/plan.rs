@@ -120,6 +120,8 @@ impl Accel {
 /// Properties of `-accel tcg`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcgProperties {
+    /// `thread=single`: one vCPU runs at a time.
+    pub single: bool,
     /// `tier=`: 1, the interpreter, or 2, the translator for hot code.
     pub tier: Option<u8>,
     /// `tb-size=` in MiB, 0 for the default.
@@ -392,6 +394,8 @@ pub struct Log {
     pub items: u32,
     /// The file, as [`report::log::set_file`] takes it.
     pub file: Option<String>,
+    /// The ranges of `-dfilter`; none given: everything.
+    pub ranges: Option<Vec<report::log::Range>>,
 }
 
 impl Log {
@@ -400,6 +404,9 @@ impl Log {
     /// # Errors
     /// Its file cannot be created: the text for the user.
     pub fn open(&self) -> Result<(), String> {
+        if let Some(ranges) = &self.ranges {
+            report::log::set_ranges(ranges);
+        }
         let file = self.file.as_deref().map_or(Ok(()), report::log::set_file);
         file.and_then(|()| report::log::set_mask(self.items)).map_err(|error| error.to_string())
     }

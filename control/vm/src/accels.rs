@@ -88,6 +88,7 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
             Some(_) => LaneB::On,
             None => LaneB::Off,
         },
+        single: wanted.single,
         without,
         perfmap,
         jitdump,

@@ -84,7 +84,7 @@ pub struct JitStatus {
     pub invalidated: u64,
     /// How often all code was dropped for want of room.
     pub flushes: u64,
-    /// How long the longest of these took, in nanoseconds.
+    /// Processor time that the longest of these took, in nanoseconds.
     pub longest_flush: u64,
     /// Blocks that tier 1 has decoded, now.
     pub decoded: u64,

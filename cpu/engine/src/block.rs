@@ -8,6 +8,7 @@ use crate::mmu::Access;
 use guestmem::PAGE_SIZE;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
 use std::collections::HashMap;
+use std::collections::hash_map::IntoValues;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const MAX_INSNS: usize = 48;
 /// Instructions held before everything is dropped.
 const MAX_HELD: usize = 1 << 20;
+/// Dropped blocks that are freed with each new one.
+const FREED: usize = 16;
 const JUMPS: usize = 1 << 13;
 /// Bytes of code that are looked at for one block.
 const WINDOW: usize = 256;
@@ -84,6 +87,8 @@ pub(crate) struct BlockCache {
     /// Blocks that were replaced; freed when no pointer to them can be left.
     #[expect(clippy::vec_box, reason = "pointers to the blocks stay valid")]
     stale: Vec<Box<Block>>,
+    /// What was dropped as a whole is freed little by little, so that nobody has to wait for it.
+    dropped: Vec<IntoValues<u64, Box<Block>>>,
     jumps: Box<[Jump]>,
     held: usize,
     /// Most instructions in a block.
@@ -98,6 +103,7 @@ impl BlockCache {
         Self {
             map: HashMap::default(),
             stale: Vec::new(),
+            dropped: Vec::new(),
             jumps: vec![NO_JUMP; JUMPS].into(),
             held: 0,
             most: MAX_INSNS,
@@ -118,9 +124,18 @@ impl BlockCache {
     /// Drops every block. Not while one runs.
     pub(crate) fn clear(&mut self) {
         self.jumps.fill(NO_JUMP);
-        self.map.clear();
+        self.dropped.push(std::mem::take(&mut self.map).into_values());
         self.stale.clear();
         self.held = 0;
+    }
+
+    /// Frees some of what was dropped.
+    fn free_some(&mut self) {
+        if let Some(blocks) = self.dropped.last_mut()
+            && blocks.by_ref().take(FREED).count() < FREED
+        {
+            self.dropped.pop();
+        }
     }
 }
 
@@ -223,6 +238,7 @@ impl Cpu {
                 return Ok(insns);
             }
         }
+        self.blocks.free_some();
         if self.blocks.held > MAX_HELD {
             self.blocks.clear();
         }

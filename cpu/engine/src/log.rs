@@ -4,7 +4,7 @@ use crate::cpu::Cpu;
 use crate::exceptions::Source;
 use crate::insn::Insn;
 use iced_x86::{Decoder, DecoderOptions, Formatter as _, GasFormatter};
-use report::log::{Item, enabled, write};
+use report::log::{Item, enabled, in_range, write};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use x86::dump::DumpOptions;
@@ -15,8 +15,8 @@ const BYTES: usize = 8;
 /// Deliveries are numbered.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// The instructions at linear address `linear` in AT&T syntax.
-fn disassemble(bits: u8, linear: u64, bytes: &[u8]) -> String {
+/// Appends the instructions of `bytes`, which are at `address`, in AT&T syntax.
+fn append_code(text: &mut String, bits: u8, address: u64, bytes: &[u8]) {
     let mut formatter = GasFormatter::new();
     let options = formatter.options_mut();
     options.set_gas_show_mnemonic_size_suffix(true);
@@ -29,10 +29,9 @@ fn disassemble(bits: u8, linear: u64, bytes: &[u8]) -> String {
     options.set_small_hex_numbers_in_decimal(false);
     options.set_branch_leading_zeros(false);
     options.set_signed_immediate_operands(true);
-    let mut text = String::from("----------------\nIN: \n");
     let mut operands = String::new();
-    for insn in &mut Decoder::with_ip(bits.into(), bytes, linear, DecoderOptions::NONE) {
-        let at = insn.ip().wrapping_sub(linear) as usize;
+    for insn in &mut Decoder::with_ip(bits.into(), bytes, address, DecoderOptions::NONE) {
+        let at = insn.ip().wrapping_sub(address) as usize;
         let all = bytes.get(at..at + insn.len()).unwrap_or(&[]);
         for (n, part) in all.chunks(BYTES).enumerate() {
             let shown: String = part.iter().map(|b| format!("{b:02x} ")).collect();
@@ -47,16 +46,79 @@ fn disassemble(bits: u8, linear: u64, bytes: &[u8]) -> String {
             let _ = writeln!(text, "{shown:<24} {mnemonic:<8} {}", rest.trim_start());
         }
     }
+}
+
+/// The guest's instructions at linear address `linear`.
+fn disassemble(bits: u8, linear: u64, bytes: &[u8]) -> String {
+    let mut text = String::from("----------------\nIN: \n");
+    append_code(&mut text, bits, linear, bytes);
     text.push('\n');
     text
+}
+
+/// Shows the host's instructions that the guest's at `linear` became: on the straight path, and off it.
+pub(crate) fn log_translation(linear: u64, [(hot, code), (cold, other)]: [(u64, &[u8]); 2]) {
+    if !enabled(Item::OutAsm) || !in_range(linear) {
+        return;
+    }
+    let mut text =
+        format!("OUT: [size={}]\n  -- guest addr 0x{linear:016x} + tb prologue\n", code.len() + other.len());
+    append_code(&mut text, 64, hot, code);
+    if !other.is_empty() {
+        text.push_str("  -- tb slow paths + alignment\n");
+        append_code(&mut text, 64, cold, other);
+    }
+    write(format_args!("{text}\n"));
 }
 
 impl Cpu {
     /// Shows a block that was just decoded from `bytes` at `linear`.
     pub(crate) fn log_code(&self, linear: u64, insns: &[Insn], bytes: &[u8]) {
-        if enabled(Item::InAsm) {
+        if enabled(Item::InAsm) && in_range(linear) {
             let length = insns.last().map_or(0, |i| usize::from(i.next));
             write(format_args!("{}", disassemble(self.bits, linear, &bytes[..length.min(bytes.len())])));
+        }
+    }
+
+    /// Shows the guest's code that is about to be translated: `guest` bytes at `linear`, of which `code` has those in the
+    /// first page, and the rest is at host address `second`.
+    pub(crate) fn log_source(&self, linear: u64, guest: usize, code: &[u8], second: Option<u64>) {
+        if !enabled(Item::InAsm) || !in_range(linear) {
+            return;
+        }
+        let mut bytes = code[..guest.min(code.len())].to_vec();
+        if let Some(host) = second {
+            let mut rest = vec![0; guest - bytes.len()];
+            crate::block::copy_code(host, &mut rest);
+            bytes.extend(rest);
+        }
+        write(format_args!("{}", disassemble(self.bits, linear, &bytes)));
+    }
+
+    /// Shows that the block at RIP is entered, which is at `code` in the host's memory.
+    #[inline]
+    pub(crate) fn log_entry(&self, code: u64) {
+        if enabled(Item::Exec) || enabled(Item::Cpu) {
+            self.log_entry_now(code);
+        }
+    }
+
+    #[cold]
+    fn log_entry_now(&self, code: u64) {
+        let base = if self.long { 0 } else { self.state.seg[1].base };
+        let pc = self.state.rip.wrapping_add(base);
+        if !in_range(pc) {
+            return;
+        }
+        if enabled(Item::Exec) {
+            let (index, context) = (self.index, self.context());
+            write(format_args!(
+                "Trace {index}: 0x{code:x} [{base:016x}/{pc:016x}/{context:08x}/{:08x}] \n",
+                self.bits
+            ));
+        }
+        if enabled(Item::Cpu) {
+            write(format_args!("{}", self.dump(enabled(Item::Fpu))));
         }
     }
 

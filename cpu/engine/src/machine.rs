@@ -53,6 +53,9 @@ impl Accelerator for Tcg {
         if self.options.lockstep && cpu.index != 0 {
             return Err("x-lockstep=on is for one processor".to_owned());
         }
+        if self.options.single {
+            self.peers.set_single();
+        }
         cpu.set_options(&self.options, self.profile.clone());
         Ok(cpu)
     }

@@ -9,6 +9,8 @@ pub struct Options {
     pub translate: bool,
     /// Bytes of one vCPU's translated code and what belongs to it.
     pub code_size: Option<usize>,
+    /// One vCPU runs at a time.
+    pub single: bool,
     /// Blocks have one instruction.
     pub one_instruction: bool,
     /// A TLB of two entries.

@@ -114,6 +114,7 @@ impl Cpu {
             Err(fault) if fault.is_restart() => return,
             Err(fault) => return self.exception(fault),
         };
+        self.log_entry(block.cast::<crate::insn::Insn>() as u64);
         let start = self.state.rip;
         // SAFETY: blocks live until the cache is cleared, which only happens between blocks.
         let mut cur = block.cast::<crate::insn::Insn>();
@@ -175,6 +176,7 @@ impl Cpu {
                 return self.exception(fault);
             }
         };
+        self.log_entry(block.cast::<crate::insn::Insn>() as u64);
         let start = self.state.rip;
         let shadow = std::mem::take(&mut self.state.interrupt_shadow);
         let stepping = self.state.rflags & flags::TF != 0;

@@ -1,9 +1,11 @@
 //! What the vCPUs of one machine tell each other: which pages hold code, and who runs alone.
 
 use irq::{CpuSignals, Event};
-use parking_lot::{Condvar, Mutex};
-use std::collections::HashMap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Most pages kept for a vCPU that does not look; beyond that it drops every write translation.
 const MAX_PAGES: usize = 1024;
@@ -45,9 +47,25 @@ impl Inner {
     }
 }
 
+/// Who may run, of vCPUs that do so one at a time.
+#[derive(Default)]
+struct Turn {
+    /// The one whose turn it is.
+    owner: Option<u32>,
+    /// Those who wait for theirs, in order.
+    waiting: VecDeque<u32>,
+}
+
+/// How long the others have to wait while one runs on.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// The list of all vCPUs.
 #[derive(Default)]
 pub(crate) struct Peers {
+    /// vCPUs run one at a time.
+    single: AtomicBool,
+    turn: Mutex<Turn>,
+    next: Condvar,
     inner: Mutex<Inner>,
     /// Somebody went outside.
     quiet: Condvar,
@@ -73,6 +91,52 @@ impl Peers {
             asked: 0,
             done: 0,
         });
+    }
+
+    /// Lets one vCPU run at a time from now on.
+    pub(crate) fn set_single(&self) {
+        self.single.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until it is `own`'s turn.
+    fn begin_turn(&self, own: u32) {
+        if !self.single.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut turn = self.turn.lock();
+        turn.waiting.push_back(own);
+        while turn.owner.is_some() || turn.waiting.front() != Some(&own) {
+            if !self.next.wait_for(&mut turn, SLICE).timed_out() {
+                continue;
+            }
+            // Only the first in line asks.
+            let asked = turn.owner.filter(|_| turn.waiting.front() == Some(&own));
+            if let Some(owner) = asked {
+                MutexGuard::unlocked(&mut turn, || {
+                    if let Some(peer) = self.inner.lock().own(owner) {
+                        peer.signals.raise(Event::Accel);
+                    }
+                });
+            }
+        }
+        turn.waiting.pop_front();
+        turn.owner = Some(own);
+    }
+
+    /// Whether vCPUs run one at a time, and another waits for its turn.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.single.load(Ordering::Relaxed) && !self.turn.lock().waiting.is_empty()
+    }
+
+    /// Ends `own`'s turn.
+    fn end_turn(&self, own: u32) {
+        if self.single.load(Ordering::Relaxed) {
+            let mut turn = self.turn.lock();
+            if turn.owner == Some(own) {
+                turn.owner = None;
+            }
+            self.next.notify_all();
+        }
     }
 
     /// Takes the vCPU off the list.
@@ -144,6 +208,7 @@ impl Peers {
 
     /// `own` is about to execute instructions, once nobody runs alone.
     pub(crate) fn enter(&self, own: u32) {
+        self.begin_turn(own);
         let mut inner = self.inner.lock();
         while inner.owner.is_some() {
             self.resumed.wait(&mut inner);
@@ -159,11 +224,13 @@ impl Peers {
             p.inside = false;
         }
         self.quiet.notify_all();
+        self.end_turn(own);
     }
 
     /// Lets another vCPU run alone, when one wants to.
     pub(crate) fn yield_to_owner(&self, own: u32) {
-        if self.inner.lock().owner.is_some() {
+        let awaited = self.inner.lock().owner.is_some() || self.is_awaited();
+        if awaited {
             self.leave(own);
             self.enter(own);
         }
@@ -206,7 +273,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     fn peers(count: u32) -> Arc<Peers> {
         let peers = Arc::new(Peers::default());
@@ -241,6 +308,40 @@ mod tests {
         }
         let requests = p.take(1);
         assert!(requests.all && requests.pages.len() == MAX_PAGES);
+    }
+
+    /// Each runs until it is asked to make room, and all come to their turns.
+    #[test]
+    fn one_runs_at_a_time() {
+        let p = Arc::new(Peers::default());
+        p.set_single();
+        let signals: Vec<_> = (0..3).map(|_| Arc::new(CpuSignals::new())).collect();
+        (0..3).for_each(|n| p.add(n, signals[n as usize].clone()));
+        let (running, turns) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let threads: Vec<_> = (0..3u32)
+            .map(|own| {
+                let (p, running, turns) = (p.clone(), running.clone(), turns.clone());
+                let signals = signals[own as usize].clone();
+                std::thread::spawn(move || {
+                    p.enter(own);
+                    for _ in 0..4 {
+                        assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
+                        let start = std::time::Instant::now();
+                        while !signals.take(Event::Accel) && start.elapsed() < SLICE * 5 {
+                            std::thread::yield_now();
+                        }
+                        turns.fetch_add(1, Ordering::SeqCst);
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        p.yield_to_owner(own);
+                    }
+                    p.leave(own);
+                })
+            })
+            .collect();
+        for t in threads {
+            t.join().expect("vCPU");
+        }
+        assert_eq!(turns.load(Ordering::SeqCst), 12);
     }
 
     #[test]

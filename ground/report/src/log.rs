@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One thing that `-d` can log; the bit in the mask is `1 << item`.
@@ -18,34 +19,50 @@ pub enum Item {
     CpuReset,
     /// `guest_errors`: what the guest did that no hardware defines.
     GuestErrors,
+    /// `out_asm`: host instructions that a block of guest code became.
+    OutAsm,
+    /// `exec`: blocks of guest code that are entered.
+    Exec,
+    /// `cpu`: registers before they are.
+    Cpu,
+    /// `fpu`: with the registers of the x87 unit.
+    Fpu,
+    /// `mmu`: changes of CR0 and CR3.
+    Mmu,
+    /// `nochain`: blocks do not lead straight to others, so that `exec` and `cpu` show all.
+    NoChain,
 }
 
 /// Every item with its name on the command line and its description (`-d help`).
 pub const ITEMS: &[(Item, &str, &str)] = &[
+    (Item::OutAsm, "out_asm", "show generated host assembly code for each compiled TB"),
     (Item::InAsm, "in_asm", "show target assembly code for each compiled TB"),
     (Item::Int, "int", "show interrupts/exceptions in short format"),
+    (Item::Exec, "exec", "show trace before each executed TB (lots of logs)"),
+    (Item::Cpu, "cpu", "show CPU registers before entering a TB (lots of logs)"),
+    (Item::Fpu, "fpu", "include FPU registers in the 'cpu' logging"),
+    (Item::Mmu, "mmu", "log MMU-related activities"),
     (Item::CpuReset, "cpu_reset", "show CPU state before CPU resets"),
     (
         Item::GuestErrors,
         "guest_errors",
         "log when the guest OS does something invalid (eg accessing a\nnon-existent register)",
     ),
+    (
+        Item::NoChain,
+        "nochain",
+        "do not chain compiled TBs so that \"exec\" and \"cpu\" show\ncomplete traces",
+    ),
 ];
 
 /// Items that QEMU knows and this build does not.
 const UNBUILT_ITEMS: &[&str] = &[
-    "out_asm",
     "op",
     "op_opt",
     "op_ind",
-    "exec",
-    "cpu",
-    "fpu",
-    "mmu",
     "pcall",
     "unimp",
     "page",
-    "nochain",
     "plugin",
     "strace",
     "tid",
@@ -87,6 +104,74 @@ pub fn items(list: &str) -> Result<u32, ItemsError> {
 pub fn help() -> String {
     let lines = ITEMS.iter().map(|(_, name, text)| format!("{name:<15} {text}\n"));
     format!("Log items (comma separated):\n{}", lines.collect::<String>())
+}
+
+/// Guest addresses, the first and the last, that code is logged of.
+pub type Range = (u64, u64);
+
+/// Why a list of ranges is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RangesError {
+    /// It names no range.
+    #[error("Bad range specifier")]
+    Bad,
+    /// There is no number before the operator.
+    #[error("Invalid number to the left of {0}")]
+    Left(String),
+    /// There is no number behind the operator.
+    #[error("Invalid number to the right of {0}")]
+    Right(String),
+    /// It ends before it begins.
+    #[error("Invalid range")]
+    Empty,
+}
+
+/// `-dfilter`: `START+SIZE`, `LAST-SIZE` or `FIRST..LAST`, separated by commas.
+///
+/// # Errors
+/// The first that is none of these.
+pub fn ranges(list: &str) -> Result<Vec<Range>, RangesError> {
+    list.split(',').map(range).collect()
+}
+
+fn range(text: &str) -> Result<Range, RangesError> {
+    let (at, operator) = ["-", "+", ".."]
+        .into_iter()
+        .find_map(|operator| Some((text.find(operator)?, operator)))
+        .ok_or(RangesError::Bad)?;
+    let (left, right) = (&text[..at], &text[at + operator.len()..]);
+    let left = number(left).ok_or_else(|| RangesError::Left(operator.to_owned()))?;
+    let right = number(right).ok_or_else(|| RangesError::Right(operator.to_owned()))?;
+    let (first, last) = match operator {
+        "+" => (left, left.wrapping_add(right.wrapping_sub(1))),
+        "-" => (left.wrapping_sub(right.wrapping_sub(1)), left),
+        _ => (left, right),
+    };
+    if first > last { Err(RangesError::Empty) } else { Ok((first, last)) }
+}
+
+/// A number as C writes them: decimal, hexadecimal after 0x, octal after 0.
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim_start();
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u64::from_str_radix(digits, 16).ok();
+    }
+    match text.strip_prefix('0') {
+        Some(digits) if !digits.is_empty() => u64::from_str_radix(digits, 8).ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+static RANGES: OnceLock<Vec<Range>> = OnceLock::new();
+
+/// Logs code in these ranges alone; once, before anything is logged.
+pub fn set_ranges(ranges: &[Range]) {
+    let _ = RANGES.set(ranges.to_vec());
+}
+
+/// Whether code at guest address `address` is logged.
+pub fn in_range(address: u64) -> bool {
+    RANGES.get().is_none_or(|ranges| ranges.iter().any(|&(first, last)| (first..=last).contains(&address)))
 }
 
 static MASK: AtomicU32 = AtomicU32::new(0);
@@ -212,6 +297,25 @@ mod tests {
         assert_eq!(file_name("a%d.log").expect("id"), format!("a{}.log", std::process::id()));
         for bad in ["%x", "a%", "%d%d", "%%"] {
             assert_eq!(file_name(bad).expect_err(bad).to_string(), format!("Bad logfile template: {bad}"));
+        }
+    }
+
+    #[test]
+    fn ranges_are_read_as_the_original_reads_them() {
+        let all = ranges("0x1000+0x10,0x2000..0x2fff,0x3fff-0x10,010+1");
+        assert_eq!(all, Ok(vec![(0x1000, 0x100f), (0x2000, 0x2fff), (0x3ff0, 0x3fff), (8, 8)]));
+        for (text, error) in [
+            ("foo", "Bad range specifier"),
+            ("", "Bad range specifier"),
+            ("0x1000", "Bad range specifier"),
+            ("x+1", "Invalid number to the left of +"),
+            ("..5", "Invalid number to the left of .."),
+            ("0x1000+", "Invalid number to the right of +"),
+            ("1..2x", "Invalid number to the right of .."),
+            ("0x10..0x5", "Invalid range"),
+            ("5-10", "Invalid range"),
+        ] {
+            assert_eq!(ranges(text).expect_err(text).to_string(), error);
         }
     }
 

@@ -72,6 +72,12 @@ pub(crate) fn pause(cpu: &mut Cpu, _: &Insn) -> R {
     if cpu.pauses.is_multiple_of(PATIENCE) {
         std::thread::yield_now();
     }
+    if cpu.peers.is_awaited() {
+        // Who spins waits for another, which cannot run now.
+        cpu.signals.raise(irq::Event::Accel);
+        cpu.stop_block();
+        cpu.attention = true;
+    }
     Ok(())
 }
 

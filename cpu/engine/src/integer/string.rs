@@ -20,8 +20,12 @@ pub(crate) mod kind {
     pub(crate) const OUTS: u8 = 6;
 }
 
-/// Iterations before events are looked at.
-const SLICE: u32 = 4096;
+/// Iterations, or pieces of [`PIECE`] bytes, before events are looked at: some tens of microseconds' worth.
+const SLICE: u64 = 512;
+/// What counts as much as an iteration by itself.
+const PIECE: u64 = 256;
+/// How many iterations an access to a port counts for.
+const PORT: u64 = 32;
 
 fn mask(i: &Insn) -> u64 {
     match i.address_size {
@@ -49,7 +53,9 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
         cpu.check_port(port, T::SIZE)?;
     }
     let m = mask(i);
-    for _ in 0..SLICE {
+    let mut spent = 0;
+    while spent < SLICE {
+        spent += if KIND == kind::INS || KIND == kind::OUTS { PORT } else { 1 };
         let left = cpu.r64(1) & m;
         if left == 0 {
             return Ok(());
@@ -60,6 +66,7 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
             && let Some(done) = fast::<T, KIND>(cpu, i, left)
         {
             set(cpu, i, 1, left - done);
+            spent += done * T::SIZE / PIECE;
             continue;
         }
         once::<T, KIND>(cpu, i)?;

@@ -106,6 +106,7 @@ impl Cpu {
             }
             self.state.efer &= !efer::LMA;
         }
+        report::log_item!(Mmu, "CR0 update: CR0=0x{v:08x}\n");
         let changed = self.state.cr0 ^ v;
         self.state.cr0 = v;
         if changed & (cr0::PG | cr0::WP | cr0::PE) != 0 {
@@ -123,6 +124,9 @@ impl Cpu {
         }
         if self.lma() && v & !(self.phys_mask | if pcide { NO_FLUSH } else { 0 }) != 0 {
             return Err(Fault::gp(0));
+        }
+        if self.state.cr0 & cr0::PG != 0 {
+            report::log_item!(Mmu, "CR3 update: CR3={:016x}\n", v & !NO_FLUSH);
         }
         self.state.cr3 = v & !NO_FLUSH;
         if pcide {

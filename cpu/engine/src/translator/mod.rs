@@ -39,6 +39,7 @@ use cache::CodeCache;
 pub use identity::LaneB;
 use irq::{CpuSignals, Event};
 use profile::Profile;
+use report::log::{Item, enabled};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ const MIN_CODE_SIZE: usize = 1 << 20;
 const MAX_BLOCK: usize = 64 << 10;
 /// Most instructions in a block.
 const MAX_INSTRUCTIONS: usize = 48;
+/// Translations that are taken out of the jump caches one by one when all go; with more the caches go as a whole.
+const FEW: usize = 1 << 14;
 /// In place of the address of a jump: the block's page has changed.
 const STALE: u64 = 1;
 /// Added to the address of a jump that leads to another page.
@@ -209,6 +212,8 @@ pub(crate) struct Jit {
     size: usize,
     without: Without,
     lazy_flags: bool,
+    /// Blocks do not lead straight to others (`-d nochain`).
+    alone: bool,
     lockstep: Option<Box<lockstep::Lockstep>>,
     /// How often everything was dropped for want of room, and how many nanoseconds that took at most.
     pub(crate) flushes: u64,
@@ -273,6 +278,7 @@ impl Jit {
             size: CODE_SIZE,
             without: Without::default(),
             lazy_flags: false,
+            alone: false,
             lockstep: None,
             flushes: 0,
             longest_flush: 0,
@@ -331,6 +337,19 @@ impl Jit {
     pub(crate) fn clear(&mut self) {
         if let Some(cache) = &mut self.cache {
             cache.clear();
+            // Whatever a jump cache knows is of a translation that there is.
+            if self.map.len() < FEW {
+                let none = JumpPair([self.no_jump(); 2]);
+                for place in self.map.keys() {
+                    if let Some(table) = self.tables.get_mut(usize::from(place.context))
+                        && let Some(pair) = table.get_mut(stubs::jump_slot(place.linear) / 2)
+                    {
+                        *pair = none;
+                    }
+                }
+            } else {
+                self.tables.fill(Box::default());
+            }
             self.map.clear();
             self.arena.clear();
             self.sizes = Sizes::default();
@@ -338,7 +357,6 @@ impl Jit {
                 lockstep.clear();
             }
             self.site = 0;
-            self.tables.fill(Box::default());
             self.choose_table();
         }
     }
@@ -350,6 +368,7 @@ impl Jit {
         self.sizes.guest += guest;
         self.sizes.largest = self.sizes.largest.max(guest);
         self.sizes.crossing += u64::from(crossing);
+        crate::log::log_translation(linear, parts);
         if let Some(profile) = &self.profile {
             for ((at, code), suffix) in parts.into_iter().zip(["", "-cold"]) {
                 profile.show(at, code, &format!("tb-0x{linear:x}{suffix}"));
@@ -462,7 +481,7 @@ impl Cpu {
     /// What translations depend on: CPL 3, which vector instructions run natively, 32-bit code and which segments it
     /// can use.
     #[inline]
-    fn context(&self) -> u16 {
+    pub(crate) fn context(&self) -> u16 {
         let s = &self.state;
         let sse = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.cr4 & cr4::OSFXSR != 0 && s.mxcsr & 0x1f80 == 0x1f80;
         let x87 = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.x87.fcw & 0x3f == 0x3f;
@@ -619,6 +638,11 @@ impl Cpu {
             return self.run_in_lockstep();
         }
         let linear = self.state.rip;
+        let alone = enabled(Item::NoChain);
+        if alone != self.jit.alone {
+            self.jit.alone = alone;
+            self.jit.clear();
+        }
         if self.jit.left_at != linear {
             // An interrupt came in between.
             self.jit.site = 0;
@@ -644,6 +668,7 @@ impl Cpu {
 
     /// Runs the translation whose entry is `code`, and what it leads to.
     fn enter_code(&mut self, code: u64) {
+        self.log_entry(code);
         self.counts.entered += 1;
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
         // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.
@@ -664,11 +689,10 @@ impl Cpu {
         self.counts.searched += 1;
         let left = self.jit.cache.as_ref()?.left();
         if left < MAX_BLOCK || self.jit.arena.size() > left {
-            let start = std::time::Instant::now();
+            let start = thread_time();
             self.jit.clear();
             self.jit.flushes += 1;
-            let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.jit.longest_flush = self.jit.longest_flush.max(took);
+            self.jit.longest_flush = self.jit.longest_flush.max(thread_time() - start);
         }
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
@@ -680,6 +704,7 @@ impl Cpu {
             let other = self.exec_host(second.linear, set).ok()?.ok()?;
             if other != second.host {
                 self.jit.map.remove(&place);
+                self.jit.forget_jump(linear);
             }
         }
         let found = self.jit.map.get(&place);
@@ -716,15 +741,23 @@ impl Cpu {
             }
             if self.jit.site > STALE {
                 let (site, across) = (self.jit.site & !ACROSS, self.jit.site & ACROSS != 0);
-                if across || same {
+                if (across || same) && !self.jit.alone {
                     self.jit.sizes.links += 1;
                     cache.patch(site, &jump(site, if across { entry } else { head }));
                 }
             }
         }
-        self.jit.note_jump(linear, entry);
+        if !self.jit.alone {
+            self.jit.note_jump(linear, entry);
+        }
         Some(entry)
     }
+}
+
+/// Processor time that this thread has used, in nanoseconds.
+fn thread_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
 /// `jmp to` for address `at`.

@@ -87,6 +87,8 @@ impl Cpu {
                 return None;
             }
         }
+        let guest = instructions.last().map_or(0, |i| i.next_ip().wrapping_sub(place.linear));
+        self.log_source(place.linear, guest as usize, code, second.map(|s| s.host));
         let insns = self.jit.arena.add(&insns);
         let live_at = |target: u64| flags_live(bits, &bytes, page, target);
         let source = emit::Source {
@@ -115,7 +117,6 @@ impl Cpu {
             let entry = origin + product.entry as u64;
             lockstep.add(entry, &instructions, insns, &kinds, u64::from(bits / 8));
         }
-        let guest = instructions.last().map_or(0, |i| i.next_ip().wrapping_sub(place.linear));
         self.jit.note_block(
             place.linear,
             guest,
