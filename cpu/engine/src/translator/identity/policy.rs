@@ -15,6 +15,8 @@ const PROMOTE: Duration = Duration::from_micros(100);
 const DEMOTE: Duration = Duration::from_micros(40);
 /// How long is measured in a process.
 const MEASURE_INSIDE: Duration = Duration::from_millis(100);
+/// Returns after which that is enough: a program full of instructions that are the engine's is to come out soon.
+const MOST_RETURNS: u32 = 1000;
 /// How long a demoted address space is left alone at first.
 const BANNED: Duration = Duration::from_secs(1);
 /// Address spaces that are remembered.
@@ -93,7 +95,7 @@ impl Policy {
         let since = *stays.since.get_or_insert(now);
         stays.inside += inside;
         stays.left += 1;
-        if now - since < MEASURE_INSIDE {
+        if now - since < MEASURE_INSIDE && stays.left < MOST_RETURNS {
             return false;
         }
         let short = stays.inside < DEMOTE * stays.left;
@@ -151,6 +153,10 @@ mod tests {
         assert!((0..300).all(|n| !leave(&mut p, 90, n)));
         assert!((300..500).any(|n| leave(&mut p, 10, n)));
         assert!(!p.is_promoted(0x1000));
+        let mut early = Policy { promoted: vec![0x1000], ..Policy::default() };
+        let mut stays = Stays::default();
+        let mut out = |n: u64| early.left(&mut stays, 0x1000, Duration::from_micros(5), at(start, n / 100));
+        assert_eq!((0..3000).position(&mut out), Some(999));
         let hot =
             |p: &mut Policy, from: u64| (0..20).any(|t| p.sample(Some(0x1000), 0, at(start, from + 4 * t)));
         assert!(!hot(&mut p, 600));
