@@ -265,11 +265,12 @@ fn devices(writer: &mut Writer, has: &dyn Fn(&str) -> bool, x86: bool, i440fx: b
     supported(writer, "tpm", has("tpm-passthrough") || has("tpm-emulator"), |writer| {
         choice(writer, "model", &[("tpm-tis", has("tpm-tis")), ("tpm-crb", has("tpm-crb"))]);
         // The emulated one needs a program that is looked for at start.
-        choice(
-            writer,
-            "backendModel",
-            &[("passthrough", has("tpm-passthrough")), ("emulator", has("tpm-emulator") && has_swtpm())],
-        );
+        let emulator = has("tpm-emulator") && has_swtpm();
+        let back = [("passthrough", has("tpm-passthrough")), ("emulator", emulator), ("external", emulator)];
+        choice(writer, "backendModel", &back);
+        if emulator {
+            choice(writer, "backendVersion", &[("1.2", true), ("2.0", true)]);
+        }
     });
     supported(writer, "redirdev", has("usb-redir") && has("spice"), |writer| {
         choice(writer, "bus", &[("usb", true)]);
@@ -281,7 +282,7 @@ fn devices(writer: &mut Writer, has: &dyn Fn(&str) -> bool, x86: bool, i440fx: b
 }
 
 /// Whether the programs that emulate a security module are installed.
-fn has_swtpm() -> bool {
+pub fn has_swtpm() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed =
         |name: &str| std::env::split_paths(&path).any(|it| crate::core::is_executable(&it.join(name)));

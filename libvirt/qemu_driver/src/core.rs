@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::{Result, internal};
 use crate::files;
+use crate::groups::Groups;
 use crate::guest::Guest;
 use crate::paths::Paths;
 use crate::process::{Names, Ports};
@@ -49,6 +50,8 @@ pub struct Core {
     pub ports: Ports,
     /// The names of tap devices.
     pub interfaces: Names,
+    /// Descriptors that clients leave.
+    pub groups: Groups,
     /// What starts emulators.
     pub launcher: Launcher,
     /// What confines guests.
@@ -79,6 +82,7 @@ impl Core {
             events: OnceLock::new(),
             ports: Ports::default(),
             interfaces: Names::default(),
+            groups: Groups::default(),
             launcher: Launcher::default(),
             security,
             inhibitor: Inhibitor::new(Systemd::default()),

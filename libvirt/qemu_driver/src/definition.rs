@@ -33,8 +33,21 @@ pub fn virt_type(definition: &Definition) -> Result<VirtType> {
     match definition.kind {
         DomainType::Qemu => Ok(VirtType::Qemu),
         DomainType::Kvm => Ok(VirtType::Kvm),
-        _ => Err(unsupported(format!("unexpected domain type {}", type_word(definition)))),
+        _ => {
+            let emulator = definition.devices.emulator.as_deref().unwrap_or_default();
+            Err(no_virt_type(emulator, &type_word(definition)))
+        }
     }
+}
+
+/// Nothing here runs such domains.
+fn no_capabilities(arch: &str, definition: &Definition) -> Error {
+    let domain_type = type_word(definition);
+    error(Code::InvalidArg, format!("could not find capabilities for arch={arch} domaintype={domain_type} "))
+}
+
+fn no_virt_type(emulator: &str, word: &str) -> Error {
+    unsupported(format!("Emulator '{emulator}' does not support virt type '{word}'"))
 }
 
 fn type_word(definition: &Definition) -> String {
@@ -82,23 +95,16 @@ impl Core {
     /// As [`Core::read_definition`].
     pub fn complete(&self, mut definition: Definition, update_abi: bool) -> Result<Complete> {
         check_name(definition.name())?;
-        let virt = virt_type(&definition)?;
         let arch = definition.os.kind.as_ref().and_then(|kind| kind.arch.clone());
         let arch = arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let emulator = match &definition.devices.emulator {
             Some(path) => PathBuf::from(path),
-            None => self.emulator(&arch).ok_or_else(|| {
-                let domain_type = type_word(&definition);
-                let detail = format!("could not find capabilities for arch={arch} domaintype={domain_type} ");
-                error(Code::InvalidArg, detail)
-            })?,
+            None => self.emulator(&arch).ok_or_else(|| no_capabilities(&arch, &definition))?,
         };
         let caps = self.capabilities(&emulator)?;
         let shown = emulator.display();
-        if caps.accelerator(virt).is_none() {
-            let detail = format!("Emulator '{shown}' does not support virt type '{}'", virt.name());
-            return Err(unsupported(detail));
-        }
+        let virt = virt_type(&definition).ok().filter(|virt| caps.accelerator(*virt).is_some());
+        let virt = virt.ok_or_else(|| no_virt_type(&emulator.to_string_lossy(), &type_word(&definition)))?;
         if let Some(machine) = definition.os.kind.as_ref().and_then(|kind| kind.machine.as_deref())
             && caps.machine(virt, machine).is_none()
         {
@@ -112,6 +118,7 @@ impl Core {
         // What the driver itself has written stays usable, whatever rules are added.
         if update_abi {
             qemu_domain::validate::domain(&definition).map_err(|error| xml(&error))?;
+            crate::process::check_tpm(&definition)?;
         }
         if let Some(failure) = fresh.failure {
             return Err(crate::error::system(&failure, "no random numbers"));

@@ -10,6 +10,7 @@
 
 pub mod agent;
 mod api;
+mod base64;
 pub mod capabilities;
 pub mod config;
 pub mod core;
@@ -17,6 +18,7 @@ pub mod definition;
 mod driver;
 pub mod error;
 pub mod files;
+pub mod groups;
 pub mod guest;
 pub mod job;
 pub mod paths;

@@ -22,6 +22,10 @@ pub struct Paths {
     pub log: PathBuf,
     /// The directory of all drivers (`/run/libvirt`).
     pub run: PathBuf,
+    /// The state of emulated security modules.
+    pub tpm: PathBuf,
+    /// What the programs that emulate them say.
+    pub tpm_log: PathBuf,
     /// Descriptions of firmware, the most important directory first.
     pub firmware: Vec<PathBuf>,
 }
@@ -43,6 +47,8 @@ impl Paths {
             cache: root.join("var/cache/libvirt/qemu"),
             log: root.join("var/log/libvirt/qemu"),
             run: root.join("run/libvirt"),
+            tpm: root.join("var/lib/libvirt/swtpm"),
+            tpm_log: root.join("var/log/swtpm/libvirt/qemu"),
             firmware: firmware(root).into(),
         }
     }
@@ -54,6 +60,8 @@ impl Paths {
             privileged: false,
             state: run.join("libvirt/qemu/run"),
             lib: qemu.join("lib"),
+            tpm: qemu.join("swtpm"),
+            tpm_log: cache.join("libvirt/qemu/log"),
             data: qemu.clone(),
             config: qemu,
             cache: cache.join("libvirt/qemu/cache"),
@@ -123,6 +131,21 @@ impl Paths {
     /// Where a running guest's channels have their sockets.
     pub fn channels(&self, id: i32, name: &str) -> PathBuf {
         self.data.join("channel/target").join(format!("domain-{id}-{}", short(name)))
+    }
+
+    /// A dump that nobody asked for, of that moment.
+    pub fn auto_dump(&self, id: i32, name: &str, moment: &str) -> PathBuf {
+        self.data.join("dump").join(format!("{id}-{}-{moment}", short(name)))
+    }
+
+    /// The directory of the sockets of emulated security modules.
+    pub fn tpm_sockets(&self) -> PathBuf {
+        self.state.join("swtpm")
+    }
+
+    /// The socket of a running guest's emulated security module.
+    pub fn tpm_socket(&self, id: i32, name: &str) -> PathBuf {
+        self.tpm_sockets().join(format!("{id}-{}-swtpm.sock", short(name)))
     }
 
     /// A managed save.

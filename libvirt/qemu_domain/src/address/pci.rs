@@ -233,24 +233,26 @@ fn q35(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
     Ok(())
 }
 
+/// Gives a slot to a device that has none.
+fn give(buses: &mut Buses, info: &mut dyn HasInfo, needs: Connect) -> Result<()> {
+    if needs != 0 && wanted(info) {
+        let address = buses.next(needs, None)?;
+        if !buses.growing {
+            *info.address_mut() = Some(Address::Pci(address));
+        }
+    }
+    Ok(())
+}
+
 /// Gives slots to what has none, sort after sort.
 fn slots(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
-    let mut give = |info: &mut dyn HasInfo, needs: Connect| -> Result<()> {
-        if needs != 0 && wanted(info) {
-            let address = buses.next(needs, None)?;
-            if !buses.growing {
-                *info.address_mut() = Some(Address::Pci(address));
-            }
-        }
-        Ok(())
-    };
     macro_rules! all {
         ($sort:ident $field:ident, $filter:expr) => {
             for index in 0..domain.devices.$field.len() {
                 let filter: fn(&Domain, usize) -> bool = $filter;
                 if filter(domain, index) {
                     let needs = rules.device(domain, Sort::$sort, index);
-                    give(&mut domain.devices.$field[index].info, needs)?;
+                    give(buses, &mut domain.devices.$field[index].info, needs)?;
                 }
             }
         };
@@ -260,7 +262,7 @@ fn slots(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
     }
     for controller in domain.devices.controller.iter_mut().filter(|c| c.kind == ControllerType::Pci) {
         let needs = rules.controller(controller);
-        give(controller, needs)?;
+        give(buses, controller, needs)?;
     }
     all!(Filesystem filesystem);
     all!(Interface interface);
@@ -276,34 +278,11 @@ fn slots(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
             )));
         }
     }
-    let mut give = |info: &mut dyn HasInfo, needs: Connect| -> Result<()> {
-        if needs != 0 && wanted(info) {
-            let address = buses.next(needs, None)?;
-            if !buses.growing {
-                *info.address_mut() = Some(Address::Pci(address));
-            }
-        }
-        Ok(())
-    };
-    macro_rules! all {
-        ($sort:ident $field:ident, $filter:expr) => {
-            for index in 0..domain.devices.$field.len() {
-                let filter: fn(&Domain, usize) -> bool = $filter;
-                if filter(domain, index) {
-                    let needs = rules.device(domain, Sort::$sort, index);
-                    give(&mut domain.devices.$field[index].info, needs)?;
-                }
-            }
-        };
-        ($sort:ident $field:ident) => {
-            all!($sort $field, |_, _| true)
-        };
-    }
     macro_rules! one {
         ($sort:ident $field:ident) => {
             let needs = rules.device(domain, Sort::$sort, 0);
             if let Some(device) = &mut domain.devices.$field {
-                give(&mut device.info, needs)?;
+                give(buses, &mut device.info, needs)?;
             }
         };
     }

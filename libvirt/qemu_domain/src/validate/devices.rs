@@ -4,6 +4,7 @@ use domain_xml::address::Address;
 use domain_xml::graphics::GraphicsType;
 use domain_xml::hostdev::{HostdevMode, HostdevType};
 use domain_xml::input::{InputBus, InputType};
+use domain_xml::interface::InterfaceType;
 use domain_xml::misc::IommuModel;
 use domain_xml::video::VideoType;
 use domain_xml::words::{on, yes};
@@ -25,7 +26,12 @@ pub fn check(domain: &Domain) -> Result<()> {
             return unsupported("virtiofs does not yet support read-only mode");
         }
     }
+    interfaces(domain)?;
     for video in &domain.devices.video {
+        let acceleration = video.model.as_ref().and_then(|model| model.acceleration.as_ref());
+        if acceleration.is_some_and(|acceleration| yes(acceleration.accel2d)) {
+            return unsupported("qemu does not support the accel2d setting");
+        }
         if video.kind() == VideoType::Ramfb && video.info.address.is_some() {
             return unsupported("address not supported for video type ramfb");
         }
@@ -38,6 +44,30 @@ pub fn check(domain: &Domain) -> Result<()> {
                 "virtio (non-)transitional models are not supported for input type={}",
                 input.kind
             ));
+        }
+    }
+    Ok(())
+}
+
+fn interfaces(domain: &Domain) -> Result<()> {
+    for interface in &domain.devices.interface {
+        let kind = interface.kind;
+        if !interface.route.is_empty() {
+            return unsupported(
+                "Invalid attempt to set network interface guest-side IP route, not supported by QEMU",
+            );
+        }
+        if !interface.ip.is_empty() && !matches!(kind, InterfaceType::User | InterfaceType::VhostUser) {
+            return unsupported(format!(
+                "Invalid attempt to set network interface guest-side IP address info, not supported for type={kind}"
+            ));
+        }
+        let passt = interface.backend.as_ref().and_then(|backend| backend.kind.as_deref()) == Some("passt");
+        let forwards = passt && kind == InterfaceType::User;
+        if !forwards && !interface.port_forward.is_empty() {
+            return unsupported(
+                "The <portForward> element can only be used with <interface type='user'> and its 'passt' backend",
+            );
         }
     }
     Ok(())

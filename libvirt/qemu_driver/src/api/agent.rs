@@ -27,21 +27,6 @@ mod info {
     pub const ALL: u32 = 127;
 }
 
-/// A line of Base64 (RFC 4648), padded.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let sextet = (bits >> (18 - 6 * digit)) & 0x3f;
-            text.push(if digit > group.len() { '=' } else { char::from(DIGITS[sextet as usize]) });
-        }
-    }
-    text
-}
-
 /// The interfaces of a guest that the host's table of neighbours (as the kernel prints its IPv4 part) knows.
 fn neighbours(table: &str, definition: &Definition) -> Vec<DomainInterface> {
     let mut found = Vec::new();
@@ -313,7 +298,7 @@ impl GuestAgent for QemuDriver {
         let arguments = dict! {
             "crypted" => args.flags & ENCRYPTED != 0,
             "username" => args.user.unwrap_or_default(),
-            "password" => base64(args.password.unwrap_or_default().as_bytes()),
+            "password" => crate::base64::encode(args.password.unwrap_or_default().as_bytes()),
         };
         self.ask(&args.dom, "guest-set-user-password", arguments, "virDomainSetUserPassword").map(drop)
     }
@@ -478,7 +463,7 @@ mod tests {
     #[test]
     fn passwords_are_encoded() {
         let texts: Vec<String> =
-            ["", "f", "fo", "foo", "foob"].iter().map(|it| base64(it.as_bytes())).collect();
+            ["", "f", "fo", "foo", "foob"].iter().map(|it| crate::base64::encode(it.as_bytes())).collect();
         assert_eq!(texts, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
     }
 

@@ -209,6 +209,24 @@ impl DomainDevices for QemuDriver {
         self.set_block_threshold(&args)
     }
 
+    fn domain_fd_associate(
+        &self,
+        client: &ClientContext,
+        args: DomainFdAssociateArgs,
+        fds: Vec<OwnedFd>,
+    ) -> Result<()> {
+        const RESTORE_LABEL: u32 = 1;
+        const WRITABLE: u32 = 2;
+        // Owners of what clients opened are left as they are: there is nothing to restore.
+        check_flags(args.flags, RESTORE_LABEL | WRITABLE, "qemuDomainFDAssociate")?;
+        if fds.is_empty() {
+            return Ok(());
+        }
+        let guest = self.guest(&args.dom)?;
+        let key = (guest.uuid, args.name);
+        self.core.groups.put(key, client.id(), fds, args.flags & WRITABLE != 0)
+    }
+
     fn domain_open_graphics(
         &self,
         _: &ClientContext,

@@ -134,13 +134,13 @@ impl QemuDriver {
 
     fn undefine(&self, guest: &Arc<Guest>, flags: u32) -> Result<()> {
         let _job = guest.jobs.begin("virDomainUndefineFlags")?;
-        let (name, nvram) = {
+        let (name, nvram, definition) = {
             let inner = guest.lock();
             let Some(config) = inner.config() else {
                 return Err(invalid("cannot undefine transient domain"));
             };
             let nvram = self.core.variables_of(&config);
-            (inner.name.clone(), nvram)
+            (inner.name.clone(), nvram, config)
         };
         let save = self.core.paths.managed_save(&name);
         if save.exists() {
@@ -167,6 +167,9 @@ impl QemuDriver {
             inner.autostart = false;
             !inner.is_active()
         };
+        if gone {
+            self.core.forget_tpm(&definition, flags & undefine::TPM != 0, flags & undefine::KEEP_TPM != 0);
+        }
         self.core.lifecycle(guest, event::UNDEFINED, event::UNDEFINED_REMOVED);
         if gone {
             self.core.table.remove(guest, &name);

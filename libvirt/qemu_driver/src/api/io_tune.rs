@@ -226,6 +226,31 @@ fn device_of(guest: &Guest, disk: &Disk) -> Result<Value> {
     found.ok_or_else(|| internal(format!("cannot find throttling info for device '{alias}'")))
 }
 
+/// Has the emulator keep to a disk's limits.
+fn throttle(guest: &Guest, disk: &Disk, limits: &Limits) -> Result<()> {
+    let row = device_of(guest, disk)?;
+    let device = row.get("qdev").and_then(Value::as_str).unwrap_or_default();
+    let mut arguments = dict! { "id" => device };
+    for (at, ((_, key), number)) in NAMES.iter().zip(limits.numbers).enumerate() {
+        if at < 13 || number > 0 {
+            arguments.insert(*key, number.into());
+        }
+    }
+    if let Some(group) = &limits.group {
+        arguments.insert("group", group.as_str().into());
+    }
+    guest.execute("block_set_io_throttle", arguments).map(drop)
+}
+
+/// Has the emulator keep to the limits that the disks of a running guest come with.
+///
+/// # Errors
+/// It refuses.
+pub(crate) fn limit_disks(guest: &Guest, disks: &[Disk]) -> Result<()> {
+    let limited = |disk: &&Disk| disk.iotune.is_some() && disk.source.is_some();
+    disks.iter().filter(limited).try_for_each(|disk| throttle(guest, disk, &Limits::of(disk.iotune.as_ref())))
+}
+
 fn no_disk(name: &str) -> rpc::Error {
     error(Code::InvalidArg, format!("disk '{name}' not found in domain"))
 }
@@ -281,18 +306,7 @@ impl QemuDriver {
             let limits = merged(&definition, disk, &wanted)?;
             limits.check_bursts()?;
             if query::local_path(disk).is_some() || disk.source.is_some() {
-                let row = device_of(&guest, disk)?;
-                let device = row.get("qdev").and_then(Value::as_str).unwrap_or_default();
-                let mut arguments = dict! { "id" => device };
-                for (at, ((_, key), number)) in NAMES.iter().zip(limits.numbers).enumerate() {
-                    if at < 13 || number > 0 {
-                        arguments.insert(*key, number.into());
-                    }
-                }
-                if let Some(group) = &limits.group {
-                    arguments.insert("group", group.as_str().into());
-                }
-                guest.execute("block_set_io_throttle", arguments)?;
+                throttle(&guest, disk, &limits)?;
             }
             let dev = disk.dev().to_owned();
             self.change(&guest, LIVE, &mut |it| set(it, &dev, &limits))?;

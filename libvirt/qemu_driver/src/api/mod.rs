@@ -11,7 +11,7 @@ mod displays;
 mod domains;
 mod domstats;
 mod dump;
-mod io_tune;
+pub(crate) mod io_tune;
 mod jobs;
 mod keys;
 mod limits;

@@ -5,13 +5,13 @@ use crate::error::{Result, check_flags, error, invalid, not_running};
 use crate::guest::Guest;
 use crate::query;
 use domain_xml::Domain as Definition;
-use domain_xml::tune::NumaMode;
+use domain_xml::tune::{NumaMode, Perf, PerfEvent};
 use domain_xml::units::Kib;
 use domain_xml::words::YesNo;
 use host::Topology;
 use json::dict;
 use rpc::protocol::tuning::*;
-use rpc::{ClientContext, Code, TypedParam};
+use rpc::{ClientContext, Code, TypedParam, TypedValue};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -405,6 +405,42 @@ impl DomainTuning for QemuDriver {
 
     fn domain_set_iothread_params(&self, _: &ClientContext, args: DomainSetIothreadParamsArgs) -> Result<()> {
         self.set_io_thread(&args.dom, args.iothread_id, &args.params, args.flags)
+    }
+
+    fn domain_set_perf_events(&self, _: &ClientContext, args: DomainSetPerfEventsArgs) -> Result<()> {
+        let known: Vec<(&str, &str)> = PERF_EVENTS.iter().map(|name| (*name, "boolean")).collect();
+        check_flags(args.flags, LIVE | CONFIG, "qemuDomainSetPerfEvents")?;
+        super::params::check(&args.params, &known)?;
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.jobs.begin("virDomainSetPerfEvents")?;
+        let (live, _) = self.both(&guest, args.flags)?;
+        let wanted: Vec<(&str, bool)> = args
+            .params
+            .iter()
+            .filter_map(|param| match param.value {
+                TypedValue::Boolean(on) => Some((param.field.as_str(), on)),
+                _ => None,
+            })
+            .collect();
+        if live.is_some() && wanted.iter().any(|(_, on)| *on) {
+            let none = std::io::Error::from_raw_os_error(rustix::io::Errno::NXIO.raw_os_error());
+            return Err(crate::error::system(&none, "Perf not supported on this platform"));
+        }
+        self.change(&guest, args.flags, &mut |it| {
+            let events = &mut it.perf.get_or_insert_with(Perf::default).event;
+            for (name, on) in &wanted {
+                let enabled = YesNo::from(*on);
+                match events.iter_mut().find(|event| event.name == *name) {
+                    Some(event) => event.enabled = enabled,
+                    None => events.push(PerfEvent { name: (*name).to_owned(), enabled }),
+                }
+            }
+            let place = |event: &PerfEvent| PERF_EVENTS.iter().position(|name| *name == event.name);
+            events.sort_by_key(place);
+            if events.is_empty() {
+                it.perf = None;
+            }
+        })
     }
 
     fn domain_get_perf_events(

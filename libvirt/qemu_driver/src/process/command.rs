@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::error::{Result, system, xml};
 use crate::process::network::{self, Connected, Owner};
+use crate::process::secret::Key;
 use crate::{capabilities, definition};
 use cpu_map::Policy;
 use domain_xml::Domain as Definition;
@@ -19,7 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The first number of a descriptor that is passed.
@@ -60,7 +61,7 @@ pub struct Plan {
 /// # Errors
 /// The guest has something that cannot be had. Ports that were taken are free again.
 pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
-    let mut opener = Opener::new(core, Purpose::Start);
+    let mut opener = Opener::new(core, Purpose::Start, context.directory);
     let planned = opener.plan(domain, context);
     if planned.is_err() {
         opener.ports.iter().for_each(|port| core.ports.release(*port));
@@ -79,7 +80,9 @@ pub fn arguments(
     context: &Context<'_>,
     taps: &[(String, Tap)],
 ) -> Result<Vec<String>> {
-    let mut opener = Opener::new(core, Purpose::Compare(taps));
+    let mut opener = Opener::new(core, Purpose::Compare(taps), context.directory);
+    opener.tpm = core.paths.tpm_socket(context.id, domain.name());
+    opener.guest = domain.uuid.as_deref().and_then(crate::uuid::parse);
     let settings = opener.settings(domain, context);
     let command = qemu_command::build(domain, context.caps, &settings, &mut opener, None);
     Ok(command.map_err(|error| xml(&error))?.args)
@@ -106,7 +109,7 @@ pub fn shown(core: &Core, domain: &mut Definition, caps: &QemuCaps) -> Result<Pl
     let (directory, channels) =
         (core.paths.guest(NO_ID, domain.name()), core.paths.channels(NO_ID, domain.name()));
     let context = Context { caps, id: NO_ID, directory: &directory, channels: &channels, restore: false };
-    Opener::new(core, Purpose::Show).plan(domain, &context)
+    Opener::new(core, Purpose::Show, context.directory).plan(domain, &context)
 }
 
 /// What a command line is made for.
@@ -124,6 +127,12 @@ enum Purpose<'a> {
 struct Opener<'a> {
     core: &'a Core,
     purpose: Purpose<'a>,
+    /// The guest's directory.
+    directory: &'a Path,
+    /// The socket of its emulated security module.
+    tpm: PathBuf,
+    /// The guest.
+    guest: Option<rpc::Uuid>,
     passed: Vec<(OwnedFd, i32)>,
     /// How many descriptors a command line has that is only shown.
     promised: i32,
@@ -133,8 +142,18 @@ struct Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
-    fn new(core: &'a Core, purpose: Purpose<'a>) -> Self {
-        Self { core, purpose, passed: Vec::new(), promised: 0, ports: Vec::new(), connected: Vec::new() }
+    fn new(core: &'a Core, purpose: Purpose<'a>, directory: &'a Path) -> Self {
+        Self {
+            core,
+            purpose,
+            directory,
+            tpm: PathBuf::new(),
+            guest: None,
+            passed: Vec::new(),
+            promised: 0,
+            ports: Vec::new(),
+            connected: Vec::new(),
+        }
     }
 
     /// Whether it opens anything.
@@ -142,7 +161,21 @@ impl<'a> Opener<'a> {
         matches!(self.purpose, Purpose::Start)
     }
 
+    /// Seals what only the emulator is to know.
+    fn sealed(&self, plain: &[u8]) -> Result<Sealed> {
+        match self.purpose {
+            Purpose::Start => {
+                let iv = crate::files::random().map_err(|error| system(&error, "no random numbers"))?;
+                Ok(Key::read(self.directory)?.seal(plain, iv))
+            }
+            Purpose::Compare(_) => Ok(Key::read(self.directory)?.seal_again(plain)),
+            Purpose::Show => Ok(Key::random()?.seal_again(plain)),
+        }
+    }
+
     fn plan(&mut self, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
+        self.tpm = self.core.paths.tpm_socket(context.id, domain.name());
+        self.guest = domain.uuid.as_deref().and_then(crate::uuid::parse);
         let settings = self.settings(domain, context);
         self.host_parts(domain);
         end_chains(domain);
@@ -241,7 +274,12 @@ impl<'a> Opener<'a> {
 }
 
 fn io_error(error: &std::io::Error, what: &str) -> Error {
-    Error::internal(system(error, what).message.unwrap_or_default())
+    told(&system(error, what))
+}
+
+/// What a client would be told, as a part of what it is told of the command line.
+fn told(error: &rpc::Error) -> Error {
+    Error::internal(error.message.clone().unwrap_or_default())
 }
 
 impl Host for Opener<'_> {
@@ -314,7 +352,24 @@ impl Host for Opener<'_> {
     }
 
     fn group(&mut self, name: &str) -> Result<(Vec<String>, bool), Error> {
-        Err(Error::unsupported(format!("file descriptor group '{name}' was not associated with the domain")))
+        let found = self.guest.and_then(|guest| self.core.groups.get(guest, name));
+        let found = found.ok_or_else(|| Error {
+            code: xml::Code::InvalidArgument,
+            detail: format!("file descriptor group '{name}' was not associated with the domain"),
+        })?;
+        match self.purpose {
+            Purpose::Start => {}
+            Purpose::Compare(_) => {
+                let detail =
+                    format!("file descriptor group '{name}' cannot be handed to a running emulator yet");
+                return Err(Error::unsupported(detail));
+            }
+            Purpose::Show => return Ok((Vec::new(), false)),
+        }
+        let (descriptors, writable) = found.map_err(|error| {
+            io_error(&error, &format!("failed to duplicate file descriptor for fd group '{name}'"))
+        })?;
+        Ok((descriptors.into_iter().map(|descriptor| self.pass(descriptor)).collect(), writable))
     }
 
     fn vhost_scsi(&mut self) -> Result<String, Error> {
@@ -326,11 +381,11 @@ impl Host for Opener<'_> {
     }
 
     fn secret(&mut self, reference: &str) -> Result<Sealed, Error> {
-        Err(Error::unsupported(format!("secret '{reference}' cannot be had: secrets are not supported yet")))
+        self.core.secret(reference).and_then(|value| self.sealed(&value)).map_err(|error| told(&error))
     }
 
-    fn seal(&mut self, _text: &str) -> Result<Sealed, Error> {
-        Err(Error::unsupported("secrets are not supported yet"))
+    fn seal(&mut self, text: &str) -> Result<Sealed, Error> {
+        self.sealed(text.as_bytes()).map_err(|error| told(&error))
     }
 
     fn port(&mut self, kind: &str) -> Result<u16, Error> {
@@ -403,7 +458,7 @@ impl Host for Opener<'_> {
     }
 
     fn tpm_socket(&mut self, _alias: &str) -> Result<String, Error> {
-        Err(Error::unsupported("emulated security modules cannot be started yet"))
+        Ok(self.tpm.to_string_lossy().into_owned())
     }
 }
 

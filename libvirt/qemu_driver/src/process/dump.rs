@@ -68,6 +68,22 @@ impl Core {
             Compression::Raw
         })
     }
+
+    /// Dumps the guest of that run where dumps are kept that nobody asked for.
+    pub(super) fn auto_dump(self: &Arc<Self>, guest: &Arc<Guest>, id: i32, kind: DumpKind) {
+        let _job = guest.jobs.begin_surely("automatic dump");
+        let name = {
+            let inner = guest.lock();
+            if inner.id() != id {
+                return;
+            }
+            inner.name.clone()
+        };
+        let path = self.paths.auto_dump(id, &name, &super::log::local_moment());
+        if let Err(error) = self.dump(guest, &path, kind, false) {
+            self.log(Level::Error, &format!("Dump of '{name}' to '{}' failed: {error}", path.display()));
+        }
+    }
 }
 
 fn dump_memory(guest: &Guest, to: BorrowedFd<'_>, format: &str) -> Result<()> {

@@ -2,10 +2,12 @@
 
 use crate::core::{Core, Level};
 use crate::guest::Guest;
+use crate::process::DumpKind;
 use crate::process::{Live, lifecycle};
 use crate::state::{Crashed, Paused, PmSuspended, Running, Shutdown, Shutoff, State};
 use domain_xml::clock::EventAction;
 use domain_xml::disk::Tray;
+use domain_xml::misc::WatchdogAction;
 use json::{Dict, Value};
 use qmp::{Event, Notice};
 use rpc::DomainEvent;
@@ -140,6 +142,14 @@ impl Core {
                 self.event(DomainEvent::Watchdog(DomainEventWatchdogMsg { dom: dom(), action }));
                 if action == 1 {
                     self.set_paused(guest, id, Paused::Watchdog);
+                    let dumps = guest.with_live(id, |live| {
+                        let watchdog = live.definition.devices.watchdog.as_ref();
+                        watchdog.is_some_and(|watchdog| watchdog.action == WatchdogAction::Dump)
+                    });
+                    if dumps == Some(true) {
+                        let (core, guest) = (self.clone(), guest.clone());
+                        std::thread::spawn(move || core.dump_and_resume(&guest, id));
+                    }
                 }
             }
             "BLOCK_IO_ERROR" => self.block_io_error(guest, id, data),
@@ -283,13 +293,33 @@ impl Core {
             Some(EventAction::Restart) => {
                 std::thread::spawn(move || core.reboot_instead(&guest, id));
             }
+            Some(EventAction::CoredumpRestart) => {
+                std::thread::spawn(move || {
+                    core.auto_dump(&guest, id, DumpKind::Memory("elf"));
+                    core.reboot_instead(&guest, id);
+                });
+            }
             _ => {
                 std::thread::spawn(move || {
+                    if action == Some(EventAction::CoredumpDestroy) {
+                        core.auto_dump(&guest, id, DumpKind::Memory("elf"));
+                    }
                     let _job = guest.jobs.begin_surely("guest panic");
                     core.end_process(&guest, id);
                     core.clean_up(&guest, id, Shutoff::Crashed, Some(2));
                 });
             }
+        }
+    }
+
+    /// The guest's watchdog wants it dumped; then it goes on.
+    fn dump_and_resume(self: &Arc<Self>, guest: &Arc<Guest>, id: i32) {
+        self.auto_dump(guest, id, DumpKind::State);
+        let _job = guest.jobs.begin_surely("watchdog");
+        if guest.lock().id() == id
+            && let Err(error) = self.resume(guest, Running::Unpaused)
+        {
+            self.log(Level::Error, &format!("resuming after dump failed: {error}"));
         }
     }
 

@@ -305,6 +305,18 @@ impl Core {
                 return Err(error);
             }
         }
+        let added =
+            |disk: &&domain_xml::disk::Disk| !old.devices.disk.iter().any(|it| it.dev() == disk.dev());
+        for disk in new.devices.disk.iter().filter(added) {
+            // The disk is there; that it is faster than it should be is no reason to take it away again.
+            if let Err(error) = crate::api::io_tune::limit_disks(guest, std::slice::from_ref(disk)) {
+                let (dev, name) = (disk.dev(), new.name());
+                self.log(
+                    Level::Warning,
+                    &format!("failed to set blkdeviotune for '{dev}' of '{name}': {error}"),
+                );
+            }
+        }
         let down = crate::definition::links_down(&new);
         for one in connected.iter().filter(|one| down.contains(&one.alias)) {
             // The device is there; that its cable is plugged in is no reason to take it away again.

@@ -104,6 +104,15 @@ impl Core {
     }
 }
 
+/// The local time as a part of a file's name.
+pub fn local_moment() -> String {
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let ahead = hostio::time::local_offset(since.cast_signed());
+    let local = UNIX_EPOCH + std::time::Duration::from_secs(since.saturating_add_signed(ahead));
+    timestamp(local).chars().take(19).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 /// The command as a shell would take it: the environment and the binary, then one option a line.
 pub fn command_text(environment: &[(String, String)], binary: &str, arguments: &[String]) -> String {
     let mut lines: Vec<String> = environment.iter().map(assignment).collect();

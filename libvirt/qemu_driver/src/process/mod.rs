@@ -11,15 +11,18 @@ mod events;
 mod firmware;
 pub mod hotplug;
 mod log;
+mod missing;
 mod native;
 mod network;
 mod ports;
 mod reconnect;
 mod save;
+mod secret;
 mod start;
 mod status;
 mod stop;
 mod taint;
+mod tpm;
 mod update;
 pub mod vcpus;
 
@@ -32,6 +35,7 @@ pub use save::{Image, SaveOptions};
 pub(crate) use start::launch_error;
 pub use start::{Restore, StartOptions};
 pub use taint::Taint;
+pub(crate) use tpm::check as check_tpm;
 
 use crate::state::{Paused, Running};
 use confinement::launch::Child;

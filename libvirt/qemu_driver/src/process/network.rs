@@ -423,11 +423,16 @@ fn plug_of(text: &str) -> Result<(String, Option<String>, Option<String>), xml::
 }
 
 fn network_daemon(core: &Core) -> Result<Peer> {
+    daemon(core, Secondary::Network, PATIENCE)
+}
+
+/// A connection to another daemon of the same user.
+pub(super) fn daemon(core: &Core, secondary: Secondary, patience: Duration) -> Result<Peer> {
     let sockets = Sockets {
         folder: if core.paths.privileged { SOCKETS.into() } else { core.paths.run.clone() },
         path: if core.paths.privileged { "system" } else { "session" },
     };
-    Peer::connect(&sockets, Secondary::Network, PATIENCE)
+    Peer::connect(&sockets, secondary, patience)
 }
 
 fn look_up(daemon: &mut Peer, source: &InterfaceSource) -> Result<Network> {

@@ -101,6 +101,9 @@ impl Starting<'_> {
         self.directories()?;
         let mut definition = Definition::clone(definition);
         definition.id = Some(self.id);
+        super::missing::refuse(&definition)?;
+        super::missing::uncounted(&mut definition);
+        let dropped = super::missing::drop_media(&mut definition, self.options.restore.is_some())?;
         let (restored, reset) = (self.options.restore.is_some(), self.options.reset_nvram);
         self.core.choose_firmware(&mut definition, restored, reset)?;
         let monitor_path = self.directory.join("monitor.sock");
@@ -118,17 +121,20 @@ impl Starting<'_> {
         let ports = std::mem::take(&mut plan.ports);
         let launched = self.check_files(&plan).and_then(|()| {
             self.core.prepare_variables(&definition, reset)?;
+            self.core.start_tpm(&definition, self.id, &self.directory)?;
             self.core.security.prepare(&mut definition).map_err(|error| launch_error(&error))?;
             let log = self.log(&plan)?;
             let held = self.launch(plan, &definition, &log)?;
             Ok((held, log))
         });
         let (mut held, log) = launched.inspect_err(|_| {
+            self.core.stop_tpm(&definition, self.id);
             self.core.take_back(&definition, Given::Nothing, Shutoff::Failed);
             crate::process::network::release(self.core, &definition.devices.interface);
             ports.iter().for_each(|port| self.core.ports.release(*port));
         })?;
         self.adopt(&held, definition, ports)?;
+        super::missing::tell(self.core, self.guest, dropped);
         // From here on a daemon that is killed leaves behind who this process is.
         self.core
             .write_status(self.guest)
@@ -154,7 +160,7 @@ impl Starting<'_> {
                 .map_err(|error| system(&error, &format!("Cannot create directory '{}'", path.display())))?;
             self.give(path)?;
         }
-        let path = self.directory.join("master-key.aes");
+        let path = self.directory.join(super::secret::KEY_FILE);
         let key: [u8; 32] = files::random().map_err(|error| system(&error, "no random numbers"))?;
         let write = || {
             let mut file =
@@ -385,6 +391,8 @@ impl Starting<'_> {
                 .map_err(|error| monitor(error, "set_link"))?;
         }
         self.place_threads(&qemu)?;
+        let definition = self.with_live(|live| live.definition.clone())?;
+        crate::api::io_tune::limit_disks(self.guest, &definition.devices.disk)?;
         let destroyed = self.with_live(|live| live.definition.on_reboot == Some(EventAction::Destroy))?;
         if destroyed && self.caps.has("set-action") {
             qemu.execute("set-action", dict! { "reboot" => "shutdown" })

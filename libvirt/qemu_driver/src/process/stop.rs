@@ -222,6 +222,10 @@ impl Core {
             let given = confined.as_deref().map_or(Given::Nothing, Given::By);
             self.take_back(&definition, given, reason);
             super::network::release(self, &definition.devices.interface);
+            self.stop_tpm(&definition, id);
+            if !guest.lock().is_persistent() {
+                self.forget_tpm(&definition, false, false);
+            }
         }
         self.guest_log(&name, &format!("shutting down, reason={}", reason.log_word()));
         let _ = std::fs::remove_dir_all(directory);
@@ -272,6 +276,7 @@ impl Core {
 
     /// A client has gone: its guests that live no longer end.
     pub fn client_gone(self: &Arc<Self>, client: u64) {
+        self.groups.client_gone(client);
         for guest in self.table.all() {
             let its = move |live: &Live| live.autodestroy == Some(client);
             if guest.lock().live.as_deref().is_some_and(its) {

@@ -115,6 +115,6 @@ derive::protocol! {
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
-    missing 443 domain_fd_associate(dom: Domain, name: str, flags: u32):
+    call 443 domain_fd_associate(dom: Domain, name: str, flags: u32):
         virDomainFDAssociate, write, fds_in, acl["domain:write"];
 }

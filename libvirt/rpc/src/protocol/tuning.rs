@@ -154,7 +154,7 @@ derive::protocol! {
     call 365 domain_get_perf_events(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_PERF_EVENTS_MAX]):
         virDomainGetPerfEvents, acl["domain:read"];
-    missing 366 domain_set_perf_events(dom: Domain, params: [TypedParam; DOMAIN_PERF_EVENTS_MAX], flags: u32):
+    call 366 domain_set_perf_events(dom: Domain, params: [TypedParam; DOMAIN_PERF_EVENTS_MAX], flags: u32):
         virDomainSetPerfEvents, write, acl["domain:write"];
     call 384 domain_set_vcpu(dom: Domain, cpumap: str, state: i32, flags: u32):
         virDomainSetVcpu, write,

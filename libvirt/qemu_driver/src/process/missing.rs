@@ -1,0 +1,174 @@
+//! What a guest that starts wants and cannot have: media that are not there, and what is not built.
+
+use crate::core::Core;
+use crate::error::{Result, unsupported, xml};
+use crate::guest::Guest;
+use crate::query::local_path;
+use domain_xml::Domain as Definition;
+use domain_xml::disk::{Disk, DiskDevice};
+use domain_xml::interface::{Interface, InterfaceType};
+use domain_xml::words::YesNo;
+use rpc::DomainEvent;
+use rpc::protocol::events::DomainEventDiskChangeMsg;
+use std::path::Path;
+
+/// Refuses by name what would be left out.
+///
+/// # Errors
+/// Names it.
+pub(super) fn refuse(definition: &Definition) -> Result<()> {
+    let resource = definition.resource.as_ref();
+    if resource.is_some_and(|resource| resource.fibrechannel.is_some()) {
+        return Err(unsupported("application identifiers of Fibre Channel cannot be set yet"));
+    }
+    let managed = |disk: &&Disk| {
+        let reservations = disk.source.as_ref().and_then(|source| source.reservations.as_ref());
+        reservations.is_some_and(|reservations| reservations.managed == YesNo::Yes)
+    };
+    if let Some(disk) = definition.devices.disk.iter().find(managed) {
+        let dev = disk.dev();
+        return Err(unsupported(format!(
+            "managed persistent reservations of disk '{dev}' cannot be had yet"
+        )));
+    }
+    let untagged = |interface: &&Interface| {
+        let may_be_tagged = matches!(
+            interface.kind,
+            InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Direct | InterfaceType::Hostdev
+        );
+        interface.vlan.is_some() && !may_be_tagged
+    };
+    if let Some(interface) = definition.devices.interface.iter().find(untagged) {
+        let mac = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
+        let detail = format!("interface {mac} - vlan tag not supported for this connection type");
+        return Err(unsupported(detail));
+    }
+    let passt = definition.devices.interface.iter().any(|interface| {
+        let backend = interface.backend.as_ref().and_then(|backend| backend.kind.as_deref());
+        interface.kind == InterfaceType::User && backend == Some("passt")
+    });
+    if passt { Err(unsupported("passt cannot be started yet")) } else { Ok(()) }
+}
+
+/// Notes that no events are counted.
+pub(super) fn uncounted(definition: &mut Definition) {
+    for event in definition.perf.iter_mut().flat_map(|perf| &mut perf.event) {
+        event.enabled = YesNo::No;
+    }
+}
+
+/// A medium or disk that is left out: its path, the disk's alias, and whether the whole disk is.
+pub(super) struct Dropped {
+    path: String,
+    alias: String,
+    whole: bool,
+}
+
+/// Whether the guest may start without the disk's source.
+fn is_optional(disk: &Disk, restored: bool) -> bool {
+    match disk.source.as_ref().and_then(|source| source.startup_policy.as_deref()) {
+        Some("optional") => true,
+        Some("requisite") => restored,
+        _ => false,
+    }
+}
+
+/// Takes out media, and disks, whose files are not there and that the guest may start without. `restored`: it goes on
+/// from a saved state.
+///
+/// # Errors
+/// The devices cannot be named.
+pub(super) fn drop_media(definition: &mut Definition, restored: bool) -> Result<Vec<Dropped>> {
+    let is_missing = |disk: &Disk| {
+        is_optional(disk, restored) && local_path(disk).is_some_and(|path| !Path::new(path).exists())
+    };
+    if !definition.devices.disk.iter().any(is_missing) {
+        return Ok(Vec::new());
+    }
+    let mut named = definition.clone();
+    qemu_domain::alias::assign(&mut named).map_err(|error| xml(&error))?;
+    let dropped = named.devices.disk.iter().filter(|disk| is_missing(disk)).map(|disk| Dropped {
+        path: local_path(disk).unwrap_or_default().to_owned(),
+        alias: crate::definition::disk_alias(disk).unwrap_or_default().to_owned(),
+        whole: !is_removable(disk),
+    });
+    let dropped: Vec<Dropped> = dropped.collect();
+    definition.devices.disk.retain(|disk| !is_missing(disk) || is_removable(disk));
+    for disk in definition.devices.disk.iter_mut().filter(|disk| is_missing(disk)) {
+        disk.source = None;
+        disk.backing_store = None;
+    }
+    Ok(dropped)
+}
+
+fn is_removable(disk: &Disk) -> bool {
+    matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy)
+}
+
+/// Tells clients what was left out.
+pub(super) fn tell(core: &Core, guest: &Guest, dropped: Vec<Dropped>) {
+    /// Details of the event.
+    const MEDIUM_MISSING: i32 = 0;
+    const DISK_DROPPED: i32 = 1;
+    for one in dropped {
+        core.event(DomainEvent::DiskChange(DomainEventDiskChangeMsg {
+            dom: guest.reference(),
+            old_src_path: Some(one.path),
+            new_src_path: None,
+            dev_alias: one.alias,
+            reason: if one.whole { DISK_DROPPED } else { MEDIUM_MISSING },
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(devices: &str) -> Definition {
+        let text = format!(
+            "<domain type='qemu'><name>a</name><memory>1024</memory><os><type machine='pc'>hvm</type></os>\
+             <devices>{devices}</devices></domain>"
+        );
+        domain_xml::parse(&text).expect("xml")
+    }
+
+    #[test]
+    fn media_that_are_not_there() {
+        let disk = |device: &str, dev: &str, policy: &str, file: &str| {
+            format!(
+                "<disk type='file' device='{device}'><source file='{file}' startupPolicy='{policy}'/>\
+                 <target dev='{dev}' bus='ide'/><address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>"
+            )
+        };
+        let mut it = definition(
+            &(disk("cdrom", "hda", "optional", "/nonexistent/a")
+                + &disk("disk", "hdb", "optional", "/nonexistent/b")
+                + &disk("cdrom", "hdc", "requisite", "/nonexistent/c")
+                + &disk("cdrom", "hdd", "optional", "/")),
+        );
+        let dropped = drop_media(&mut it, false).expect("names");
+        let told: Vec<_> = dropped.iter().map(|one| (one.path.as_str(), one.whole)).collect();
+        assert_eq!(told, [("/nonexistent/a", false), ("/nonexistent/b", true)]);
+        let left: Vec<_> = it.devices.disk.iter().map(|disk| (disk.dev(), disk.source.is_some())).collect();
+        assert_eq!(left, [("hda", false), ("hdc", true), ("hdd", true)]);
+        assert_eq!(drop_media(&mut it, true).expect("names").len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_built_is_named() {
+        let refused = |devices: &str| refuse(&definition(devices)).expect_err("refused").to_string();
+        assert_eq!(
+            refused("<interface type='user'><backend type='passt'/></interface>"),
+            "unsupported configuration: passt cannot be started yet"
+        );
+        assert!(
+            refused(
+                "<disk type='block' device='lun'><source dev='/dev/a'><reservations managed='yes'/></source>\
+                 <target dev='sda'/></disk>"
+            )
+            .contains("reservations of disk 'sda'")
+        );
+        refuse(&definition("<interface type='user'/>")).expect("fine");
+    }
+}
