@@ -2,7 +2,7 @@
 
 use crate::node::page_size;
 use crate::parse::{meminfo, text};
-use crate::{Cell, HostCpu, Topology, memory};
+use crate::{Cell, HostCpu, Topology, memory, topology};
 use rpc::protocol::host::*;
 use rpc::{ClientContext, Code, Error, Origin, TypedValue};
 use std::path::PathBuf;
@@ -200,17 +200,17 @@ impl Host for NodeHost {
 
     fn node_get_cpu_map(&self, _: &ClientContext, args: NodeGetCpuMapArgs) -> Result<NodeGetCpuMapRet> {
         flags(args.flags, 0, "virHostCPUGetMap")?;
-        let topology = Topology::read(&self.root);
-        let count = topology.present.last().map_or(0, |last| last + 1);
+        let (present, online) = topology::numbers(&self.root);
+        let count = present.last().map_or(0, |last| last + 1);
         let mut cpumap = vec![0; count.div_ceil(8)];
-        for cpu in &topology.online {
-            if let Some(byte) = cpumap.get_mut(cpu.id / 8) {
-                *byte |= 1 << (cpu.id % 8);
+        for cpu in &online {
+            if let Some(byte) = cpumap.get_mut(cpu / 8) {
+                *byte |= 1 << (cpu % 8);
             }
         }
         Ok(NodeGetCpuMapRet {
             cpumap: if args.need_map == 0 { Vec::new() } else { cpumap },
-            online: if args.need_online == 0 { 0 } else { topology.online.len() as u32 },
+            online: if args.need_online == 0 { 0 } else { online.len() as u32 },
             ret: count as i32,
         })
     }

@@ -28,12 +28,17 @@ pub struct Topology {
     pub present: Vec<usize>,
 }
 
+/// The numbers of the processors that are there, and of those that are online, of the host below `root`.
+pub fn numbers(root: &Path) -> (Vec<usize>, Vec<usize>) {
+    let of = |name: &str| list(&text(&root.join("sys/devices/system/cpu").join(name)));
+    (of("present"), of("online"))
+}
+
 impl Topology {
     /// The processors of the host below `root`.
     pub fn read(root: &Path) -> Self {
         let directory = root.join("sys/devices/system/cpu");
-        let present = list(&text(&directory.join("present")));
-        let online = list(&text(&directory.join("online")));
+        let (present, online) = numbers(root);
         let processor = |id: usize| {
             let place = directory.join(format!("cpu{id}/topology"));
             let of = |name: &str| number(&place.join(name)).unwrap_or(0);
