@@ -2,8 +2,8 @@
 
 use super::{INVALID, PAGE_MASK};
 
-/// Entries of one set.
-pub(crate) const TLB_SIZE: usize = 1024;
+/// Entries of one set. With fewer, pages that are in use at the same time drive each other out.
+pub(crate) const TLB_SIZE: usize = 4096;
 /// Sets: user, supervisor, supervisor with AC.
 pub(crate) const TLB_SETS: usize = 3;
 /// Banks besides the present one.
@@ -15,7 +15,7 @@ const TOP_HALF: u64 = 1 << 63;
 /// Protected pages after which a parked bank loses all its write tags.
 const PROTECTS: usize = 32;
 
-/// A cached translation. A tag is the page's linear address, or [`INVALID`].
+/// A cached translation. A tag is the page's linear address, or what [`no_tag`] gives.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct TlbEntry {
@@ -37,18 +37,20 @@ const CODE_SETS: usize = 2;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct CodePage {
-    /// The page's linear address, or [`INVALID`].
-    pub(crate) page: u64,
+    /// The page's linear address.
+    page: u64,
     /// Its host address.
-    pub(crate) host: u64,
+    host: u64,
+    /// What the translator calls the two together; 0: no page.
+    pub(crate) id: u64,
 }
 
-const NO_CODE: CodePage = CodePage { page: INVALID, host: 0 };
+const NO_CODE: CodePage = CodePage { page: 0, host: 0, id: 0 };
 
-/// The tag in slot `slot` that no address which maps to the slot has in its upper bits. Generated code compares the
-/// upper 52 bits alone, so [`INVALID`] will not do for the topmost page's slot.
+/// The tag in slot `slot` that no address which maps to the slot has in its upper bits, which alone generated code
+/// compares. All but the first slot's are 0, so that entries never filled take no memory.
 const fn no_tag(slot: usize) -> u64 {
-    if slot % TLB_SIZE == TLB_SIZE - 1 { 0 } else { INVALID }
+    if slot.is_multiple_of(TLB_SIZE) { 0x1000 } else { 0 }
 }
 
 const fn empty(slot: usize) -> TlbEntry {
@@ -69,6 +71,7 @@ const SECOND_SIZE: usize = 2048;
 /// Entries of the first level that are noted together as used.
 const CHUNK: usize = 16;
 const CHUNKS: usize = TLB_SIZE * TLB_SETS / CHUNK;
+const _: () = assert!(CHUNKS.is_multiple_of(8));
 
 /// Bytes in which the chunks of one set are noted.
 pub(crate) const TOUCHED_OF_SET: usize = TLB_SIZE / CHUNK;
@@ -168,16 +171,32 @@ struct Bank {
     parked: u64,
 }
 
+/// The first level with nothing in it.
+fn no_entries() -> Box<[TlbEntry]> {
+    // SAFETY: integers alone, for which zeroes are valid.
+    let mut entries = unsafe { Box::<[TlbEntry]>::new_zeroed_slice(TLB_SIZE * TLB_SETS).assume_init() };
+    for set in 0..TLB_SETS {
+        entries[set * TLB_SIZE] = empty(set * TLB_SIZE);
+    }
+    entries
+}
+
+/// No pages of code; what is never filled takes no memory.
+fn no_code() -> Box<[CodePage]> {
+    // SAFETY: integers alone, for which zeroes are valid.
+    unsafe { Box::<[CodePage]>::new_zeroed_slice(CODE_SIZE * CODE_SETS).assume_init() }
+}
+
 impl Bank {
     fn new(pcid: u16, generation: u64) -> Self {
         Self {
             pcid,
             generation,
-            entries: (0..TLB_SIZE * TLB_SETS).map(empty).collect(),
+            entries: no_entries(),
             touched: vec![0; CHUNKS].into(),
             second: vec![NO_SECOND; SECOND_SIZE].into(),
             filled: Vec::new(),
-            code: vec![NO_CODE; CODE_SIZE * CODE_SETS].into(),
+            code: no_code(),
             code_origins: vec![Origin::default(); CODE_SIZE * CODE_SETS].into(),
             code_filled: Vec::new(),
             large: LargePages::new(),
@@ -188,10 +207,17 @@ impl Bank {
 
     /// Empties the first level; what is still good comes back from the second.
     fn flush_first(&mut self) {
-        for (chunk, touched) in self.touched.iter_mut().enumerate() {
-            if std::mem::take(touched) != 0 {
-                for (slot, e) in (chunk * CHUNK..).zip(&mut self.entries[chunk * CHUNK..][..CHUNK]) {
-                    *e = empty(slot);
+        // Most are untouched: eight at once.
+        for (group, eight) in self.touched.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            if *eight == [0; 8] {
+                continue;
+            }
+            for (n, touched) in eight.iter_mut().enumerate() {
+                let chunk = group * 8 + n;
+                if std::mem::take(touched) != 0 {
+                    for (slot, e) in (chunk * CHUNK..).zip(&mut self.entries[chunk * CHUNK..][..CHUNK]) {
+                        *e = empty(slot);
+                    }
                 }
             }
         }
@@ -434,14 +460,15 @@ impl Tlb {
     #[inline(always)]
     pub(crate) fn code(&self, set: u8, linear: u64) -> Option<u64> {
         let e = &self.bank.code[Self::code_slot(set, linear)];
-        (e.page == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
+        (e.id != 0 && e.page == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
     }
 
-    /// Lets translated code run in the page of `linear`, which [`Tlb::exec`] has just allowed.
-    pub(crate) fn fill_code(&mut self, set: u8, linear: u64, host: u64) {
+    /// Lets translated code run in the page of `linear`, which [`Tlb::exec`] has just allowed; `id` is not 0, and its
+    /// alone.
+    pub(crate) fn fill_code(&mut self, set: u8, linear: u64, host: u64, id: u32) {
         let slot = Self::code_slot(set, linear);
         let bank = &mut self.bank;
-        bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK };
+        bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK, id: id.into() };
         let second = &bank.second[second_slot(set, linear)];
         let known = second.key == linear & PAGE_MASK | u64::from(set);
         // Unless more is known it may be part of the largest page, and goes with all that are not global.
@@ -706,7 +733,7 @@ mod tests {
         for (linear, global) in [(0x1000, true), (0x2000, false), (0x3000, false)] {
             enter(&mut tlb, linear, global, 12);
             let host = tlb.exec(1, linear).expect("just entered");
-            tlb.fill_code(1, linear, host);
+            tlb.fill_code(1, linear, host, 1 + linear as u32);
         }
         assert_eq!(tlb.code(1, 0x2004), Some(0x7000_2004));
         tlb.flush_page(0x2000);

@@ -23,6 +23,8 @@ pub(super) enum Mem {
     Cpu(u32),
     /// Register plus displacement.
     Base(Reg, i32),
+    /// Two registers, neither of them RSP as the second, plus displacement.
+    Sum(Reg, Reg, i32),
 }
 
 /// Condition codes as encoded.
@@ -30,16 +32,22 @@ pub(super) const CC_E: u8 = 4;
 pub(super) const CC_NE: u8 = 5;
 pub(super) const CC_A: u8 = 7;
 pub(super) const CC_AE: u8 = 3;
+pub(super) const CC_B: u8 = 2;
 pub(super) const CC_BE: u8 = 6;
 
 /// Opcodes `op r/m, r`.
 pub(super) const MOV: u8 = 0x89;
 pub(super) const OR_RR: u8 = 0x09;
 pub(super) const AND_RR: u8 = 0x21;
+pub(super) const ADD_RR: u8 = 0x01;
+pub(super) const SUB_RR: u8 = 0x29;
+pub(super) const TEST_RR: u8 = 0x85;
 pub(super) const CMP_RR: u8 = 0x39;
 /// Extension of opcode 83.
 pub(super) const CMP: Reg = 7;
 pub(super) const OR: Reg = 1;
+pub(super) const ADD: Reg = 0;
+pub(super) const SUB: Reg = 5;
 
 /// Whether RORX is used.
 pub(super) fn has_bmi2(without: &Without) -> bool {
@@ -103,6 +111,11 @@ impl Assembler {
         self.labels[label.0] = Some(self.code.len());
     }
 
+    /// Where `label` will be.
+    pub(super) fn address_of(&self, label: Label) -> Option<u64> {
+        self.labels[label.0].map(|offset| self.address(offset))
+    }
+
     /// Fills in the jumps to labels.
     pub(super) fn finish(&mut self) {
         for (at, label) in std::mem::take(&mut self.fixups) {
@@ -128,8 +141,12 @@ impl Assembler {
         if prefix != 0 {
             self.code.push(prefix);
         }
-        let base = if let Mem::Base(b, _) = mem { b } else { 0 };
-        let rex = 0x40 | u8::from(w) << 3 | (reg >> 3) << 2 | base >> 3;
+        let (base, index) = match mem {
+            Mem::Cpu(_) => (0, 0),
+            Mem::Base(base, _) => (base, 0),
+            Mem::Sum(base, index, _) => (base, index),
+        };
+        let rex = 0x40 | u8::from(w) << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
         if rex != 0x40 {
             self.code.push(rex);
         }
@@ -142,6 +159,10 @@ impl Assembler {
             Mem::Cpu(offset) => {
                 self.bytes(&[(reg & 7) << 3 | 4, 0x25]);
                 self.imm32(offset as i32);
+            }
+            Mem::Sum(base, index, disp) => {
+                self.bytes(&[0x84 | (reg & 7) << 3, (index & 7) << 3 | base & 7]);
+                self.imm32(disp);
             }
             Mem::Base(base, disp) => {
                 let small = i8::try_from(disp).is_ok();
@@ -180,6 +201,12 @@ impl Assembler {
     pub(super) fn alu_imm8(&mut self, w: bool, op: Reg, to: Reg, v: i8) {
         self.op_reg(w, &[0x83], op, to);
         self.code.push(v as u8);
+    }
+
+    /// Opcode 81 with extension `op`.
+    pub(super) fn alu_imm32(&mut self, w: bool, op: Reg, to: Reg, v: i32) {
+        self.op_reg(w, &[0x81], op, to);
+        self.imm32(v);
     }
 
     /// `sar to, bits`.
@@ -352,6 +379,7 @@ impl Assembler {
         let top = match mem {
             Mem::Cpu(at) => Mem::Cpu(at + 6),
             Mem::Base(base, at) => Mem::Base(base, at + 6),
+            Mem::Sum(base, index, at) => Mem::Sum(base, index, at + 6),
         };
         self.op_mem(0x66, false, &[0x83], 1, top);
         self.code.push(v as u8);
@@ -401,6 +429,12 @@ impl Assembler {
     /// `test` of the low byte of R8 to R15.
     pub(super) fn test8_imm(&mut self, a: Reg, v: u8) {
         self.bytes(&[0x41, 0xf6, 0xc0 | a & 7, v]);
+    }
+
+    /// `sub dword [mem], v`.
+    pub(super) fn sub32_mem(&mut self, mem: Mem, v: i8) {
+        self.op_mem(0, false, &[0x83], 5, mem);
+        self.code.push(v as u8);
     }
 
     /// `cmp dword [mem], v`.
@@ -554,6 +588,8 @@ mod tests {
     fn sequences_decode_to_what_was_meant() {
         assert_eq!(text(|a| a.load(R10, Mem::Cpu(0x80))), "mov %gs:0x80,%r10");
         assert_eq!(text(|a| a.store(Mem::Base(RSP, 8), R9)), "mov %r9,8(%rsp)");
+        assert_eq!(text(|a| a.store(Mem::Sum(R9, R10, -8), 3)), "mov %rbx,-8(%r9,%r10)");
+        assert_eq!(text(|a| a.store_imm(Mem::Sum(R9, R10, 16), 5)), "movq $5,0x10(%r9,%r10)");
         assert_eq!(text(|a| a.rotate(R11, R10, 7)), "rorx $7,%r10,%r11");
         assert_eq!(text(|a| a.lea_sum(R10, R10, R11)), "lea (%r10,%r11),%r10");
         assert_eq!(text(|a| a.lea(R9, R9, -8)), "lea -8(%r9),%r9");

@@ -1,7 +1,7 @@
 //! SYSCALL and SYSRET of 64-bit code, without the interpreter.
 
 use super::asm::*;
-use super::emit::{Cold, ColdPath, Emitter, FlagsIn};
+use super::emit::{ColdPath, Emitter, FlagsIn};
 use super::stubs::{T0, T1};
 use super::system::{ARITH_BITS, rflags, state};
 use crate::cpu::Cpu;
@@ -84,9 +84,11 @@ impl Emitter<'_> {
     /// Goes to the interpreter where SYSCALL does not exist; gives the way there.
     fn guard(&mut self, n: usize, live: u32) -> Label {
         let slow = self.a.label();
-        self.cold.push(Cold { from: slow, back: None, what: ColdPath::RunEnd(n) });
-        self.give_up_rflags(live);
-        self.flags = FlagsIn { rflags: false, memory: true };
+        if live != 0 {
+            self.flags_to_memory();
+        }
+        self.flags = FlagsIn::MEMORY;
+        self.push_cold(slow, None, ColdPath::RunEnd(n));
         self.a.test_mem32(state(offset_of!(X86State, efer)), efer::SCE as i32);
         self.a.jcc(CC_E, slow);
         slow

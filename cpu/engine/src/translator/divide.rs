@@ -5,7 +5,7 @@
 //! As in the interpreter, the flags, which are undefined afterwards, stay as they are.
 
 use super::asm::*;
-use super::emit::{Cold, ColdPath, Emitter};
+use super::emit::{ColdPath, Emitter};
 use super::registers::{host, number};
 use super::stubs::{T0, T1};
 use iced_x86::{Code, Instruction, OpKind, Register};
@@ -41,7 +41,7 @@ impl Emitter<'_> {
             }
         }
         let (slow, back) = (self.a.label(), done.unwrap_or_else(|| self.a.label()));
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         if signed {
             // A divisor of 0 or -1; a dividend that is not the sign extension of its low half.
             if wide {

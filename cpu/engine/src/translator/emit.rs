@@ -8,26 +8,26 @@
 use super::asm::*;
 use super::classify::{ARITH, Kind, Vectors, flags, kind};
 use super::flow::{condition, reachable};
+use super::recipe::{Recipe, changed_registers};
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, Stubs, T0, T1};
-use super::{Second, Slots};
-use crate::block::Watched;
+use super::{Entries, Page, Slots};
 use crate::insn::Insn;
-use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
+use iced_x86::{Encoder, Instruction, InstructionInfoFactory, Register};
 
 /// What a translation is made from.
 pub(super) struct Source<'a> {
     /// RIP of the first instruction.
     pub(super) start: u64,
-    /// Its host address.
-    pub(super) host: u64,
     pub(super) instructions: &'a [Instruction],
     /// The same, as the interpreter executes them; they live as long as the translation.
     pub(super) insns: &'a [Insn],
-    /// The page that holds the code.
-    pub(super) watched: Watched,
-    /// The page in which the only instruction ends, when that is another one.
-    pub(super) second: Option<Second>,
+    /// The page that holds the start.
+    pub(super) page: Page,
+    /// The other pages that hold code of the block.
+    pub(super) others: &'a [Page],
+    /// Where executions are counted down until a trace is worth making.
+    pub(super) heat: Option<u64>,
     pub(super) vectors: Vectors,
     /// 64 or 32.
     pub(super) bits: u8,
@@ -38,6 +38,10 @@ pub(super) struct Source<'a> {
     /// CPL 3.
     pub(super) user: bool,
     pub(super) context: u16,
+    /// Stack accesses may be checked together.
+    pub(super) groups: bool,
+    /// Blocks are compared with the interpreter.
+    pub(super) lockstep: bool,
     /// Whether the flags may be read at a RIP in the same page before they are written.
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
@@ -47,45 +51,60 @@ pub(super) struct Product {
     pub(super) code: Vec<u8>,
     /// What is off the straight path.
     pub(super) cold: Vec<u8>,
-    /// Offset of the entry for everybody.
-    pub(super) entry: usize,
-    /// Offset of the entry for jumps in the same page.
-    pub(super) head: usize,
+    pub(super) entries: Entries,
 }
 
-/// Where the arithmetic flags are.
+/// Where the arithmetic flags can be had from.
 #[derive(Clone, Copy)]
 pub(super) struct FlagsIn {
     pub(super) rflags: bool,
     pub(super) memory: bool,
+    /// They can be made again.
+    pub(super) recipe: Option<Recipe>,
+}
+
+impl FlagsIn {
+    pub(super) const RFLAGS: Self = Self { rflags: true, memory: false, recipe: None };
+    pub(super) const MEMORY: Self = Self { rflags: false, memory: true, recipe: None };
+    const NOWHERE: Self = Self { rflags: false, memory: false, recipe: None };
 }
 
 /// Code off the straight path.
+#[derive(Clone, Copy)]
 pub(super) struct Cold {
     pub(super) from: Label,
     pub(super) back: Option<Label>,
     pub(super) what: ColdPath,
+    /// How to make the flags that have to be in memory.
+    pub(super) recipe: Option<Recipe>,
 }
 
+#[derive(Clone, Copy)]
 pub(super) enum ColdPath {
     /// Let the interpreter execute instruction `n`; flags in memory.
     Run(usize),
     /// The same for the block's last instruction, which jumps.
     RunEnd(usize),
+    /// On with instruction `n` in code that checks every access by itself; flags in memory.
+    Plain { n: usize, unchecked: bool },
     /// Go on at once.
     Nothing,
     /// On to the address in T0 by way of a stub.
     Miss(u64),
     /// On to the address in T0 by way of the second entry of the jump cache at T1, or there.
     Second(Label),
-    /// On to the address in T0, for which no code is known, from the near branch `n`.
-    MissOf { n: usize, popped: i32 },
+    /// On to the address in T0 by way of a stub, from the near branch `n`.
+    MissOf { n: usize, popped: i32, to: u64 },
     /// Look into the TLB's second level, and try again.
     Refill { write: bool, again: Label },
     /// Find the stack's page in the TLB, or go there.
     Stack(Label),
     /// Bring the guest's registers into the x87 unit; flags in memory.
     LoadFpu,
+    /// The way off a trace.
+    Side { target: u64, backward: bool, live: u32, flags: FlagsIn },
+    /// Come in with the flags in RFLAGS where they are wanted in memory.
+    Save,
     /// Leave for RIP; `site`: the jump that could be linked.
     Exit { rip: u64, site: Option<u64>, flags_in_rflags: bool },
 }
@@ -101,6 +120,13 @@ pub(super) struct Emitter<'a> {
     pub(super) info: InstructionInfoFactory,
     /// The x87 unit holds the guest's registers for sure.
     pub(super) fpu: bool,
+    /// The trace has followed a jump backward or an indirect one, with no look at the mailbox since.
+    pub(super) unchecked: bool,
+    pub(super) kinds: Vec<Kind>,
+    /// The instruction behind the present group of stack accesses.
+    pub(super) group_end: usize,
+    /// T0 is the difference between host and linear addresses of the stack.
+    pub(super) delta_in_t0: bool,
 }
 
 /// Translates a block for `origin`; what is off the straight path, for `cold`.
@@ -110,64 +136,122 @@ pub(super) fn block(origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> P
         slots: Slots::new(),
         stubs,
         source,
-        flags: FlagsIn { rflags: true, memory: false },
+        flags: FlagsIn::RFLAGS,
         cold: Vec::new(),
         encoder: Encoder::new(64),
         info: InstructionInfoFactory::new(),
         fpu: false,
+        unchecked: false,
+        kinds: kinds(source.instructions, source.insns, source.vectors),
+        group_end: 0,
+        delta_in_t0: false,
     };
-    let (entry, head) = e.run();
+    let (entry, head_memory, head) = e.run();
     e.a.go_cold(cold);
     e.finish_cold();
     e.a.finish();
+    let at = |e: &Emitter, label| e.a.address_of(label).unwrap_or(origin);
+    let entries = Entries { entry: at(&e, entry), head_memory: at(&e, head_memory), head: at(&e, head) };
     let (hot, cold) = e.a.parts();
-    Product { code: hot.to_vec(), cold: cold.to_vec(), entry, head }
+    Product { code: hot.to_vec(), cold: cold.to_vec(), entries }
 }
 
 impl Emitter<'_> {
+    /// The instruction that follows instruction `n` in a trace.
+    pub(super) fn follower(&self, n: usize) -> Option<u64> {
+        self.source.instructions.get(n + 1).map(Instruction::ip)
+    }
+
+    /// Flags that may be read after the block was left for `target`.
+    fn live_beyond(&self, target: u64) -> u32 {
+        let source = self.source;
+        if !source.exact && self.direct(target) && !(source.live_at)(target) { 0 } else { ARITH }
+    }
+
     /// Flags that may be read from each instruction on, and after the last.
     pub(super) fn liveness(&self, kinds: &[Kind]) -> Vec<u32> {
         let source = self.source;
         let mut live = vec![ARITH; kinds.len() + 1];
         if let (Some(last), Some(kind)) = (source.instructions.last(), kinds.last()) {
-            let at = |target: u64| if self.direct(target) && !(source.live_at)(target) { 0 } else { ARITH };
             live[kinds.len()] = match kind {
-                Kind::Jump => at(last.near_branch_target()),
-                Kind::Condition => at(last.near_branch_target()) | at(last.next_ip()),
+                Kind::Jump => self.live_beyond(last.near_branch_target()),
+                Kind::Condition => {
+                    self.live_beyond(last.near_branch_target()) | self.live_beyond(last.next_ip())
+                }
                 Kind::Call | Kind::CallIndirect | Kind::JumpIndirect | Kind::Return => ARITH,
                 Kind::Syscall | Kind::Sysret => ARITH,
-                _ => at(last.next_ip()),
+                _ => self.live_beyond(last.next_ip()),
             };
         }
-        if source.exact {
-            live[kinds.len()] = ARITH;
-        }
         for n in (0..kinds.len()).rev() {
-            let (mut read, written) = flags(&source.instructions[n], kinds[n]);
-            if source.exact && may_fault(&source.instructions[n], kinds[n]) {
+            let i = &source.instructions[n];
+            let (mut read, written) = flags(i, kinds[n]);
+            if source.exact && may_fault(i, kinds[n]) {
                 read = ARITH;
             }
+            // The ways off a trace.
+            read |= match kinds[n] {
+                Kind::Condition => self.live_beyond(i.near_branch_target()) | self.live_beyond(i.next_ip()),
+                Kind::CallIndirect | Kind::JumpIndirect | Kind::Return => ARITH,
+                _ => 0,
+            };
             live[n] = live[n + 1] & !written | read;
         }
         live
     }
 
-    pub(super) fn run(&mut self) -> (usize, usize) {
+    /// Whether the first instruction that does something with RFLAGS makes it something else.
+    fn wants_memory(&self, kinds: &[Kind]) -> bool {
+        for (i, kind) in self.source.instructions.iter().zip(kinds) {
+            match kind {
+                Kind::Nothing | Kind::Lea | Kind::Jump => {}
+                Kind::Condition => return false,
+                Kind::Native if !may_fault(i, *kind) && !super::x87::concerns(i) => {
+                    if flags(i, *kind) != (0, 0) {
+                        return false;
+                    }
+                }
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    /// Emits everything but what is off the straight path. The entry for everybody, and those for jumps in the same
+    /// page with the flags in memory and in RFLAGS.
+    pub(super) fn run(&mut self) -> (Label, Label, Label) {
         let source = self.source;
-        let kinds = kinds(source.instructions, source.insns, source.vectors);
+        let kinds = self.kinds.clone();
         let live = self.liveness(&kinds);
-        // Blocks of the same page that are linked come in at the head, with the flags in RFLAGS. They know the page, but
-        // not the next one.
-        let mut head = 0;
-        if source.second.is_some() && live[0] != 0 {
-            self.save_flags();
+        let (entry, head_memory, mut head) = (self.a.label(), self.a.label(), self.a.label());
+        self.a.bind(entry);
+        self.flags = FlagsIn::MEMORY;
+        let (away, stale) = (self.a.label(), self.a.label());
+        self.a.load(T1, self.slots.code);
+        self.check_page(source.page, away, stale);
+        self.count(source.start);
+        self.a.bind(head_memory);
+        // Jumps in the same page know that page, but not the others.
+        if !source.others.is_empty() {
+            self.a.load(T1, self.slots.code);
         }
-        let entry = self.a.code.len();
-        self.entry(live[0]);
-        if source.second.is_none() {
-            head = self.a.code.len();
+        for page in source.others {
+            self.check_page(*page, away, stale);
         }
-        self.flags = FlagsIn { rflags: live[0] != 0, memory: false };
+        for (from, site) in [(away, None), (stale, Some(super::STALE))] {
+            let what = ColdPath::Exit { rip: source.start, site, flags_in_rflags: false };
+            self.push_cold(from, None, what);
+        }
+        if live[0] == 0 {
+            self.flags = FlagsIn::NOWHERE;
+            head = head_memory;
+        } else if source.others.is_empty() && !self.wants_memory(&kinds) {
+            self.need_flags();
+            self.a.bind(head);
+            self.flags = FlagsIn::RFLAGS;
+        } else {
+            self.push_cold(head, Some(head_memory), ColdPath::Save);
+        }
         let mut ended = false;
         for (n, kind) in kinds.iter().enumerate() {
             ended = self.instruction(n, *kind, live[n], live[n + 1]);
@@ -180,28 +264,70 @@ impl Emitter<'_> {
             let live = live[kinds.len()];
             self.exit(next, false, live);
         }
-        (entry, head)
+        (entry, head_memory, head)
+    }
+
+    /// Puts `what` off the straight path.
+    pub(super) fn push_cold(&mut self, from: Label, back: Option<Label>, what: ColdPath) {
+        let FlagsIn { rflags, memory, recipe } = self.flags;
+        let recipe = match what {
+            ColdPath::Run(_)
+            | ColdPath::RunEnd(_)
+            | ColdPath::Plain { .. }
+            | ColdPath::Miss(_)
+            | ColdPath::MissOf { .. }
+            | ColdPath::LoadFpu => recipe.filter(|_| !rflags && !memory),
+            _ => None,
+        };
+        self.cold.push(Cold { from, back, what, recipe });
     }
 
     pub(super) fn finish_cold(&mut self) {
-        for cold in std::mem::take(&mut self.cold) {
-            self.a.bind(cold.from);
-            match cold.what {
+        self.unchecked = false;
+        let mut done = 0;
+        while done < self.cold.len() {
+            let Cold { from, back, what, recipe } = self.cold[done];
+            done += 1;
+            self.a.bind(from);
+            if let Some(recipe) = recipe {
+                self.make_flags(recipe);
+                self.save_flags();
+            }
+            match what {
                 ColdPath::Run(n) => self.call_interpreter(n, false),
                 ColdPath::LoadFpu => self.a.call_to(self.stubs.load_fpu),
                 ColdPath::RunEnd(n) => self.run_end(n),
+                ColdPath::Plain { n, .. } if self.source.lockstep => self.call_interpreter(n, false),
+                ColdPath::Plain { n, unchecked } => {
+                    let next = self.a.label();
+                    if unchecked {
+                        self.look_at_mailbox(next);
+                    }
+                    let site = self.a.here();
+                    self.a.jmp(next);
+                    self.a.bind(next);
+                    self.a.imm(T1, self.source.instructions[n].ip());
+                    self.a.store(self.slots.rip, T1);
+                    self.a.imm(T0, site | super::TO_PLAIN | super::IN_MEMORY);
+                    self.a.jmp_to(self.stubs.exit_mem);
+                }
                 ColdPath::Nothing => {}
                 ColdPath::Miss(to) => self.a.jmp_to(to),
+                ColdPath::Side { target, backward, live, flags } => {
+                    self.flags = flags;
+                    self.exit(target, backward, live);
+                }
+                ColdPath::Save => self.save_flags(),
                 ColdPath::Second(miss) => {
                     self.a.xor_imm8(T1, 16);
                     self.a.cmp(T0, Mem::Base(T1, 0));
                     self.a.jcc(CC_NE, miss);
                     self.a.jmp_mem(Mem::Base(T1, 8));
                 }
-                ColdPath::MissOf { n, popped } => {
+                ColdPath::MissOf { n, popped, to } => {
                     let astray = self.a.label();
                     self.check_canonical(astray);
-                    self.a.jmp_to(self.stubs.miss);
+                    self.a.jmp_to(to);
                     self.a.bind(astray);
                     if popped != 0 {
                         self.add_pointer(GUEST_RSP, GUEST_RSP, -popped);
@@ -223,7 +349,7 @@ impl Emitter<'_> {
                     self.a.jmp_to(if flags_in_rflags { self.stubs.exit_flags } else { self.stubs.exit_mem });
                 }
             }
-            if let Some(back) = cold.back {
+            if let Some(back) = back {
                 self.a.jmp(back);
             }
         }
@@ -253,6 +379,10 @@ impl Emitter<'_> {
 
     /// Brings the flags into RFLAGS; T1 is lost.
     pub(super) fn need_flags(&mut self) {
+        if let FlagsIn { rflags: false, memory: false, recipe: Some(recipe) } = self.flags {
+            self.make_flags(recipe);
+            self.flags.rflags = true;
+        }
         if self.flags.rflags || !self.flags.memory {
             return;
         }
@@ -265,15 +395,59 @@ impl Emitter<'_> {
 
     /// Makes sure that live flags survive a change of RFLAGS, and says that RFLAGS is about to change.
     pub(super) fn give_up_rflags(&mut self, live: u32) {
-        if live != 0 && self.flags.rflags && !self.flags.memory {
+        if live != 0 && self.flags.rflags && !self.flags.memory && self.flags.recipe.is_none() {
             self.save_flags();
         }
         self.flags.rflags = false;
     }
 
+    /// Brings the flags into memory, wherever they are; T1 is lost.
+    pub(super) fn flags_to_memory(&mut self) {
+        if !self.flags.memory {
+            self.need_flags();
+            if self.flags.rflags {
+                self.save_flags();
+            }
+        }
+    }
+
+    /// Before instruction `n` changes registers from which the flags could be made: whether that is over after it.
+    fn spoils_recipe(&mut self, n: usize, kind: Kind, live_after: u32) -> bool {
+        let Some(recipe) = self.flags.recipe else { return false };
+        let i = &self.source.instructions[n];
+        let changed = match kind {
+            Kind::Nothing | Kind::Jump | Kind::Condition => 0,
+            Kind::System | Kind::Interpret => u16::MAX,
+            _ => changed_registers(&mut self.info, i),
+        };
+        if recipe.registers & changed == 0 {
+            return false;
+        }
+        if live_after & !flags(i, kind).1 != 0 {
+            if !self.flags.rflags {
+                self.flags_to_memory();
+            }
+            self.flags.recipe = None;
+        }
+        true
+    }
+
     /// Emits instruction `n`; true when it ends the block.
     pub(super) fn instruction(&mut self, n: usize, kind: Kind, live: u32, live_after: u32) -> bool {
+        let before = self.flags.recipe;
+        let spoilt = self.spoils_recipe(n, kind, live_after);
+        self.delta_in_t0 &= n < self.group_end;
+        let ended = self.emit(n, kind, live, live_after);
+        self.delta_in_t0 &= self.keeps_t0(n, kind);
+        if spoilt && self.flags.recipe == before {
+            self.flags.recipe = None;
+        }
+        ended
+    }
+
+    fn emit(&mut self, n: usize, kind: Kind, live: u32, live_after: u32) -> bool {
         let i = self.source.instructions[n];
+        let follower = self.follower(n);
         match kind {
             Kind::Nothing => {}
             Kind::Native => {
@@ -297,6 +471,18 @@ impl Emitter<'_> {
                 }
             }
             Kind::Push => self.push(n, live),
+            Kind::Pop if i.op0_register() != Register::RSP && self.in_group(n, live) => {
+                let to = number(i.op0_register()).unwrap_or(0);
+                let from = Mem::Sum(GUEST_RSP, T0, 0);
+                match host(to) {
+                    Some(r) => self.a.load(r, from),
+                    None => {
+                        self.a.load(T1, from);
+                        self.a.store(self.slots.gpr(to), T1);
+                    }
+                }
+                self.a.lea(GUEST_RSP, GUEST_RSP, 8);
+            }
             Kind::Pop => {
                 let to = number(i.op0_register()).unwrap_or(0);
                 let back = self.check_stack(n, 0, live);
@@ -325,23 +511,44 @@ impl Emitter<'_> {
                 return true;
             }
             Kind::Jump => {
-                self.exit(i.near_branch_target(), i.near_branch_target() <= i.ip(), live_after);
+                let (target, backward) = (i.near_branch_target(), i.near_branch_target() <= i.ip());
+                if follower.is_some() {
+                    self.unchecked |= backward;
+                    return false;
+                }
+                self.exit(target, backward, live_after);
                 return true;
             }
             Kind::Condition => {
                 self.need_flags();
-                let taken = self.a.label();
-                self.a.jcc(condition(&i), taken);
-                let before = self.flags;
+                let (target, backward) = (i.near_branch_target(), i.near_branch_target() <= i.ip());
+                let side = self.a.label();
+                let (cc, other, other_backward) = if follower == Some(target) {
+                    (condition(&i) ^ 1, i.next_ip(), false)
+                } else {
+                    (condition(&i), target, backward)
+                };
+                self.a.jcc(cc, side);
+                let live = self.live_beyond(other);
+                let other_backward = other_backward || self.unchecked;
+                let what =
+                    ColdPath::Side { target: other, backward: other_backward, live, flags: self.flags };
+                self.push_cold(side, None, what);
+                if follower.is_some() {
+                    self.unchecked |= follower == Some(target) && backward;
+                    return false;
+                }
                 self.exit(i.next_ip(), false, live_after);
-                self.a.bind(taken);
-                self.flags = before;
-                self.exit(i.near_branch_target(), i.near_branch_target() <= i.ip(), live_after);
                 return true;
             }
             Kind::Call => {
+                let backward = i.near_branch_target() <= i.ip();
                 self.push_constant(n, i.next_ip(), live);
-                self.exit(i.near_branch_target(), i.near_branch_target() <= i.ip(), live_after);
+                if follower.is_some() {
+                    self.unchecked |= backward;
+                    return false;
+                }
+                self.exit(i.near_branch_target(), backward, live_after);
                 return true;
             }
             Kind::JumpIndirect | Kind::CallIndirect => {
@@ -356,25 +563,42 @@ impl Emitter<'_> {
                         self.give_up_rflags(live);
                         let astray = self.a.label();
                         self.check_canonical(astray);
-                        self.cold.push(Cold { from: astray, back: None, what: ColdPath::RunEnd(n) });
+                        self.push_cold(astray, None, ColdPath::RunEnd(n));
                     }
                     self.a.store(self.slots.temp2, T0);
                     self.push_constant(n, i.next_ip(), live);
                     self.a.load(T0, self.slots.temp2);
-                    self.lookup();
-                } else {
-                    self.branch(n, 0);
+                    if follower.is_none() {
+                        self.lookup();
+                        return true;
+                    }
+                    self.follow(follower, live, ColdPath::Miss(self.stubs.lookup));
+                    return false;
                 }
-                return true;
+                if follower.is_none() {
+                    self.branch(n, 0);
+                    return true;
+                }
+                self.follow(follower, live, ColdPath::MissOf { n, popped: 0, to: self.stubs.lookup });
+                return false;
             }
             Kind::Return => {
-                self.check_stack_or_end(n, 0, live);
-                self.load_word(T0, Mem::Base(T0, 0));
+                if self.in_group(n, live) {
+                    self.a.load(T0, Mem::Sum(GUEST_RSP, T0, 0));
+                    self.delta_in_t0 = false;
+                } else {
+                    self.check_stack_or_end(n, 0, live);
+                    self.load_word(T0, Mem::Base(T0, 0));
+                }
                 let more = if i.op_count() == 1 { i32::from(i.immediate16()) } else { 0 };
                 let popped = self.width() as i32 + more;
                 self.add_pointer(GUEST_RSP, GUEST_RSP, popped);
-                self.branch(n, popped);
-                return true;
+                if follower.is_none() {
+                    self.branch(n, popped);
+                    return true;
+                }
+                self.follow(follower, live, ColdPath::MissOf { n, popped, to: self.stubs.lookup });
+                return false;
             }
             Kind::Syscall if self.source.user && self.source.bits == 64 => {
                 self.syscall(n, live);
@@ -410,8 +634,17 @@ impl Emitter<'_> {
     }
 
     pub(super) fn interpret(&mut self, n: usize) {
+        self.delta_in_t0 = false;
+        self.need_flags_somewhere();
         self.call_interpreter(n, self.flags.rflags && !self.flags.memory);
-        self.flags = FlagsIn { rflags: true, memory: true };
+        self.flags = FlagsIn { rflags: true, memory: true, recipe: None };
+    }
+
+    /// Makes the flags where they can only be made.
+    pub(super) fn need_flags_somewhere(&mut self) {
+        if !self.flags.memory {
+            self.need_flags();
+        }
     }
 }
 

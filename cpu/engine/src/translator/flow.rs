@@ -1,8 +1,9 @@
 //! Where blocks end: links, lookups, the targets of indirect jumps.
 
+use super::Page;
 use super::asm::*;
 use super::classify::ARITH;
-use super::emit::{Cold, ColdPath, Emitter, FlagsIn};
+use super::emit::{ColdPath, Emitter};
 use super::registers::{host, number};
 use super::stubs::{T0, T1, lookup};
 use crate::mmu::{CODE_SIZE, CodePage};
@@ -13,60 +14,64 @@ impl Emitter<'_> {
         self.exit(i.next_ip(), false, ARITH);
     }
 
-    /// The entry for everybody but blocks of the same page: whether the linear address still leads here, and the page
-    /// holds the code that was translated. Flags in memory.
-    pub(super) fn entry(&mut self, live: u32) {
-        const _: () = assert!(size_of::<CodePage>() == 16);
-        let source = self.source;
-        let (away, stale) = (self.a.label(), self.a.label());
-        self.a.load(T1, self.slots.code);
-        let second = source.second.map(|s| (s.linear, s.host, s.watched));
-        let pages = [Some((source.start, source.host, source.watched)), second];
-        for (linear, host, _) in pages.into_iter().flatten() {
-            let slot = ((linear >> 12) as usize % CODE_SIZE * size_of::<CodePage>()) as i32;
-            self.a.imm(T0, linear & !0xfff);
-            self.a.cmp(T0, Mem::Base(T1, slot));
-            self.a.jcc(CC_NE, away);
-            self.a.imm(T0, host & !0xfff);
-            self.a.cmp(T0, Mem::Base(T1, slot + 8));
-            self.a.jcc(CC_NE, away);
-        }
-        for (_, _, watched) in pages.into_iter().flatten() {
-            self.a.imm(T1, watched.stamp as u64);
-            self.a.cmp32_mem(Mem::Base(T1, 0), watched.value.cast_signed());
-            self.a.jcc(CC_NE, stale);
-        }
-        self.flags = FlagsIn { rflags: false, memory: true };
-        if live != 0 {
-            self.need_flags();
-        }
-        for (from, site) in [(away, None), (stale, Some(super::STALE))] {
-            let what = ColdPath::Exit { rip: source.start, site, flags_in_rflags: false };
-            self.cold.push(Cold { from, back: None, what });
-        }
+    /// Checks that a page of the block is where it was, and holds the code that was translated. T1 is where the pages
+    /// of code are; flags in memory.
+    pub(super) fn check_page(&mut self, page: Page, away: Label, stale: Label) {
+        let slot = (page.linear >> 12) as usize % CODE_SIZE * size_of::<CodePage>();
+        let id = slot + std::mem::offset_of!(CodePage, id);
+        self.a.cmp32_mem(Mem::Base(T1, id as i32), page.id.cast_signed());
+        self.a.jcc(CC_NE, away);
+        self.a.imm(T0, page.watched.stamp as u64);
+        self.a.cmp32_mem(Mem::Base(T0, 0), page.watched.value.cast_signed());
+        self.a.jcc(CC_NE, stale);
+    }
+
+    /// Goes to `event` when one is due; flags are lost.
+    pub(super) fn look_at_mailbox(&mut self, event: Label) {
+        self.a.load(T1, self.slots.pending);
+        self.a.load32(T1, Mem::Base(T1, 0));
+        self.a.test32(self.slots.mask, T1);
+        self.a.jcc(CC_NE, event);
+    }
+
+    /// Counts an execution that goes on at `rip`. Flags in memory.
+    pub(super) fn count(&mut self, rip: u64) {
+        let Some(heat) = self.source.heat else { return };
+        let hot = self.a.label();
+        self.a.imm(T0, heat);
+        self.a.sub32_mem(Mem::Base(T0, 0), 1);
+        self.a.jcc(CC_E, hot);
+        self.push_cold(hot, None, ColdPath::Exit { rip, site: Some(super::HOT), flags_in_rflags: false });
+    }
+
+    /// At the target in T0 of an indirect jump: on with `follower` when it is that, or `otherwise`.
+    pub(super) fn follow(&mut self, follower: Option<u64>, live: u32, otherwise: ColdPath) {
+        self.give_up_rflags(live);
+        let miss = self.a.label();
+        self.a.imm(T1, follower.unwrap_or(0));
+        self.a.alu(true, CMP_RR, T0, T1);
+        self.a.jcc(CC_NE, miss);
+        self.push_cold(miss, None, otherwise);
+        self.unchecked = true;
     }
 
     /// Jumps to the linear address in T0. It is canonical, or to be faulted at.
     pub(super) fn lookup(&mut self) {
-        if self.flags.rflags && !self.flags.memory {
-            self.save_flags();
-        }
+        self.flags_to_memory();
         let (miss, second) = (self.a.label(), self.a.label());
         lookup(&mut self.a, &self.slots, miss, second);
-        self.cold.push(Cold { from: miss, back: None, what: ColdPath::Miss(self.stubs.miss) });
-        self.cold.push(Cold { from: second, back: None, what: ColdPath::Miss(self.stubs.second) });
+        self.push_cold(miss, None, ColdPath::Miss(self.stubs.miss));
+        self.push_cold(second, None, ColdPath::Miss(self.stubs.second));
     }
 
     /// As [`Emitter::lookup`] for the near branch `n`, which itself faults when the address is not canonical. RSP is
     /// `popped` bytes further by then. No code of such an address is known, so that only what finds none looks.
     pub(super) fn branch(&mut self, n: usize, popped: i32) {
-        if self.flags.rflags && !self.flags.memory {
-            self.save_flags();
-        }
+        self.flags_to_memory();
         let (miss, second) = (self.a.label(), self.a.label());
         lookup(&mut self.a, &self.slots, miss, second);
-        self.cold.push(Cold { from: second, back: None, what: ColdPath::Second(miss) });
-        self.cold.push(Cold { from: miss, back: None, what: ColdPath::MissOf { n, popped } });
+        self.push_cold(second, None, ColdPath::Second(miss));
+        self.push_cold(miss, None, ColdPath::MissOf { n, popped, to: self.stubs.miss });
     }
 
     /// Goes to `astray` unless the linear address in T0 is canonical with 48 bits; T1 and RFLAGS are lost.
@@ -78,42 +83,37 @@ impl Emitter<'_> {
         self.a.jcc(CC_A, astray);
     }
 
-    /// Whether a jump to `target` stays in the block's page.
+    /// Whether a jump to `target` stays in pages that the block has checked.
     pub(super) fn direct(&self, target: u64) -> bool {
-        (target ^ self.source.start) & !0xfff == 0
+        let same = |linear: u64| (target ^ linear) & !0xfff == 0;
+        same(self.source.start) || self.source.others.iter().any(|page| same(page.linear))
     }
 
     /// Ends the block with a jump to `target`.
     pub(super) fn exit(&mut self, target: u64, backward: bool, live: u32) {
         let direct = self.direct(target);
-        if backward {
+        if backward || self.unchecked {
             let event = self.a.label();
-            self.give_up_rflags(live);
-            self.a.load(T1, self.slots.pending);
-            self.a.load32(T1, Mem::Base(T1, 0));
-            self.a.test32(self.slots.mask, T1);
-            self.a.jcc(CC_NE, event);
-            self.cold.push(Cold {
-                from: event,
-                back: None,
-                what: ColdPath::Exit { rip: target, site: None, flags_in_rflags: false },
-            });
+            if live != 0 {
+                self.flags_to_memory();
+            }
+            self.look_at_mailbox(event);
+            self.flags.rflags = false;
+            self.count(target);
+            self.push_cold(event, None, ColdPath::Exit { rip: target, site: None, flags_in_rflags: false });
         }
-        // The same page is entered with the flags in RFLAGS, another one with the flags in memory.
-        if !direct {
-            self.give_up_rflags(live);
-        } else if live != 0 {
-            self.need_flags();
+        // Other pages are entered with the flags in memory.
+        if live != 0 {
+            if direct { self.need_flags_somewhere() } else { self.flags_to_memory() }
         }
+        let in_rflags = direct && self.flags.rflags && !self.flags.memory;
         let away = self.a.label();
-        let site = self.a.here() | if direct { 0 } else { super::ACROSS };
+        let site = self.a.here()
+            | if direct { 0 } else { super::ACROSS }
+            | if in_rflags { 0 } else { super::IN_MEMORY };
         self.a.jmp(away);
         let flags_in_rflags = self.flags.rflags && !self.flags.memory;
-        self.cold.push(Cold {
-            from: away,
-            back: None,
-            what: ColdPath::Exit { rip: target, site: Some(site), flags_in_rflags },
-        });
+        self.push_cold(away, None, ColdPath::Exit { rip: target, site: Some(site), flags_in_rflags });
     }
 
     /// Puts the target of an indirect jump or call into T0.

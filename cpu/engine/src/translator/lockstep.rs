@@ -155,6 +155,8 @@ struct Trial {
     narrow: Vec<([u64; 16], u64, u16)>,
     wide: Vec<(usize, X86State)>,
     writes: Vec<Write>,
+    /// The block was executed up to where it is left.
+    complete: bool,
 }
 
 impl Trial {
@@ -198,8 +200,10 @@ impl Cpu {
         let rip = self.state.rip;
         let done = if stopped {
             steps.iter().position(|s| s.instruction.ip() == rip).unwrap_or(usize::MAX)
+        } else if trial.complete {
+            trial.narrow.len() - 1
         } else {
-            steps.len()
+            usize::MAX
         };
         let wrong = match trial.narrow.get(done) {
             Some(_) => self.differences(&steps, &trial, done),
@@ -263,8 +267,12 @@ impl Cpu {
 
     /// Lets the interpreter execute the block as far as the TLB goes.
     fn rehearse(&mut self, steps: &[Step]) -> Trial {
-        let mut trial =
-            Trial { narrow: Vec::with_capacity(steps.len() + 1), wide: Vec::new(), writes: Vec::new() };
+        let mut trial = Trial {
+            narrow: Vec::with_capacity(steps.len() + 1),
+            wide: Vec::new(),
+            writes: Vec::new(),
+            complete: false,
+        };
         trial.narrow.push((self.state.gpr, self.state.rip, self.fl));
         trial.wide.push((0, self.state.clone()));
         for (n, step) in steps.iter().enumerate() {
@@ -291,6 +299,11 @@ impl Cpu {
             trial.narrow.push((self.state.gpr, self.state.rip, self.fl));
             if step.wide {
                 trial.wide.push((n + 1, self.state.clone()));
+            }
+            // The end, or the way off a trace.
+            if steps.get(n + 1).is_none_or(|next| next.instruction.ip() != self.state.rip) {
+                trial.complete = true;
+                break;
             }
         }
         trial

@@ -1,9 +1,9 @@
 //! Memory operands: from linear to host addresses.
 
 use super::asm::*;
-use super::emit::{Cold, ColdPath, Emitter};
+use super::emit::{ColdPath, Emitter};
 use super::registers::{host, number, sized};
-use super::stubs::{T0, T1};
+use super::stubs::{T0, T1, TLB_MASK};
 use crate::mmu::TlbEntry;
 use iced_x86::{Instruction, OpKind, Register};
 use std::mem::offset_of;
@@ -13,16 +13,16 @@ impl Emitter<'_> {
     /// to the returned label.
     pub(super) fn check(&mut self, n: usize, size: u32, write: bool, live: u32, aligned: u8) -> Label {
         let (slow, back) = (self.a.label(), self.a.label());
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         self.translate(slow, size, write, live, aligned);
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         back
     }
 
     /// As [`Emitter::check`] for the last instruction of the block.
     pub(super) fn check_or_end(&mut self, n: usize, size: u32, write: bool, live: u32) {
         let slow = self.a.label();
-        self.cold.push(Cold { from: slow, back: None, what: ColdPath::RunEnd(n) });
         self.translate(slow, size, write, live, 1);
+        self.push_cold(slow, None, ColdPath::RunEnd(n));
     }
 
     pub(super) fn translate(&mut self, slow: Label, size: u32, write: bool, live: u32, aligned: u8) {
@@ -32,17 +32,15 @@ impl Emitter<'_> {
             self.a.jcc(CC_NE, slow);
         }
         let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
-        // The entry of page p is at (p % entries) * 32.
-        const _: () = assert!(size_of::<TlbEntry>() == 32 && crate::mmu::TLB_SIZE == 1024);
         let (again, other) = (self.a.label(), self.a.label());
         self.a.bind(again);
         self.a.rotate(T1, T0, 7);
-        self.a.and32_imm(T1, 0x7fe0);
+        self.a.and32_imm(T1, TLB_MASK);
         self.a.add(T1, self.slots.tlb);
         self.a.xor(T0, Mem::Base(T1, tag));
         self.a.cmp_imm(T0, 0x1000 - size as i32);
         self.a.jcc(CC_A, other);
-        self.cold.push(Cold { from: other, back: Some(slow), what: ColdPath::Refill { write, again } });
+        self.push_cold(other, Some(slow), ColdPath::Refill { write, again });
         self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
     }
 

@@ -12,12 +12,14 @@ mod classify;
 mod divide;
 mod emit;
 mod flow;
+mod frame;
 mod identity;
 mod legacy32;
 mod lockstep;
 mod memory;
 mod native;
 pub(crate) mod profile;
+mod recipe;
 mod registers;
 mod stack;
 mod strings;
@@ -25,6 +27,7 @@ mod stubs;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod translate;
 mod x87;
 
@@ -40,7 +43,7 @@ pub use identity::LaneB;
 use irq::{CpuSignals, Event};
 use profile::Profile;
 use report::log::{Item, enabled};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -64,15 +67,31 @@ const MAX_INSTRUCTIONS: usize = 48;
 const FEW: usize = 1 << 14;
 /// In place of the address of a jump: the block's page has changed.
 const STALE: u64 = 1;
+/// In place of the address of a jump: what is at RIP has become hot enough for a trace.
+const HOT: u64 = 2;
+/// Executions of a block's code, in thresholds of the first translation, before a trace is made from there.
+const HOT_FACTOR: u32 = 16;
 /// Added to the address of a jump that leads to another page.
 const ACROSS: u64 = 1 << 63;
+/// Added to the address of a jump in the same page that leaves the flags in memory.
+const IN_MEMORY: u64 = 1 << 62;
+/// Added to the address of a jump to code that checks every access by itself.
+const TO_PLAIN: u64 = 1 << 61;
+/// What was added.
+const SITE_BITS: u64 = ACROSS | IN_MEMORY | TO_PLAIN;
 /// Contexts that translations are made for.
 const CONTEXTS: usize = 1024;
 const COUNTERS: usize = 1 << 16;
+/// In `Jit::ways`: the conditional jump.
+const TAKEN: u8 = 1;
+/// In `Jit::ways`: on with the next instruction.
+const STRAIGHT: u8 = 2;
 /// Of the context: 32-bit code.
 const CODE_32: u16 = 8;
 /// Of the context: where the usable segments of 32-bit code begin.
 const SEGMENTS: u16 = 4;
+/// Of a place's context: every access is checked by itself.
+const PLAIN: u16 = 1 << 15;
 /// Of the context: the x87 unit is on and its exceptions are masked. The bit is that of CS, which is never usable.
 const X87: u16 = SEGMENTS + 1;
 
@@ -96,6 +115,7 @@ struct Slots {
     stack_tag: Mem,
     stack_host: Mem,
     stack_limit: Mem,
+    stack_delta: Mem,
     host_rsp: Mem,
     temp: Mem,
     temp2: Mem,
@@ -136,27 +156,41 @@ struct Place {
     context: u16,
 }
 
-struct Translation {
-    /// Entry for everybody, with the flags in memory; it checks whether the translation holds.
+/// Where a translation can be entered.
+#[derive(Clone, Copy)]
+struct Entries {
+    /// For everybody, with the flags in memory; it checks whether the translation holds.
     entry: u64,
-    /// Entry for links in the same page, with the flags in RFLAGS.
+    /// For links in the same page, with the flags in memory.
+    head_memory: u64,
+    /// The same with the flags in RFLAGS.
     head: u64,
-    watched: Watched,
-    /// The page in which its only instruction ends, when that is another one.
-    second: Option<Second>,
 }
 
-/// The page in which an instruction ends.
+struct Translation {
+    entries: Entries,
+    /// More than a straight run was looked for.
+    is_trace: bool,
+    page: Page,
+    /// The other pages that it was made from.
+    others: Box<[Page]>,
+}
+
+/// A page that holds code of a translation.
 #[derive(Clone, Copy)]
-struct Second {
+struct Page {
+    /// An address in it.
     linear: u64,
+    /// Where that is.
     host: u64,
     watched: Watched,
+    /// What the two are together, in [`CodePage`].
+    id: u32,
 }
 
 impl Translation {
     fn is_valid(&self) -> bool {
-        self.watched.is_unchanged() && self.second.is_none_or(|s| s.watched.is_unchanged())
+        self.page.watched.is_unchanged() && self.others.iter().all(|page| page.watched.is_unchanged())
     }
 }
 
@@ -186,6 +220,8 @@ pub(crate) struct Jit {
     stack_tag: u64,
     stack_host: u64,
     stack_limit: u64,
+    /// `stack_host` minus `stack_tag`.
+    stack_delta: u64,
     host_rsp: u64,
     temp: u64,
     temp2: u64,
@@ -238,6 +274,18 @@ pub(crate) struct Jit {
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
     counters: Box<[u8]>,
+    /// Which way a conditional jump went more often, by its host address as for `counters`: 0 where nobody knows, else
+    /// [`TAKEN`] or [`STRAIGHT`].
+    ways: Box<[u8]>,
+    /// Where other pages than the first differed among address spaces: traces stay in that one.
+    narrow: HashSet<Place, BuildHasherDefault<Mix>>,
+    /// What straight runs count down, where it does not move.
+    #[expect(clippy::vec_box, reason = "generated code has their addresses")]
+    heat: Vec<Box<u32>>,
+    /// By linear and host address, what [`CodePage`] calls a page.
+    page_ids: HashMap<(u64, u64), u32, BuildHasherDefault<Mix>>,
+    /// The last one given out; none is used again.
+    last_page_id: u32,
     /// Blocks translated since the start.
     pub(crate) made: u64,
     /// Where the code was left by a jump that could be linked.
@@ -260,6 +308,7 @@ impl Jit {
             stack_tag: 0,
             stack_host: 0,
             stack_limit: 0,
+            stack_delta: 0,
             host_rsp: 0,
             temp: 0,
             temp2: 0,
@@ -296,6 +345,11 @@ impl Jit {
             epoch: 0,
             map: HashMap::default(),
             counters: Box::default(),
+            ways: Box::default(),
+            narrow: HashSet::default(),
+            heat: Vec::new(),
+            page_ids: HashMap::default(),
+            last_page_id: 0,
             made: 0,
             site: 0,
             left_at: 0,
@@ -330,6 +384,7 @@ impl Jit {
             self.identity.enable(options.lane_b, signals);
             self.closed = vec![JumpPair([self.no_jump(); 2]); 1 << (JUMP_BITS - 1)].into();
         }
+        self.ways = vec![0; COUNTERS].into();
         self.choose_table();
     }
 
@@ -351,6 +406,9 @@ impl Jit {
                 self.tables.fill(Box::default());
             }
             self.map.clear();
+            self.page_ids.clear();
+            self.heat.clear();
+            self.narrow.clear();
             self.arena.clear();
             self.sizes = Sizes::default();
             if let Some(lockstep) = &mut self.lockstep {
@@ -435,6 +493,14 @@ impl Jit {
             *second = *first;
         }
         *first = Jump { linear, code };
+    }
+
+    /// A page of code with its number.
+    fn page(&mut self, linear: u64, host: u64, watched: Watched) -> Page {
+        let next = self.last_page_id + 1;
+        let id = *self.page_ids.entry((linear & !0xfff, host & !0xfff)).or_insert(next);
+        self.last_page_id = self.last_page_id.max(id);
+        Page { linear, host, watched, id }
     }
 
     fn forget_jump(&mut self, linear: u64) {
@@ -696,58 +762,70 @@ impl Cpu {
         }
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
-        let place = Place { host, linear, context: self.jit.context };
+        let plain = self.jit.site > HOT && self.jit.site & TO_PLAIN != 0;
+        let context = if plain { self.jit.context | PLAIN } else { self.jit.context };
+        let place = Place { host, linear, context };
         let mut replaced = None;
-        let found = self.jit.map.get(&place);
-        let second = found.and_then(|t| t.second);
-        if let Some(second) = second {
-            let other = self.exec_host(second.linear, set).ok()?.ok()?;
-            if other != second.host {
+        if let Some(t) = self.jit.map.get(&place) {
+            let others: Vec<(u64, u64)> = t.others.iter().map(|page| (page.linear, page.host)).collect();
+            if others.iter().any(|&(linear, host)| self.exec_host(linear, set) != Ok(Ok(host))) {
                 self.jit.map.remove(&place);
                 self.jit.forget_jump(linear);
+                self.jit.narrow.insert(place);
             }
         }
         let found = self.jit.map.get(&place);
-        let (entry, head) = match found {
-            Some(t) if t.is_valid() => (t.entry, t.head),
+        let entries = match found {
+            Some(t) if t.is_valid() && (self.jit.site != HOT || t.is_trace) => t.entries,
+            Some(t) if t.is_valid() => {
+                replaced = Some(t.entries);
+                self.translate(place, true)?
+            }
             _ => {
-                replaced = found.map(|t| (t.entry, t.head));
+                replaced = found.map(|t| t.entries);
                 // What was hot at one linear address is hot at the next one.
-                let counter = &mut self.jit.counters[(host ^ host >> 16) as usize % COUNTERS];
+                let counter = &mut self.jit.counters[counter(host)];
                 *counter = counter.saturating_add(1);
-                if *counter < self.jit.threshold {
+                if *counter < self.jit.threshold && !plain {
                     return None;
                 }
                 if replaced.is_some() {
                     *counter = 0;
                 }
-                self.translate(place)?
+                self.translate(place, self.jit.threshold == 0 || self.jit.lockstep.is_some())?
             }
         };
         // A link in the same page is not checked again: the page must be the one that the jump was made in.
         let same = self.tlb.code(set, linear) == Some(host);
-        self.tlb.fill_code(set, linear, host);
-        if let Some(second) = self.jit.map.get(&place).and_then(|t| t.second) {
-            // That it is there was seen above or by the translation.
-            if self.exec_host(second.linear, set).ok()?.ok()? == second.host {
-                self.tlb.fill_code(set, second.linear, second.host);
+        // That they are there was seen above or by the translation.
+        if let Some(t) = self.jit.map.get(&place) {
+            for page in std::iter::once(&t.page).chain(&t.others) {
+                self.tlb.fill_code(set, page.linear, page.host, page.id);
             }
         }
         if let Some(cache) = &mut self.jit.cache {
-            if let Some((old_entry, old_head)) = replaced {
-                self.jit.invalidated += 1;
-                cache.patch(old_entry, &jump(old_entry, entry));
-                cache.patch(old_head, &jump(old_head, head));
+            if let Some(old) = replaced {
+                self.jit.invalidated += u64::from(self.jit.site != HOT);
+                cache.patch(old.entry, &jump(old.entry, entries.entry));
+                cache.patch(old.head_memory, &jump(old.head_memory, entries.head_memory));
+                cache.patch(old.head, &jump(old.head, entries.head));
             }
-            if self.jit.site > STALE {
-                let (site, across) = (self.jit.site & !ACROSS, self.jit.site & ACROSS != 0);
+            if self.jit.site > HOT {
+                let (site, across) = (self.jit.site & !SITE_BITS, self.jit.site & ACROSS != 0);
+                let in_memory = self.jit.site & IN_MEMORY != 0;
                 if (across || same) && !self.jit.alone {
                     self.jit.sizes.links += 1;
-                    cache.patch(site, &jump(site, if across { entry } else { head }));
+                    let to = match () {
+                        _ if across => entries.entry,
+                        _ if in_memory => entries.head_memory,
+                        _ => entries.head,
+                    };
+                    cache.patch(site, &jump(site, to));
                 }
             }
         }
-        if !self.jit.alone {
+        let entry = entries.entry;
+        if !plain && !self.jit.alone {
             self.jit.note_jump(linear, entry);
         }
         Some(entry)
@@ -758,6 +836,11 @@ impl Cpu {
 fn thread_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// Where executions of what is at the host address `host` are counted.
+fn counter(host: u64) -> usize {
+    (host ^ host >> 16) as usize % COUNTERS
 }
 
 /// `jmp to` for address `at`.

@@ -73,17 +73,22 @@ impl Emitter<'_> {
             }
             i.set_op_register(k, sized(target, r));
         }
+        let grouped = self.operand_in_group(n);
         if memory {
-            i.set_memory_base(Register::R10);
-            i.set_memory_index(Register::None);
+            let (base, index, disp) = match grouped {
+                Some(disp) => (Register::R9, Register::R10, disp),
+                None => (Register::R10, Register::None, 0),
+            };
+            i.set_memory_base(base);
+            i.set_memory_index(index);
             i.set_memory_index_scale(1);
-            i.set_memory_displacement64(0);
-            i.set_memory_displ_size(0);
+            i.set_memory_displacement64(i64::from(disp) as u64);
+            i.set_memory_displ_size(if disp == 0 { 0 } else { 8 });
             i.set_segment_prefix(Register::None);
         }
         // Whether it can be encoded at all, before anything is emitted.
-        let encodable = self.encoder.encode(&i, self.a.here()).is_ok();
-        drop(self.encoder.take_buffer());
+        let encodable = self.encoder.encode(&i, 0).is_ok();
+        let code = self.encoder.take_buffer();
         if !encodable {
             return false;
         }
@@ -95,7 +100,8 @@ impl Emitter<'_> {
         if memory {
             let before = self.a.code.len();
             let stack = stack_offset(&original).filter(|_| size <= 8 && !x87);
-            if stack.is_none() && !self.address(&original) || x87 && !self.note_operand(&original) {
+            let found = grouped.is_some() || stack.is_some();
+            if !found && !self.address(&original) || x87 && !self.note_operand(&original) {
                 self.a.code.truncate(before);
                 return false;
             }
@@ -114,6 +120,10 @@ impl Emitter<'_> {
                 return false;
             }
             back = Some(match stack {
+                _ if grouped.is_some() => {
+                    self.in_group(n, live);
+                    self.a.label()
+                }
                 Some(disp) => self.check_stack(n, disp, live),
                 None => self.check(n, size, write, live, alignment(&original)),
             });
@@ -127,7 +137,7 @@ impl Emitter<'_> {
         for h in held.iter().filter(|h| h.2) {
             self.a.load(h.1, self.slots.gpr(h.0));
         }
-        self.encode(&i);
+        self.a.bytes(&code);
         for h in held.iter().filter(|h| h.3) {
             self.a.store(self.slots.gpr(h.0), h.1);
         }
@@ -135,7 +145,8 @@ impl Emitter<'_> {
             self.remember(&original);
         }
         if written != 0 || read == ARITH {
-            self.flags = FlagsIn { rflags: true, memory: false };
+            let recipe = super::recipe::of(n, &original);
+            self.flags = FlagsIn { recipe, ..FlagsIn::RFLAGS };
         }
         if let Some(back) = back {
             self.a.bind(back);
@@ -145,7 +156,7 @@ impl Emitter<'_> {
 }
 
 /// The displacement of a memory operand that is found from RSP alone.
-fn stack_offset(i: &Instruction) -> Option<i32> {
+pub(super) fn stack_offset(i: &Instruction) -> Option<i32> {
     let plain = i.memory_base() == Register::RSP
         && i.memory_index() == Register::None
         && !matches!(i.memory_segment(), Register::FS | Register::GS);

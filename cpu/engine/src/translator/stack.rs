@@ -1,7 +1,7 @@
 //! PUSH, POP and the pushes of calls.
 
 use super::asm::*;
-use super::emit::{Cold, ColdPath, Emitter};
+use super::emit::{ColdPath, Emitter};
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, T0, T1};
 use iced_x86::OpKind;
@@ -37,16 +37,16 @@ impl Emitter<'_> {
     /// As [`Emitter::check`] for 8 bytes at RSP plus `disp`, read or written, by way of the stack's page.
     pub(super) fn check_stack(&mut self, n: usize, disp: i32, live: u32) -> Label {
         let (slow, back) = (self.a.label(), self.a.label());
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         self.translate_stack(slow, disp, live);
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         back
     }
 
     /// The same for the last instruction of the block.
     pub(super) fn check_stack_or_end(&mut self, n: usize, disp: i32, live: u32) {
         let slow = self.a.label();
-        self.cold.push(Cold { from: slow, back: None, what: ColdPath::RunEnd(n) });
         self.translate_stack(slow, disp, live);
+        self.push_cold(slow, None, ColdPath::RunEnd(n));
     }
 
     /// Puts the host address of up to 8 bytes at RSP plus `disp` into T0.
@@ -59,21 +59,23 @@ impl Emitter<'_> {
         self.a.jcc(CC_AE, other);
         self.a.add(T0, self.slots.stack_host);
         self.a.bind(found);
-        self.cold.push(Cold { from: other, back: Some(found), what: ColdPath::Stack(slow) });
+        self.push_cold(other, Some(found), ColdPath::Stack(slow));
     }
 
     pub(super) fn push(&mut self, n: usize, live: u32) {
         let i = self.source.instructions[n];
-        let back = self.check_stack(n, -(self.width() as i32), live);
+        let grouped = self.in_group(n, live);
+        let back = if grouped { self.a.label() } else { self.check_stack(n, -(self.width() as i32), live) };
+        let to = if grouped { Mem::Sum(GUEST_RSP, T0, -8) } else { Mem::Base(T0, 0) };
         if i.op0_kind() == OpKind::Register {
             let from = number(i.op0_register()).unwrap_or(0);
             let r = host(from).unwrap_or(T1);
             if r == T1 {
                 self.a.load(T1, self.slots.gpr(from));
             }
-            self.store_word(Mem::Base(T0, 0), r);
+            self.store_word(to, r);
         } else {
-            self.store_word_imm(Mem::Base(T0, 0), i.immediate(0) as i32);
+            self.store_word_imm(to, i.immediate(0) as i32);
         }
         self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
         self.a.bind(back);
@@ -101,13 +103,19 @@ impl Emitter<'_> {
 
     /// Pushes the return address of the call that is instruction `n`.
     pub(super) fn push_constant(&mut self, n: usize, value: u64, live: u32) {
-        self.check_stack_or_end(n, -(self.width() as i32), live);
+        let call = self.kinds[n] == super::classify::Kind::Call;
+        let to = if call && self.in_group(n, live) {
+            Mem::Sum(GUEST_RSP, T0, -8)
+        } else {
+            self.check_stack_or_end(n, -(self.width() as i32), live);
+            Mem::Base(T0, 0)
+        };
         match i32::try_from(value.cast_signed()) {
-            _ if self.source.bits == 32 => self.a.store_imm32(Mem::Base(T0, 0), value as i32),
-            Ok(v) => self.a.store_imm(Mem::Base(T0, 0), v),
+            _ if self.source.bits == 32 => self.a.store_imm32(to, value as i32),
+            Ok(v) => self.a.store_imm(to, v),
             Err(_) => {
                 self.a.imm(T1, value);
-                self.a.store(Mem::Base(T0, 0), T1);
+                self.a.store(to, T1);
             }
         }
         self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));

@@ -1,15 +1,12 @@
 //! REP STOS and REP MOVS within one page each, as the host's own; and bit strings in memory.
 
 use super::asm::*;
-use super::emit::{Cold, ColdPath, Emitter, FlagsIn};
+use super::emit::{ColdPath, Emitter, FlagsIn};
 use super::registers::{host, number, sized};
 use super::stubs::{T0, T1};
 use super::system::rflags;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use x86::reg::flags;
-
-/// SUB r/m, r.
-const SUB_RR: u8 = 0x29;
 
 /// log2 of the bytes of one element; `None` for what is not translated.
 fn element(i: &Instruction) -> Option<u8> {
@@ -61,8 +58,8 @@ impl Emitter<'_> {
         let i = self.source.instructions[n];
         let moves = i.op1_kind() == OpKind::MemorySegRSI;
         let (slow, back) = (self.a.label(), self.a.label());
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         self.give_up_rflags(live);
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         self.a.test_mem32(rflags(), flags::DF as i32);
         self.a.jcc(CC_NE, slow);
         self.a.cmp_imm(RCX, 0x1000 >> shift);
@@ -151,7 +148,7 @@ impl Emitter<'_> {
         bit.set_segment_prefix(Register::None);
         // Always encodable: only registers and the displacement are others.
         self.encode(&bit);
-        self.flags = FlagsIn { rflags: true, memory: false };
+        self.flags = FlagsIn::RFLAGS;
         self.a.bind(back);
         true
     }

@@ -56,6 +56,10 @@ pub(super) const GO: u64 = 2;
 /// Offsets in the stack's page below this one leave room for 8 bytes.
 pub(super) const STACK_LIMIT: i32 = 0x1000 - 7;
 
+/// The entry of page p in the TLB is at p * 32 modulo the TLB's size: a linear address rotated right by 7 and this mask.
+pub(super) const TLB_MASK: i32 = ((crate::mmu::TLB_SIZE - 1) * size_of::<TlbEntry>()) as i32;
+const _: () = assert!(size_of::<TlbEntry>() == 32);
+
 /// Guest registers that stay in their host registers.
 pub(super) const PINNED: [Reg; 12] = [0, 1, 2, 3, 5, 6, 7, 8, 12, 13, 14, 15];
 
@@ -228,7 +232,7 @@ pub(super) fn make(
     let slow = a.label();
     a.xor(T0, slots.stack_tag);
     a.rotate(T1, T0, 7);
-    a.and32_imm(T1, 0x7fe0);
+    a.and32_imm(T1, TLB_MASK);
     a.add(T1, slots.tlb);
     a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
     a.cmp_imm(T0, 0x1000 - 8);
@@ -243,6 +247,8 @@ pub(super) fn make(
     a.load(T1, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
     a.store(slots.stack_host, T1);
     a.lea_sum(T0, T0, T1);
+    a.sub(T1, slots.stack_tag);
+    a.store(slots.stack_delta, T1);
     a.store_imm(slots.stack_limit, STACK_LIMIT);
     a.bytes(&[0x45, 0x39, 0xdb]); // cmp r11d, r11d
     a.bytes(&[0xc3]);
@@ -325,6 +331,7 @@ impl Slots {
             stack_tag: jit(offset_of!(Jit, stack_tag)),
             stack_host: jit(offset_of!(Jit, stack_host)),
             stack_limit: jit(offset_of!(Jit, stack_limit)),
+            stack_delta: jit(offset_of!(Jit, stack_delta)),
             host_rsp: jit(offset_of!(Jit, host_rsp)),
             temp: jit(offset_of!(Jit, temp)),
             temp2: jit(offset_of!(Jit, temp2)),

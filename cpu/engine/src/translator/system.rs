@@ -3,7 +3,7 @@
 
 use super::asm::*;
 use super::classify::ARITH;
-use super::emit::{Cold, ColdPath, Emitter, FlagsIn};
+use super::emit::{ColdPath, Emitter, FlagsIn};
 use super::registers::{host, number};
 use super::stubs::{GUEST_RSP, T0, T1};
 use crate::cpu::Cpu;
@@ -136,7 +136,7 @@ impl Emitter<'_> {
                     let back = self.a.label();
                     self.a.test_mem32(state(offset_of!(X86State, cr4)), cr4::TSD as i32);
                     self.a.jcc(CC_NE, slow);
-                    self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+                    self.push_cold(slow, Some(back), ColdPath::Run(n));
                     self.time(&i);
                     self.a.bind(back);
                 } else {
@@ -180,8 +180,8 @@ impl Emitter<'_> {
         let gs = matches!(i.code(), Code::Rdgsbase_r64 | Code::Wrgsbase_r64);
         let base = self.slots.segment_base(4 + u8::from(gs));
         let (slow, back) = (self.a.label(), self.a.label());
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         self.give_up_rflags(live);
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         self.a.test_mem32(state(offset_of!(X86State, cr4)), cr4::FSGSBASE as i32);
         self.a.jcc(CC_E, slow);
         if write {
@@ -207,8 +207,8 @@ impl Emitter<'_> {
     fn protection_keys(&mut self, n: usize, live: u32) {
         let write = self.source.instructions[n].code() == Code::Wrpkru;
         let (slow, back) = (self.a.label(), self.a.label());
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
         self.give_up_rflags(live);
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         self.a.test_mem32(state(offset_of!(X86State, cr4)), cr4::PKE as i32);
         self.a.jcc(CC_E, slow);
         self.a.alu_imm8(false, CMP, RCX, 0);
@@ -270,6 +270,7 @@ impl Emitter<'_> {
     }
 
     fn pushf(&mut self, n: usize, live: u32) {
+        self.flags_to_memory();
         let back = self.check_stack(n, -8, live);
         self.a.store(self.slots.temp, RAX);
         self.a.load16z(RAX, self.slots.flags);
@@ -284,7 +285,7 @@ impl Emitter<'_> {
         self.a.load(RAX, self.slots.temp);
         self.a.lea(GUEST_RSP, GUEST_RSP, -8);
         self.a.bind(back);
-        self.flags = FlagsIn { rflags: false, memory: true };
+        self.flags = FlagsIn::MEMORY;
     }
 
     /// POPF that changes nothing but the arithmetic flags and, at CPL 0, IF; any other is the interpreter's.
@@ -297,8 +298,8 @@ impl Emitter<'_> {
         self.a.xor(T0, rflags());
         self.a.and_imm(T0, !free);
         self.a.jcc(CC_NE, other);
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
-        self.cold.push(Cold { from: other, back: Some(slow), what: ColdPath::Nothing });
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
+        self.push_cold(other, Some(slow), ColdPath::Nothing);
         self.a.store(self.slots.temp, RAX);
         if !self.source.user {
             self.a.mov(RAX, T1);
@@ -322,7 +323,7 @@ impl Emitter<'_> {
         self.a.load(RAX, self.slots.temp);
         self.a.lea(GUEST_RSP, GUEST_RSP, 8);
         self.a.bind(back);
-        self.flags = FlagsIn { rflags: false, memory: true };
+        self.flags = FlagsIn::MEMORY;
     }
 }
 

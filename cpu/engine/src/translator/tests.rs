@@ -127,7 +127,7 @@ fn registers(bench: &mut Bench, random: &mut Random, code: &[u8]) {
 
 #[test]
 fn straight_code_does_the_same_in_both_tiers() {
-    compare(|| long(&[]), 64, 0x1234_5678_9abc_def1, &HOT);
+    compare(|| long(&[]), 64, 0x1234_5678_9abc_def1, &HOT, false);
 }
 
 /// REP STOS and REP MOVS about the borders of pages, upwards and downwards, over each other and over themselves.
@@ -184,17 +184,24 @@ fn repeated_strings_do_the_same_in_both_tiers() {
 
 #[test]
 fn straight_32_bit_code_does_the_same_in_both_tiers() {
-    compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def1, &HOT);
+    compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def1, &HOT, false);
+}
+
+#[test]
+fn traces_do_the_same_as_the_interpreter() {
+    compare(|| long(&[]), 64, 0x1234_5678_9abc_def7, &HOT, true);
+    let options = Options { tiny_tlb: true, ..HOT };
+    compare(|| long(&[]), 64, 0x1234_5678_9abc_def9, &options, true);
 }
 
 #[test]
 fn slower_forms_do_the_same() {
     let without = Without { bmi2: true, avx: true, fsgsbase: true, xsave: true, shm: false };
     let options = Options { without, tiny_tlb: true, ..HOT };
-    compare(|| long(&[]), 64, 0x1234_5678_9abc_def3, &options);
-    compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def3, &options);
+    compare(|| long(&[]), 64, 0x1234_5678_9abc_def3, &options, false);
+    compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def3, &options, false);
     let options = Options { one_instruction: true, code_size: Some(0), ..HOT };
-    compare(|| long(&[]), 64, 0x1234_5678_9abc_def5, &options);
+    compare(|| long(&[]), 64, 0x1234_5678_9abc_def5, &options, false);
 }
 
 #[test]
@@ -304,8 +311,33 @@ fn flat_32(code: &[u8]) -> Bench {
     b
 }
 
+/// Where the function in another page is.
+const FUNCTION: u64 = 0xa000;
+/// push rbp; add rdx, rcx; mov rbp, [0x20010]; pop rbp; ret
+const FUNCTION_CODE: [u8; 14] = [0x55, 0x48, 0x01, 0xca, 0x48, 0x8b, 0x2c, 0x25, 0x10, 0, 2, 0, 0x5d, 0xc3];
+/// Where the function in the same page is, after what random code reaches.
+const NEAR: u64 = 0x1e00;
+/// lea rax, [rax + 1]; ret
+const NEAR_CODE: [u8; 5] = [0x48, 0x8d, 0x40, 1, 0xc3];
+/// Holds the address of [`FUNCTION`].
+const POINTER: u64 = 0x1e80;
+
+/// A random jump, call or nothing for the code at `at`, before an instruction of `length` bytes; whether a condition
+/// may be used, and whether the flags are defined afterwards.
+fn branch(random: &mut Random, at: u64, length: usize, conditions: bool) -> (Vec<u8>, bool) {
+    let relative = |size: u64, to: u64| (to.wrapping_sub(at + size) as u32).to_le_bytes();
+    match random.below(8) {
+        0 | 1 if conditions => (vec![0x70 | random.below(16) as u8, length as u8], false),
+        2 => ([&[0xe8][..], &relative(5, FUNCTION)].concat(), true),
+        3 => ([&[0xe8][..], &relative(5, NEAR)].concat(), false),
+        4 => ([&[0xff, 0x15][..], &relative(6, POINTER)].concat(), true),
+        5 => (vec![0xeb, 0], false),
+        _ => (Vec::new(), false),
+    }
+}
+
 /// Runs random code in both tiers.
-fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
+fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options, branches: bool) {
     let (mut a, mut b) = (make(), make());
     assert_eq!(super::host_is_able(Without::default()), Ok(()));
     a.cpu.set_options(options, None);
@@ -320,11 +352,19 @@ fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
         let (mut undefined, mut ever) = (0, 0);
         let mut list = Vec::new();
         let mut bad = false;
-        for _ in 0..=random.below(6) {
+        for _ in 0..=random.below(if branches { 12 } else { 6 }) {
             let (bytes, i) = instruction(&mut random, bits);
             let (read, written) = classify::flags(&i, classify::kind(&i, ALL));
             bad |= i.rflags_read() & undefined != 0 || read == classify::ARITH && undefined != 0;
-            undefined = undefined & !written | i.rflags_undefined();
+            let mut skipped = 0;
+            if branches {
+                let at = 0x1000 + code.len() as u64;
+                let (jump, defined) = branch(&mut random, at, bytes.len(), undefined == 0);
+                code.extend(&jump);
+                undefined = if defined { 0 } else { undefined };
+                skipped = undefined;
+            }
+            undefined = skipped | undefined & !written | i.rflags_undefined();
             if matches!(i.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt) {
                 undefined |= classify::ARITH & !iced_x86::RflagsBits::ZF;
             }
@@ -355,6 +395,13 @@ fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options) {
         }
         code.push(0xf4);
         let seed = random.number() | 1;
+        if branches {
+            for bench in [&mut a, &mut b] {
+                bench.memory.write(FUNCTION, &FUNCTION_CODE);
+                bench.memory.write(NEAR, &NEAR_CODE);
+                bench.memory.write_int(POINTER, 8, FUNCTION);
+            }
+        }
         registers(&mut a, &mut Random(seed), &code);
         registers(&mut b, &mut Random(seed), &code);
         let before = b.cpu.state.clone();

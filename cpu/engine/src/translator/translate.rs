@@ -1,14 +1,17 @@
 //! From guest memory to a translation.
 
 use super::classify::{self, Vectors};
-use super::{CODE_32, Place, SEGMENTS, Second, Translation, X87, asm, emit, legacy32, lockstep, stubs, x87};
+use super::{
+    CODE_32, Entries, HOT_FACTOR, PLAIN, Page, Place, SEGMENTS, Translation, X87, asm, emit, legacy32,
+    lockstep, stubs, x87,
+};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
 
 impl Cpu {
-    /// Translates the block at `place`.
-    pub(super) fn translate(&mut self, place: Place) -> Option<(u64, u64)> {
+    /// Translates what is at `place`: a straight run, or a trace from there.
+    pub(super) fn translate(&mut self, place: Place, is_trace: bool) -> Option<Entries> {
         let watched = self.watch(place.host)?;
         if watched.ticket != 0 {
             return None;
@@ -19,38 +22,14 @@ impl Cpu {
             // The address of the next instruction may wrap.
             return None;
         }
-        let page_host = place.host & !0xfff;
-        let mut bytes = [0u8; 4096];
-        crate::block::copy_code(page_host, &mut bytes);
-        let mut instructions = Vec::with_capacity(8);
-        let code = &bytes[(place.linear & 0xfff) as usize..];
-        let mut decoder = Decoder::with_ip(bits.into(), code, place.linear, DecoderOptions::NONE);
-        let mut second = None;
-        while instructions.len() < self.jit.most && decoder.can_decode() {
-            let at = decoder.position();
-            let mut i = decoder.decode();
-            if decoder.last_error() == DecoderError::NoMoreBytes {
-                break;
-            }
-            // What is no instruction is for the interpreter, which tells the reasons apart.
-            if i.is_invalid() {
-                if instructions.is_empty() {
-                    return None;
-                }
-                break;
-            }
-            crate::decode::exchange_r8(&mut i, &code[at..]);
-            instructions.push(i);
-            if i.flow_control() != FlowControl::Next {
-                break;
-            }
-        }
+        let super::trace::Trace { mut instructions, mut others, bytes } =
+            self.trace(place, bits, is_trace)?;
         if instructions.is_empty() {
-            let (end, instruction) = self.crossing(place, bits, code)?;
+            let (end, instruction) = self.crossing(place, bits, &bytes[(place.linear & 0xfff) as usize..])?;
             if instruction.is_invalid() {
                 return None;
             }
-            second = Some(end);
+            others = vec![end];
             instructions.push(instruction);
         }
         let insns: Vec<Insn> = instructions
@@ -87,50 +66,63 @@ impl Cpu {
                 return None;
             }
         }
-        let guest = instructions.last().map_or(0, |i| i.next_ip().wrapping_sub(place.linear));
-        self.log_source(place.linear, guest as usize, code, second.map(|s| s.host));
+        let first = self.jit.page(place.linear, place.host, watched);
+        let guest = instructions.iter().map(|i| i.len() as u64).sum();
+        // Of a trace, the first straight run.
+        let mut straight = place.linear;
+        for i in instructions.iter().take_while(|i| (i.ip() ^ place.linear) & !0xfff == 0) {
+            straight = if i.ip() == straight { i.next_ip() } else { break };
+        }
+        let second = others.first().filter(|_| instructions.len() == 1).map(|page| page.host);
+        let length = straight.wrapping_sub(place.linear) as usize;
+        self.log_source(place.linear, length, &bytes[(place.linear & 0xfff) as usize..], second);
         let insns = self.jit.arena.add(&insns);
-        let live_at = |target: u64| flags_live(bits, &bytes, page, target);
+        let heat = (!is_trace && bits == 64 && place.context & PLAIN == 0 && self.jit.lockstep.is_none())
+            .then(|| {
+                let heat = Box::new(HOT_FACTOR * u32::from(self.jit.threshold));
+                let at = &raw const *heat as u64;
+                self.jit.heat.push(heat);
+                at
+            });
+        let live_at = |target: u64| flags_live(bits, &bytes[..], page, target);
         let source = emit::Source {
             start: place.linear,
-            host: place.host,
             instructions: &instructions,
             insns,
-            watched,
-            second,
+            page: first,
+            others: &others,
+            heat,
+            groups: bits == 64 && place.context & PLAIN == 0,
+            lockstep: self.jit.lockstep.is_some(),
             vectors,
             bits,
             segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
             exact: !self.jit.lazy_flags,
             user: place.context & 1 != 0,
-            context: place.context,
+            context: place.context & !PLAIN,
             live_at: &live_at,
         };
         let cache = self.jit.cache.as_mut()?;
-        let origin = cache.next();
-        let cold = cache.next_cold();
+        let (origin, cold) = (cache.next(), cache.next_cold());
         let product = emit::block(origin, cold, &self.jit.stubs, &source);
         if !cache.add(&product.code, &product.cold) {
             return None;
         }
+        let entries = product.entries;
         if let Some(lockstep) = &mut self.jit.lockstep {
-            let entry = origin + product.entry as u64;
-            lockstep.add(entry, &instructions, insns, &kinds, u64::from(bits / 8));
+            lockstep.add(entries.entry, &instructions, insns, &kinds, u64::from(bits / 8));
         }
-        self.jit.note_block(
-            place.linear,
-            guest,
-            second.is_some(),
-            [(origin, &product.code), (cold, &product.cold)],
+        let crossing = instructions.len() == 1 && !others.is_empty();
+        self.jit.note_block(place.linear, guest, crossing, [(origin, &product.code), (cold, &product.cold)]);
+        self.jit.map.insert(
+            place,
+            Translation { entries, is_trace: heat.is_none(), page: first, others: others.into() },
         );
-        let (entry, head) = (origin + product.entry as u64, origin + product.head as u64);
-        let translation = Translation { entry, head, watched, second };
-        self.jit.map.insert(place, translation);
-        Some((entry, head))
+        Some(entries)
     }
 
     /// The instruction that begins with `first`, the last bytes of a page, and ends in the next page.
-    fn crossing(&mut self, place: Place, bits: u8, first: &[u8]) -> Option<(Second, Instruction)> {
+    fn crossing(&mut self, place: Place, bits: u8, first: &[u8]) -> Option<(Page, Instruction)> {
         let linear = (place.linear | 0xfff).wrapping_add(1);
         let host = self.exec_host(linear, self.code_set()).ok()?.ok()?;
         let watched = self.watch(host)?;
@@ -143,7 +135,7 @@ impl Cpu {
         crate::block::copy_code(host, &mut bytes[left..left + 15]);
         let i =
             Decoder::with_ip(bits.into(), &bytes[..left + 15], place.linear, DecoderOptions::NONE).decode();
-        (!i.is_invalid() && i.len() > left).then_some((Second { linear, host, watched }, i))
+        (!i.is_invalid() && i.len() > left).then_some((self.jit.page(linear, host, watched), i))
     }
 }
 

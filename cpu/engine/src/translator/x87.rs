@@ -9,7 +9,7 @@
 use super::Jit;
 use super::asm::*;
 use super::classify::Kind;
-use super::emit::{Cold, ColdPath, Emitter};
+use super::emit::{ColdPath, Emitter};
 use super::stubs::{T0, T1};
 use crate::Cpu;
 use crate::fpu::{legacy_area, load_legacy_area};
@@ -144,7 +144,7 @@ impl Emitter<'_> {
         self.a.cmp32_mem(self.slots.fpu_loaded, 0);
         self.a.jcc(CC_E, from);
         self.a.bind(back);
-        self.cold.push(Cold { from, back: Some(back), what: ColdPath::LoadFpu });
+        self.push_cold(from, Some(back), ColdPath::LoadFpu);
     }
 
     /// Where the memory operand is, for the operand pointer: called with its linear address in T0. False when it is
@@ -197,7 +197,7 @@ impl Emitter<'_> {
         self.address(&i);
         let back = self.check(n, 2, false, live, 1);
         let slow = self.a.label();
-        self.cold.push(Cold { from: slow, back: Some(back), what: ColdPath::Run(n) });
+        self.push_cold(slow, Some(back), ColdPath::Run(n));
         // Another processor may change the word in memory after the look at it.
         self.a.load16z(T1, Mem::Base(T0, 0));
         self.a.mov(T0, T1);
