@@ -79,6 +79,25 @@ pub fn difference(reference: &str, ours: &str) -> String {
     text
 }
 
+/// What is compared with whose outcome: what the reference and what ours made of it.
+pub type Outcomes = [(String, (String, String))];
+
+/// The outcomes that differ and are not `known` to, and those that are known to differ and do not. Empty if there are none.
+pub fn unexpected(outcomes: &Outcomes, known: &[String]) -> String {
+    let mut text = String::new();
+    let differs = |name: &String| outcomes.iter().any(|(of, (theirs, ours))| of == name && theirs != ours);
+    for (name, (theirs, ours)) in outcomes {
+        if theirs != ours && !known.contains(name) {
+            text.push_str(&format!("== {name}\n{}", difference(theirs, ours)));
+        }
+    }
+    for name in known.iter().filter(|name| !differs(name)) {
+        text.push_str(&format!("== {name}\nis equal, but listed as different\n"));
+    }
+    println!("{} outcomes compared, {} known to differ", outcomes.len(), known.len());
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +117,16 @@ mod tests {
         assert_eq!(difference("a\nb\nc\n", "a\nb\nc\n"), "");
         assert_eq!(difference("a\nb\nc\n", "a\nx\nc\nd\n"), "-b\n+x\n+d\n");
         assert_eq!(difference("", "a\n"), "+a\n");
+    }
+
+    #[test]
+    fn what_is_known_to_differ_must() {
+        let outcome =
+            |name: &str, theirs: &str, ours: &str| (name.to_owned(), (theirs.to_owned(), ours.to_owned()));
+        let outcomes = [outcome("x", "a\n", "a\n"), outcome("y", "a\n", "b\n")];
+        assert_eq!(unexpected(&outcomes, &["y".to_owned()]), "");
+        assert_eq!(unexpected(&outcomes, &[]), "== y\n-a\n+b\n");
+        let idle = "== x\nis equal, but listed as different\n";
+        assert_eq!(unexpected(&outcomes, &["x".to_owned(), "y".to_owned()]), idle);
     }
 }

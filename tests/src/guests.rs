@@ -80,6 +80,17 @@ pub fn libvirt_folder() -> PathBuf {
     folder().join("libvirt-source")
 }
 
+/// Where clients of libvirt are unpacked.
+pub fn libvirt_clients_folder() -> PathBuf {
+    folder().join("libvirt-clients")
+}
+
+/// Clients of libvirt as their packages have them, or the reason why they cannot be had.
+pub fn libvirt_clients() -> Result<PathBuf, String> {
+    let clients = libvirt_clients_folder();
+    if clients.is_dir() { Ok(clients) } else { Err(missing(&clients, "libvirt")) }
+}
+
 /// The folder of libvirt's own tests, or the reason why it cannot be had.
 pub fn libvirt_tests() -> Result<PathBuf, String> {
     let tests = libvirt_folder().join("tests");

@@ -4,17 +4,15 @@
 //! * [`cpio`], [`modules`], [`initramfs`]: small initial file systems for those guests;
 //! * [`programs`]: dynamic programs for them; [`reservations`]: what those send to disks;
 //! * [`emulator`], [`console`], [`monitor`]: an emulator process, its serial console and its monitor;
-//! * [`virtqemud`]: our daemon and libvirt's own, each with folders of its own;
+//! * [`virtqemud`], [`raw_client`]: our daemon and libvirt's own; a client that says what it likes;
 //! * [`payload`]: small programs for a bare machine;
 //! * [`compare`]: one run on the reference emulator and one on ours, their texts made comparable.
-//! * [`daemons`]: libvirt's daemon and ours on machines of their own.
 
 #![forbid(unsafe_code)]
 
 pub mod compare;
 pub mod console;
 pub mod cpio;
-pub mod daemons;
 pub mod emulator;
 pub mod guests;
 pub mod initramfs;
@@ -23,6 +21,7 @@ pub mod monitor;
 pub mod paths;
 pub mod payload;
 pub mod programs;
+pub mod raw_client;
 pub mod reservations;
 pub mod virtqemud;
 

@@ -1,7 +1,9 @@
-//! Our daemon, and libvirt's own to compare with: each in a mount namespace where `/etc/libvirt`, `/run/libvirt` and the
-//! rest are its own, its sockets in a folder that the test sees.
+//! Our daemon and libvirt's own, each in namespaces where `/etc/libvirt`, `/run/libvirt` and the rest are its own.
+//!
+//! [`Daemon::ours`] is for clients that speak the protocol themselves: its sockets are in the test's folder, its processes
+//! have the numbers that the test sees. [`Daemon::alone`] is a machine of its own (processes, network, `/run`) with
+//! everything in the standard places, so that what ours prints and the original prints can be equal; guests end with it.
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,17 +11,26 @@ use std::time::{Duration, Instant};
 
 use crate::paths;
 
-/// A daemon that runs; it ends with this value.
-pub struct Daemon {
-    child: Child,
-    folder: PathBuf,
-    prefix: &'static str,
-}
+/// A user's program on a daemon's machine may take so long.
+const COMMAND_SECONDS: &str = "120";
+/// A daemon under load of other tests may take so long to listen.
+const START: Duration = Duration::from_secs(60);
+/// Where a daemon that is alone has its user's files, in memory.
+pub const SCENE: &str = "/run/scene";
 
 /// What the namespaces begin with: folders of their own, and the user that libvirt's daemon insists on.
-pub(crate) const PREPARE: &str = r#"
+const PREPARE: &str = r#"
 set -e
 mount --make-rprivate /
+if [ "$ALONE" = yes ]; then
+  ip link set lo up
+  mount -t tmpfs -o mode=755 none /run
+  mkdir -p /run/lock /run/scene
+  cp "$FOLDER/conf" /run/scene/
+  # When the host booted (utmp(5)): reckoned from the clock it is another second now and then, and the original then
+  # takes for another boot's what is noted on files of their owners.
+  { printf '\002\000'; head -c 338 /dev/zero; printf '\001\002\003\140'; head -c 40 /dev/zero; } >/run/utmp
+fi
 for folder in /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
   mkdir -p $folder
   mount -t tmpfs none $folder
@@ -37,6 +48,69 @@ if ! grep -q ^libvirt-qemu: /etc/passwd; then
 fi
 printf 'user = "root"\ngroup = "root"\nstdio_handler = "file"\nsecurity_driver = "none"\n' >/etc/libvirt/qemu.conf
 "#;
+/// Then the daemon takes the shell's place,
+const BECOME: &str = r#"
+exec "$@"
+"#;
+/// or runs beside it. Ours serves QEMU alone, other daemons what is theirs: without them the original has no other driver
+/// either; with them it has all, and another one, without the driver for QEMU, stands beside ours.
+const ACCOMPANY: &str = r#"
+cd /run/scene
+for drivers in /usr/lib/*/libvirt/connection-driver; do
+  [ -e "$drivers/libvirt_driver_qemu.so" ] || continue
+  cp -r "$drivers" /run/drivers
+  mount -t tmpfs none "$drivers"
+  if [ "$OTHERS" = yes ]; then
+    cp /run/drivers/* "$drivers/"
+    [ "${1##*/}" = libvirtd ] || rm "$drivers/libvirt_driver_qemu.so"
+  else
+    cp /run/drivers/libvirt_driver_qemu.so "$drivers/"
+  fi
+done
+if [ "$OTHERS" = yes ] && [ "${1##*/}" != libvirtd ]; then
+  for name in interface network nodedev nwfilter secret storage; do
+    for suffix in "" -ro; do
+      ln -s libvirt-sock$suffix /run/libvirt/virt${name}d-sock$suffix
+    done
+  done
+  libvirtd -f conf -p others.pid &
+  while ! [ -S /run/libvirt/libvirt-sock ]; do sleep 0.05; done
+fi
+# One daemon after the other. What they leave behind is this shell's.
+mkfifo /run/next
+set +e
+while :; do
+  read -r program </run/next && "$program" -f conf -p pid
+done
+"#;
+
+/// The configuration of a daemon that is alone.
+const ALONE: &str = "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n\
+                     host_uuid = \"01234567-89ab-4def-8123-456789abcdef\"\n";
+
+/// Where a daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Among the test's processes.
+    Here,
+    /// On a machine of its own.
+    Alone,
+    /// On one with libvirt's other drivers.
+    WithOthers,
+}
+
+/// A daemon that runs; it ends with this value.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The daemon itself, or what its machine ends with.
+    process: Child,
+    folder: PathBuf,
+    /// The folder of its sockets, as its clients see it.
+    sockets: PathBuf,
+    /// Its program's name.
+    name: String,
+    alone: bool,
+}
 
 /// A folder of the calling test's own with a short path, because sockets' paths must be.
 pub fn folder(which: &str) -> PathBuf {
@@ -52,67 +126,160 @@ pub fn program() -> PathBuf {
     paths::program("virtqemud", "TINAMOU_VIRTQEMUD").expect("the program under test")
 }
 
-/// Why namespaces of their own are not to be had; `None`: they are.
-pub fn no_namespaces() -> Option<String> {
-    let made = Command::new("unshare").args(["-m", "mount", "--make-rprivate", "/"]).output();
-    match made {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Some(format!("unshare: {error}")),
+/// libvirt's own daemon.
+///
+/// # Errors
+///
+/// The machine lacks it.
+pub fn original() -> Result<PathBuf, String> {
+    find("libvirtd")
+}
+
+/// A program that is installed.
+///
+/// # Errors
+///
+/// Names it, if it is not.
+pub fn find(program: &str) -> Result<PathBuf, String> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .chain(["/usr/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("the machine has no {program} program"))
+}
+
+/// What [`Daemon::ours`] needs.
+///
+/// # Errors
+///
+/// Says what is missing.
+pub fn namespaces() -> Result<(), String> {
+    unshared(&["-m", "mount", "--make-rprivate", "/"])
+}
+
+/// What [`Daemon::alone`] needs, and the clients that are in every comparison.
+///
+/// # Errors
+///
+/// Names the missing program or privilege.
+pub fn machines() -> Result<(), String> {
+    for program in ["unshare", "nsenter", "ip", "virsh", "virt-admin", "qemu-system-x86_64"] {
+        find(program)?;
+    }
+    unshared(&["--mount", "--net", "--pid", "--fork", "true"])
+}
+
+fn unshared(words: &[&str]) -> Result<(), String> {
+    match Command::new("unshare").args(words).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("unshare: {error}")),
     }
 }
 
+/// Does the same with the original and with ours at the same time: what came of it there, and here. `start` is
+/// [`Daemon::alone`], say.
+pub fn on_both<T: Send>(
+    original: &Path,
+    start: fn(&Path) -> Daemon,
+    work: impl Fn(&Daemon) -> T + Sync,
+) -> [T; 2] {
+    let (original, ours) = (start(original), start(&program()));
+    std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| work(&original));
+        let ours = work(&ours);
+        [theirs.join().expect("the original's side"), ours]
+    })
+}
+
 impl Daemon {
-    /// Ours, with lines of configuration and options beside the sockets' folder.
+    /// Ours, with lines of configuration and options; its sockets are in [`Self::folder`].
     pub fn ours(config: &str, options: &[&str]) -> Self {
-        let folder = folder("vq");
-        let config = format!("unix_sock_dir = \"{}\"\n{config}", folder.display());
-        std::fs::write(folder.join("conf"), config).expect("write");
-        let program = program();
-        Self::start(folder, &program, "virtqemud", options)
+        Self::start(&program(), config, options, Place::Here)
     }
 
-    /// The original, where it is installed.
-    pub fn reference() -> Result<Self, String> {
-        let program = Path::new("/usr/sbin/libvirtd");
-        if !program.exists() {
-            return Err("libvirtd is not installed".to_owned());
-        }
-        let folder = folder("lv");
-        let config = format!(
-            "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n",
-            folder.display()
-        );
-        std::fs::write(folder.join("conf"), config).expect("write");
-        Ok(Self::start(folder, program, "libvirt", &[]))
+    /// A daemon on a machine of its own, where root need not show who he is; its user's files are in [`SCENE`].
+    pub fn alone(program: &Path) -> Self {
+        Self::start(program, ALONE, &[], Place::Alone)
     }
 
-    fn start(folder: PathBuf, program: &Path, prefix: &'static str, options: &[&str]) -> Self {
-        let script = format!("{PREPARE}\nexec \"$@\"");
-        let child = Command::new("unshare")
-            .args(["-m", "sh", "-c", &script, "sh"])
+    /// As [`Self::alone`], with networks, storage and all else that libvirt's daemon has beside QEMU.
+    pub fn with_others(program: &Path) -> Self {
+        Self::start(program, ALONE, &[], Place::WithOthers)
+    }
+
+    fn start(program: &Path, config: &str, options: &[&str], place: Place) -> Self {
+        let alone = place != Place::Here;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = folder(if name == "libvirtd" { "lv" } else { "vq" });
+        let sockets = if alone { PathBuf::from("/run/libvirt") } else { folder.clone() };
+        let config = format!("unix_sock_dir = \"{}\"\n{config}", sockets.display());
+        std::fs::write(folder.join("conf"), config).expect("write");
+        let seen = if alone { Path::new(SCENE) } else { &folder };
+        let (namespaces, then) = if alone {
+            (&["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"][..], ACCOMPANY)
+        } else {
+            (&["--mount"][..], BECOME)
+        };
+        let messages = std::fs::File::create(folder.join("stderr")).expect("a file");
+        let process = Command::new("unshare")
+            .args(namespaces)
+            .args(["sh", "-c", &format!("{PREPARE}{then}"), "sh"])
             .arg(program)
             .arg("-f")
-            .arg(folder.join("conf"))
+            .arg(seen.join("conf"))
             .arg("-p")
-            .arg(folder.join("pid"))
+            .arg(seen.join("pid"))
             .args(options)
             .env("FOLDER", &folder)
+            .env("ALONE", if alone { "yes" } else { "no" })
+            .env("OTHERS", if place == Place::WithOthers { "yes" } else { "no" })
+            // It would be handed on to guests, and shown.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.join("stderr")).expect("a file"))
+            .stderr(messages)
             .spawn()
             .expect("unshare");
-        let mut this = Self { child, folder, prefix };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while UnixStream::connect(this.socket("-sock")).is_err() {
-            if let Some(status) = this.child.try_wait().expect("wait") {
-                panic!("{}: {status}: {}", program.display(), this.stderr());
-            }
-            assert!(Instant::now() < deadline, "{} does not listen: {}", program.display(), this.stderr());
-            std::thread::sleep(Duration::from_millis(20));
+        let mut this = Self { process, folder, sockets, name, alone };
+        if alone {
+            this.follow(program);
+        } else {
+            this.await_answer(program, |this| UnixStream::connect(this.socket("-sock")).is_ok());
         }
         this
+    }
+
+    /// Starts a daemon on what the one before it, which has ended, has left on its machine.
+    pub fn follow(&mut self, program: &Path) {
+        self.name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let next = format!("[ -p /run/next ] && echo '{}' >/run/next", program.display());
+        let mut told = false;
+        self.await_answer(program, |this| {
+            // The machine takes a moment.
+            told = told || this.shell(&next).status.success();
+            told && this.virsh("version").status.success()
+        });
+    }
+
+    /// Sends a daemon that is alone a signal that ends it, and waits until it has; its guests live on.
+    pub fn end(&self, signal: &str) {
+        let ended = self.shell(&format!(
+            "pid=$(cat pid) && kill -{signal} $pid && while [ -e /proc/$pid ]; do sleep 0.02; done"
+        ));
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    fn await_answer(&mut self, program: &Path, mut answers: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + START;
+        while !answers(self) {
+            if let Some(status) = self.process.try_wait().expect("wait") {
+                panic!("{}: {status}: {}", program.display(), self.stderr());
+            }
+            assert!(Instant::now() < deadline, "{} does not answer: {}", program.display(), self.stderr());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What it has said.
@@ -120,41 +287,74 @@ impl Daemon {
         std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }
 
-    /// Its process.
+    /// Its process, if it is not alone.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
-    /// The folder of its sockets.
+    /// The test's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The path of a socket: `-sock`, `-sock-ro` or `-admin-sock`.
     pub fn socket(&self, suffix: &str) -> PathBuf {
-        self.folder.join(format!("{}{suffix}", self.prefix))
+        let prefix = if self.name == "libvirtd" { "libvirt" } else { &self.name };
+        self.sockets.join(format!("{prefix}{suffix}"))
     }
 
-    /// Runs `virsh` with words of its command line.
-    pub fn virsh(&self, words: &[&str]) -> Output {
-        let uri = format!("qemu:///system?socket={}", self.socket("-sock").display());
-        Command::new("virsh").args(["-c", &uri]).args(words).env("LC_ALL", "C").output().expect("virsh")
-    }
-
-    /// Runs `virt-admin`.
-    pub fn virt_admin(&self, words: &[&str]) -> Output {
-        let uri = format!("libvirtd:///system?socket={}", self.socket("-admin-sock").display());
-        Command::new("virt-admin")
-            .args(["-c", &uri])
-            .args(words)
-            .env("LC_ALL", "C")
+    /// Runs a line of shell where the daemon is, in [`SCENE`] if it is alone: `virsh` and `virt-admin` find it, and
+    /// `$SERVER` is the name of its server.
+    pub fn shell(&self, line: &str) -> Output {
+        let mut command = if self.alone {
+            let mut command = Command::new("nsenter");
+            let first = self.process.id();
+            command.arg(format!("--target={first}")).args(["--mount", "--net"]);
+            command.arg(format!("--pid=/proc/{first}/ns/pid_for_children"));
+            command.args(["timeout", COMMAND_SECONDS, "sh", "-c", &format!("cd {SCENE} && {line}")]);
+            command.env("HOME", SCENE);
+            command
+        } else {
+            let mut command = Command::new("timeout");
+            command.args([COMMAND_SECONDS, "sh", "-c", line]).current_dir(&self.folder);
+            command
+        };
+        let admin = if self.name == "libvirtd" { "libvirtd" } else { "virtqemud" };
+        let uri = |driver: &str, suffix: &str| {
+            format!("{driver}+unix:///system?socket={}", self.socket(suffix).display())
+        };
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .env("LIBVIRT_DEFAULT_URI", uri("qemu", "-sock"))
+            .env("LIBVIRT_ADMIN_DEFAULT_URI", uri(admin, "-admin-sock"))
+            .env("SERVER", admin)
+            .env_remove("LD_LIBRARY_PATH")
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .stdin(Stdio::null())
             .output()
-            .expect("virt-admin")
+            .expect("a shell")
+    }
+
+    /// Runs `virsh` with these words.
+    pub fn virsh(&self, words: &str) -> Output {
+        self.shell(&format!("virsh {words}"))
+    }
+
+    /// Runs `virt-admin` with these words.
+    pub fn virt_admin(&self, words: &str) -> Output {
+        self.shell(&format!("virt-admin {words}"))
+    }
+
+    /// Copies the files of a folder to [`SCENE`].
+    pub fn put(&self, files: &Path) {
+        let copied = self.shell(&format!("cp '{}'/* .", files.display()));
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
         nix::sys::signal::kill(pid, signal).expect("kill");
     }
 
@@ -162,7 +362,7 @@ impl Daemon {
     pub fn wait(&mut self, limit: Duration) -> Option<i32> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().expect("wait") {
+            if let Some(status) = self.process.try_wait().expect("wait") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -180,101 +380,21 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+        if self.alone {
+            // With the machine's first process everything on it ends.
+            let _ = self.process.kill();
+        } else if self.process.try_wait().is_ok_and(|status| status.is_none()) {
             self.signal(nix::sys::signal::Signal::SIGTERM);
             let deadline = Instant::now() + Duration::from_secs(10);
-            while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            while self.process.try_wait().is_ok_and(|status| status.is_none()) {
                 if Instant::now() > deadline {
-                    let _ = self.child.kill();
+                    let _ = self.process.kill();
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            let _ = self.child.wait();
         }
+        let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A client that says what it likes.
-pub struct Raw {
-    /// The socket.
-    pub socket: UnixStream,
-}
-
-/// The number of the REMOTE program.
-pub const REMOTE: u32 = 0x2000_8086;
-
-/// A message that came: program, version, procedure, type, serial, status; and the payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// The header.
-    pub header: [u32; 6],
-    /// The rest.
-    pub payload: Vec<u8>,
-}
-
-impl Message {
-    /// The code and the text of the error that it carries.
-    pub fn error(&self) -> (u32, String) {
-        assert_eq!(self.header[5], 1, "an error: {self:?}");
-        let word = |at: usize| u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"));
-        let length = word(12) as usize;
-        (word(0), String::from_utf8_lossy(&self.payload[16..16 + length]).into_owned())
-    }
-}
-
-impl Raw {
-    /// Connects, and says nothing.
-    pub fn connect(socket: &Path) -> Self {
-        let socket = UnixStream::connect(socket).expect("connect");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        Self { socket }
-    }
-
-    /// Connects, and opens the connection.
-    pub fn open(socket: &Path) -> Self {
-        let mut this = Self::connect(socket);
-        assert_eq!(this.call(REMOTE, 66, &[]).header[5], 0);
-        assert_eq!(this.call(REMOTE, 1, &[0; 8]).header[5], 0);
-        this
-    }
-
-    /// Sends a message.
-    pub fn send(&mut self, header: [u32; 6], payload: &[u8]) {
-        let length = 28 + payload.len() as u32;
-        let mut bytes = length.to_be_bytes().to_vec();
-        bytes.extend(header.iter().flat_map(|word| word.to_be_bytes()));
-        bytes.extend_from_slice(payload);
-        self.socket.write_all(&bytes).expect("write");
-    }
-
-    /// Waits for a message; `None`: the connection has ended.
-    pub fn receive(&mut self) -> Option<Message> {
-        let mut length = [0; 4];
-        self.socket.read_exact(&mut length).ok()?;
-        let mut bytes = vec![0; u32::from_be_bytes(length) as usize - 4];
-        self.socket.read_exact(&mut bytes).ok()?;
-        let mut header = [0; 6];
-        for (word, bytes) in header.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_be_bytes(bytes.try_into().expect("four bytes"));
-        }
-        Some(Message { header, payload: bytes[24..].to_vec() })
-    }
-
-    /// Calls a procedure and waits for the answer.
-    pub fn call(&mut self, program: u32, procedure: u32, payload: &[u8]) -> Message {
-        self.send([program, 1, procedure, 0, 7, 0], payload);
-        self.receive().expect("an answer")
-    }
-
-    /// Whether the daemon still answers this client.
-    pub fn alive(&mut self) -> bool {
-        self.call(REMOTE, 66, &[]).header == [REMOTE, 1, 66, 1, 7, 0]
-    }
-
-    /// Whether the daemon has ended the connection.
-    pub fn ended(&mut self) -> bool {
-        matches!(self.socket.read(&mut [0]), Ok(0)) || self.receive().is_none()
     }
 }

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use blackbox::daemons::{self, Daemon};
+use blackbox::virtqemud::{self, Daemon};
 use blackbox::{or_skip, paths};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A guest with most kinds of devices; its images are not the emulators' user's.
 const GUEST: &str = "<domain type='qemu'><name>guest</name><uuid>11111111-2222-4333-8444-555555555555</uuid>
@@ -26,47 +26,41 @@ const PREPARE: &str = "truncate -s 1M disk.img disk2.img cd.img more.img && chow
 
 struct Scene {
     daemon: Daemon,
-    log: PathBuf,
 }
 
 impl Scene {
     /// A daemon that has started the guest.
     fn new(program: &Path) -> Self {
-        let log = paths::scratch(&blackbox::current_test()).join("log");
-        let daemon = Daemon::start(program, &log).expect("a daemon");
-        let this = Self { daemon, log };
+        let this = Self { daemon: Daemon::alone(program) };
         this.must(PREPARE);
         // The configuration is read by the next one.
         let this = this.handed_to(program);
-        std::fs::write(this.log.with_file_name("guest.xml"), GUEST).expect("write");
-        this.daemon.put(&this.log.with_file_name("guest.xml")).expect("copied");
+        let files = paths::scratch(&blackbox::current_test());
+        std::fs::write(files.join("guest.xml"), GUEST).expect("write");
+        this.daemon.put(&files);
         this.must("virsh define guest.xml && virsh start guest");
         this
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
     /// Runs a line of shell that succeeds, and answers what it prints.
     fn must(&self, line: &str) -> String {
-        let output = self.daemon.shell(line).expect("a shell");
+        let output = self.daemon.shell(line);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}: {text}{errors}\n{}", self.log());
+        assert!(output.status.success(), "{line}: {text}{errors}\n{}", self.daemon.stderr());
         text
     }
 
     /// The daemon ends, and another one takes its place.
     fn handed_to(mut self, program: &Path) -> Self {
-        self.daemon.end("TERM").expect("its end");
-        self.daemon.follow(program).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        self.daemon.end("TERM");
+        self.daemon.follow(program);
         self
     }
 
     /// The guest runs under its number, and its devices are what they were.
     fn finds(&self, xml: &str) {
-        assert_eq!(self.must("virsh list --name").trim(), "guest", "{}", self.log());
+        assert_eq!(self.must("virsh list --name").trim(), "guest", "{}", self.daemon.stderr());
         assert_eq!(self.must("virsh domid guest").trim(), "1");
         let found = self.must("virsh dumpxml --security-info guest");
         let differ = xml.lines().zip(found.lines()).find(|(before, now)| before != now);
@@ -148,16 +142,16 @@ fn there_and_back(one: &Path, other: &Path) {
 
 #[test]
 fn guests_go_to_the_original_and_back() {
-    or_skip!(daemons::requirements());
-    let original = or_skip!(daemons::original());
-    let ours = paths::program("virtqemud", "TINAMOU_VIRTQEMUD").expect("virtqemud is built");
+    or_skip!(virtqemud::machines());
+    let original = or_skip!(virtqemud::original());
+    let ours = virtqemud::program();
     there_and_back(&ours, &original);
 }
 
 #[test]
 fn guests_come_from_the_original_and_go_back() {
-    or_skip!(daemons::requirements());
-    let original = or_skip!(daemons::original());
-    let ours = paths::program("virtqemud", "TINAMOU_VIRTQEMUD").expect("virtqemud is built");
+    or_skip!(virtqemud::machines());
+    let original = or_skip!(virtqemud::original());
+    let ours = virtqemud::program();
     there_and_back(&original, &ours);
 }

@@ -1,7 +1,8 @@
-//! `virtqemud` from outside: libvirt's own clients, beside libvirt's own daemon; and clients that behave badly.
+//! `virtqemud` from outside: how it is started and ended, and clients that behave badly.
 #![forbid(unsafe_code)]
 
-use blackbox::virtqemud::{Daemon, REMOTE, Raw, no_namespaces, program};
+use blackbox::raw_client::{REMOTE, Raw};
+use blackbox::virtqemud::{Daemon, find, namespaces, program};
 use blackbox::{or_skip, skip};
 use nix::sys::signal::Signal;
 use std::io::Write;
@@ -9,152 +10,56 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// What is compared of a run: output, errors, status. Versions and names of daemons differ.
-fn shown(output: &Output) -> (String, Option<i32>) {
+/// All that a client printed.
+fn text(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let text = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    (text.replace("10.0.0", "9.0.0").replace("libvirtd", "virtqemud"), output.status.code())
-}
-
-macro_rules! needs_namespaces {
-    () => {
-        if let Some(reason) = no_namespaces() {
-            skip!("{reason}");
-        }
-    };
-}
-
-fn needs_clients() -> Result<(), String> {
-    match Command::new("virsh").arg("--version").output() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("virsh: {error}")),
-    }
-}
-
-#[test]
-fn virsh_beside_the_original() {
-    needs_namespaces!();
-    or_skip!(needs_clients());
-    let reference = or_skip!(Daemon::reference());
-    let ours = Daemon::ours("", &[]);
-    for words in [
-        &["version"][..],
-        &["version", "--daemon"],
-        &["hostname"],
-        &["nodeinfo"],
-        &["nodecpumap"],
-        &["nodecpustats", "99"],
-        &["nodememstats", "99"],
-        &["sysinfo"],
-        &["list", "--all"],
-        &["list", "--name"],
-        &["dominfo", "nothing"],
-        &["domstate", "nothing"],
-        &["domid", "nothing"],
-        &["domuuid", "12345678-1234-1234-1234-123456789012"],
-        &["start", "nothing"],
-        &["dumpxml", "nothing"],
-        &["undefine", "nothing"],
-        &["event", "--all", "--timeout", "1"],
-        &["-r", "list", "--all"],
-        &["-k0", "list"],
-        &["-k", "1", "list"],
-    ] {
-        assert_eq!(shown(&ours.virsh(words)), shown(&reference.virsh(words)), "{words:?}");
-    }
-}
-
-#[test]
-fn virt_admin_beside_the_original() {
-    needs_namespaces!();
-    or_skip!(needs_clients());
-    let reference = or_skip!(Daemon::reference());
-    let ours = Daemon::ours("", &[]);
-    let server = |daemon: &Daemon| if std::ptr::eq(daemon, &ours) { "virtqemud" } else { "libvirtd" };
-    for words in [
-        &["srv-threadpool-info", "S"][..],
-        &["srv-threadpool-info", "admin"],
-        &["srv-threadpool-info", "nothing"],
-        &["srv-threadpool-set", "S", "--min-workers", "6", "--max-workers", "9", "--priority-workers", "2"],
-        &["srv-threadpool-set", "S", "--min-workers", "30"],
-        &["srv-threadpool-set", "S", "--max-workers", "0"],
-        &["srv-clients-info", "S"],
-        &["srv-clients-set", "S", "--max-clients", "30", "--max-unauth-clients", "10"],
-        &["srv-clients-set", "S", "--max-clients", "5"],
-        &["srv-clients-info", "S"],
-        &["srv-clients-list", "S"],
-        &["srv-update-tls", "S"],
-        &["client-info", "S", "99"],
-        &["client-disconnect", "S", "99"],
-        &["daemon-log-filters"],
-        &["daemon-log-filters", "--filters", "1:qemu 3:+rpc"],
-        &["daemon-log-filters"],
-        &["daemon-log-filters", "--filters", "bad"],
-        &["daemon-log-filters", "--filters", "9:bad"],
-        &["daemon-log-outputs", "--outputs", "1:nowhere"],
-        &["daemon-log-outputs", "--outputs", "1:stderr:x"],
-        &["daemon-log-outputs", "--outputs", "1:file:/dev/null 2:stderr 3:file:/dev/null"],
-        &["daemon-log-outputs"],
-        &["daemon-timeout", "--timeout", "0"],
-    ] {
-        let run = |daemon: &Daemon| {
-            let words: Vec<_> =
-                words.iter().map(|word| if *word == "S" { server(daemon) } else { word }).collect();
-            shown(&daemon.virt_admin(&words))
-        };
-        assert_eq!(run(&ours), run(&reference), "{words:?}");
-    }
-    let text = shown(&ours.virt_admin(&["srv-list"])).0;
-    assert!(text.contains(" 0    admin\n 1    virtqemud\n"), "{text}");
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]
 fn a_client_is_seen_and_sent_away() {
-    needs_namespaces!();
-    or_skip!(needs_clients());
+    or_skip!(namespaces());
+    or_skip!(find("virsh"));
     let ours = Daemon::ours("", &[]);
     let mut client = Raw::open(&ours.socket("-sock"));
-    let list = shown(&ours.virt_admin(&["srv-clients-list", "virtqemud"])).0;
+    let list = text(&ours.virt_admin("srv-list"));
+    assert!(list.contains(" 0    admin\n 1    virtqemud\n"), "{list}");
+    let list = text(&ours.virt_admin("srv-clients-list virtqemud"));
     let id =
         list.lines().nth(2).and_then(|line| line.split_whitespace().next()).expect("a client").to_owned();
-    let info = shown(&ours.virt_admin(&["client-info", "virtqemud", &id])).0;
+    let info = text(&ours.virt_admin(&format!("client-info virtqemud {id}")));
     for line in ["readonly       : no", "unix_user_name : root", "transport      : unix"] {
         assert!(info.contains(line), "{info}");
     }
     assert!(info.contains(&format!("unix_process_id: {}", std::process::id())), "{info}");
     assert!(client.alive());
-    ours.virt_admin(&["client-disconnect", "virtqemud", &id]);
+    ours.virt_admin(&format!("client-disconnect virtqemud {id}"));
     assert!(client.ended());
 }
 
 #[test]
 fn others_than_root_have_to_ask_polkit() {
-    needs_namespaces!();
-    or_skip!(needs_clients());
-    if Command::new("setpriv").arg("--version").output().is_err() {
-        skip!("setpriv is not installed");
-    }
+    or_skip!(namespaces());
+    or_skip!(find("virsh"));
+    or_skip!(find("setpriv"));
     if std::path::Path::new("/run/dbus/system_bus_socket").exists() {
         skip!("this host has a bus, and perhaps polkit");
     }
     let ours = Daemon::ours("", &[]);
     for suffix in ["-sock", "-sock-ro"] {
-        let uri = format!("qemu:///system?socket={}", ours.socket(suffix).display());
-        let output = Command::new("setpriv")
-            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
-            .args(["virsh", "-c", &uri, "list"])
-            .env("LC_ALL", "C")
-            .output()
-            .expect("virsh");
-        let (text, status) = shown(&output);
-        assert!(text.contains("internal error: Unable to get system bus connection: "), "{text}");
-        assert_eq!(status, Some(1));
+        let output = ours.shell(&format!(
+            "setpriv --reuid 65534 --regid 65534 --clear-groups -- virsh -c 'qemu:///system?socket={}' list",
+            ours.socket(suffix).display()
+        ));
+        let said = text(&output);
+        assert!(said.contains("internal error: Unable to get system bus connection: "), "{said}");
+        assert_eq!(output.status.code(), Some(1));
     }
 }
 
 #[test]
 fn odd_messages_are_answered_or_dropped() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let mut client = Raw::connect(&ours.socket("-sock"));
     let mut error = |header: [u32; 6], payload: &[u8]| {
@@ -200,7 +105,7 @@ fn odd_messages_are_answered_or_dropped() {
 
 #[test]
 fn what_is_no_message_ends_the_connection() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let header = |kind: u32| {
         let words = [32, REMOTE, 1, 66, kind, 1, 0, 33];
@@ -225,7 +130,7 @@ const KEEPALIVE: u32 = 0x6b65_6570;
 
 #[test]
 fn pings_are_answered_and_asked() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("keepalive_interval = 1\nkeepalive_count = 2\n", &[]);
     let mut client = Raw::open(&ours.socket("-sock"));
     client.send([KEEPALIVE, 1, 1, 2, 0, 0], &[]);
@@ -244,7 +149,7 @@ fn pings_are_answered_and_asked() {
 
 #[test]
 fn registrations_are_numbered_and_checked() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let mut client = Raw::open(&ours.socket("-sock"));
     let register = |client: &mut Raw, event: u32| {
@@ -271,7 +176,7 @@ fn registrations_are_numbered_and_checked() {
 
 #[test]
 fn bad_clients_cost_only_themselves() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let mut good = Raw::open(&ours.socket("-sock"));
     let before = ours.memory();
@@ -329,7 +234,7 @@ const VOL_DOWNLOAD: u32 = 209;
 #[test]
 fn a_download_waits_for_its_reader() {
     const PIECES: usize = 1024;
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let path = format!("/proc/{}/root/run/libvirt/virtstoraged-sock", ours.pid());
     let listener = UnixListener::bind(path).expect("the other daemon's socket");
@@ -355,7 +260,7 @@ fn a_download_waits_for_its_reader() {
 /// Also when every worker waits: calls of high priority are served, and pings are answered.
 #[test]
 fn another_daemon_that_does_not_answer_holds_nobody_up() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("min_workers = 2\nmax_workers = 4\nprio_workers = 2\n", &[]);
     let path = format!("/proc/{}/root/run/libvirt/virtstoraged-sock", ours.pid());
     let _listener = UnixListener::bind(path).expect("the other daemon's socket");
@@ -378,7 +283,7 @@ fn another_daemon_that_does_not_answer_holds_nobody_up() {
 
 #[test]
 fn pipelined_calls_are_all_answered() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     let mut client = Raw::open(&ours.socket("-sock"));
     let mut reader = Raw { socket: client.socket.try_clone().expect("a second handle") };
@@ -398,7 +303,7 @@ fn pipelined_calls_are_all_answered() {
 
 #[test]
 fn too_many_clients_wait() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("max_clients = 4\nmax_anonymous_clients = 2\n", &[]);
     // Start-up's probe may still count.
     std::thread::sleep(Duration::from_millis(200));
@@ -471,7 +376,7 @@ fn mistakes_in_the_configuration_are_told() {
 
 #[test]
 fn it_ends_when_told_and_leaves_nothing() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let mut ours = Daemon::ours("", &["-v"]);
     assert_eq!(std::fs::read_to_string(ours.folder().join("pid")).unwrap(), ours.pid().to_string());
     // A second one with the same PID file does not start.
@@ -495,7 +400,7 @@ fn it_ends_when_told_and_leaves_nothing() {
 
 #[test]
 fn it_ends_when_nobody_needs_it() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let mut ours = Daemon::ours("", &["-t", "1"]);
     let client = Raw::open(&ours.socket("-sock"));
     std::thread::sleep(Duration::from_millis(1500));
@@ -507,7 +412,7 @@ fn it_ends_when_nobody_needs_it() {
 
 #[test]
 fn idle_it_is_small() {
-    needs_namespaces!();
+    or_skip!(namespaces());
     let ours = Daemon::ours("", &[]);
     drop(Raw::open(&ours.socket("-sock")));
     // A build for debugging is larger than what is installed.

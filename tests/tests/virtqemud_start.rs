@@ -2,8 +2,9 @@
 //! it does not know itself.
 #![forbid(unsafe_code)]
 
-use blackbox::skip;
-use blackbox::virtqemud::{REMOTE, Raw, folder, no_namespaces, program};
+use blackbox::or_skip;
+use blackbox::raw_client::{REMOTE, Raw};
+use blackbox::virtqemud::{find, folder, namespaces, program};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -79,15 +80,10 @@ impl Drop for Session {
     }
 }
 
-macro_rules! needs_root {
-    () => {
-        if let Some(reason) = no_namespaces() {
-            skip!("{reason}");
-        }
-        if Command::new("setpriv").arg("--version").output().is_err() {
-            skip!("setpriv is not installed");
-        }
-    };
+/// Becoming another user takes root, and a program.
+fn needed() -> Result<(), String> {
+    namespaces()?;
+    find("setpriv").map(drop)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -96,7 +92,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_users_own_daemon_has_his_folders() {
-    needs_root!();
+    or_skip!(needed());
     let mut session = Session::new();
     session.start();
     assert_eq!(mode(&session.socket("virtqemud-sock")), 0o700);
@@ -171,7 +167,7 @@ fn storage_daemon(listener: UnixListener) {
 
 #[test]
 fn other_daemons_answer_for_what_is_theirs() {
-    needs_root!();
+    or_skip!(needed());
     let mut session = Session::new();
     session.start();
     let mut client = Raw::connect(&session.socket("virtqemud-sock"));
@@ -227,7 +223,7 @@ fn other_daemons_answer_for_what_is_theirs() {
 
 #[test]
 fn in_the_background_the_caller_waits_until_clients_may_come() {
-    needs_root!();
+    or_skip!(needed());
     let session = Session::new();
     let mut command = session.command(&[]);
     let status = command.args(["-d", "-t", "2"]).status().unwrap();
@@ -254,7 +250,7 @@ fn in_the_background_the_caller_waits_until_clients_may_come() {
 
 #[test]
 fn the_service_manager_may_bring_the_sockets() {
-    needs_root!();
+    or_skip!(needed());
     let mut session = Session::new();
     let path = session.folder.join("activated");
     let listener = UnixListener::bind(&path).unwrap();

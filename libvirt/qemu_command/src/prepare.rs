@@ -119,6 +119,24 @@ pub fn number_sources(domain: &mut Domain, mut next: u32) -> u32 {
     next
 }
 
+/// Numbers the sources of disks that a running guest gets, behind all that it has.
+pub fn number_new_sources(domain: &mut Domain) {
+    let mut last = 0;
+    for disk in &domain.devices.disk {
+        last = last.max(disk.source.as_ref().and_then(|source| source.index).unwrap_or(0));
+        let mut store = disk.backing_store.as_deref();
+        while let Some(below) = store {
+            last = last.max(below.index.unwrap_or(0));
+            store = below.backing_store.as_deref();
+        }
+    }
+    // Drives without a disk had their numbers when the guest was started.
+    let mut next = last + 1;
+    for disk in domain.devices.disk.iter_mut().filter(|disk| !is_empty(disk.kind, disk.source.as_ref())) {
+        next = number_disk(disk, next);
+    }
+}
+
 /// Numbers the sources of one disk.
 pub fn number_disk(disk: &mut Disk, mut next: u32) -> u32 {
     if disk.kind == SourceType::VhostUser || disk.bus() == Some(DiskBus::Sd) {

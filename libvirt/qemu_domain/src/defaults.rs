@@ -12,7 +12,7 @@ use crate::{Context, each, missing, virt_type};
 /// What a definition may leave out.
 pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     if domain.name().is_empty() {
-        return Err(Error { code: Code::NoName, detail: "domain definition".to_owned() });
+        return Err(Error { code: Code::NoName, detail: String::new() });
     }
     if domain.name().contains('/') {
         return Err(Error::xml(format!("name {} cannot contain '/'", domain.name())));

@@ -276,7 +276,14 @@ pub fn set_channel_state(definition: &mut Definition, alias: &str, state: &str) 
     let channel = definition.devices.channel.iter_mut().find(named)?;
     let target = channel.target.as_mut()?;
     target.state = Some(state.to_owned());
-    Some(target.name.as_deref() == Some("org.qemu.guest_agent.0"))
+    Some(target.name.as_deref() == Some(crate::agent::CHANNEL))
+}
+
+/// Whether the agent's channel is open, if there is one.
+pub fn agent_state(definition: &Definition) -> Option<bool> {
+    let targets = definition.devices.channel.iter().filter_map(|channel| channel.target.as_ref());
+    let mut agents = targets.filter(|target| target.name.as_deref() == Some(crate::agent::CHANNEL));
+    agents.next()?.state.as_deref().map(|state| state == "connected")
 }
 
 /// Notes where the tray of a drive is; none is closed.

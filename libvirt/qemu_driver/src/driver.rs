@@ -97,12 +97,12 @@ impl Hypervisor for QemuDriver {
         let path = uri.strip_prefix("qemu://").map(|rest| rest.split(['?', '#']).next().unwrap_or_default());
         let refuse = |detail: String| Err(internal(detail));
         match (path.and_then(|path| path.find('/').map(|at| &path[at..])), self.core.paths.privileged) {
-            (Some("/system"), true) | (Some("/session"), false) => Ok(()),
-            (Some(path @ ("/system" | "/session")), privileged) => {
+            // Root's session is the system's.
+            (Some("/system" | "/session"), true) | (Some("/session"), false) => Ok(()),
+            (Some(path), privileged) => {
                 let wanted = if privileged { "/system" } else { "/session" };
                 refuse(format!("unexpected QEMU URI path '{path}', try qemu://{wanted}"))
             }
-            (Some(path), _) => refuse(format!("unexpected QEMU URI path '{path}', try qemu:///system")),
             (None, _) => Err(Error::new(Origin::None, Code::NoConnect, uri)),
         }
     }

@@ -17,7 +17,7 @@ pub fn invalid(detail: impl Into<String>) -> Error {
 
 /// The domain does not run.
 pub fn not_running() -> Error {
-    invalid("domain is not running")
+    Error::new(Origin::Domain, Code::OperationInvalid, "domain is not running")
 }
 
 /// Something that should not have happened.
@@ -70,9 +70,13 @@ pub fn xml(what: &domain_xml::Error) -> Error {
         domain_xml::Code::NoTarget => (Origin::Domain, Code::NoTarget),
         domain_xml::Code::NoName => (Origin::Domain, Code::NoName),
         domain_xml::Code::Xml => (Origin::Domain, Code::XmlError),
-        domain_xml::Code::Detail => (Origin::Xml, Code::XmlDetail),
+        domain_xml::Code::Detail => (Origin::Domain, Code::XmlDetail),
         domain_xml::Code::OperationInvalid => (Origin::Domain, Code::OperationInvalid),
         domain_xml::Code::Unsupported => (Origin::Domain, Code::ConfigUnsupported),
     };
-    Error::new(origin, code, what.detail.clone())
+    if what.detail.is_empty() {
+        Error::plain(origin, code)
+    } else {
+        Error::new(origin, code, what.detail.clone())
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::job::Jobs;
 use crate::process::Live;
+use crate::sessions::Sessions;
 use crate::state::{Shutoff, State};
 use domain_xml::Domain as Definition;
 use parking_lot::{Mutex, MutexGuard};
@@ -33,6 +34,8 @@ pub struct Guest {
     pub agent_jobs: Jobs,
     /// How many seconds the agent has for an answer, or one of [`crate::agent`]'s numbers for that.
     pub agent_timeout: AtomicI32,
+    /// Who is connected with its consoles and channels.
+    pub sessions: Sessions,
     /// Whose turn it is to write the status file. Taken before the lock of `inner`.
     pub(crate) status_turn: Mutex<()>,
     /// Held for moments: never while the monitor or a file is waited for.
@@ -49,6 +52,7 @@ impl Guest {
             jobs: Jobs::default(),
             agent_jobs: Jobs::of_agent(),
             agent_timeout: AtomicI32::new(crate::agent::BLOCK),
+            sessions: Sessions::default(),
             status_turn: Mutex::default(),
             inner: Mutex::new(inner),
         })

@@ -66,6 +66,7 @@ impl std::fmt::Display for Error {
             Code::OsType => "unknown OS type ",
             Code::NoSource => "missing source information for device ",
             Code::NoTarget => "missing target information for device ",
+            Code::NoName if self.detail.is_empty() => "missing name information",
             Code::NoName => "missing name information in ",
             Code::Xml => "XML error: ",
             Code::Detail => "",

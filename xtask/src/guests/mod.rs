@@ -80,6 +80,9 @@ const SCSI_TOOLS: &[&str] = &[
     "libtinfo6",
 ];
 
+/// Clients of libvirt that are used in place, without what else their packages want to be installed.
+const LIBVIRT_CLIENTS: &[&str] = &["libvirt-dbus", "libvirt-glib-1.0-0", "prometheus-libvirt-exporter"];
+
 /// The names of the sets, as given on the command line.
 const SETS: &[&str] = &[
     "basic",
@@ -123,7 +126,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "disk" => guests.disk()?,
             "oracle" => guests.newer_qemu()?,
             "firmware" => guests.firmware()?,
-            "libvirt" => guests.libvirt()?,
+            "libvirt" => {
+                guests.libvirt()?;
+                guests.libvirt_clients()?;
+            }
             _ => unreachable!("the names were checked above"),
         }
     }
@@ -352,6 +358,21 @@ impl Guests {
                 bail!("cannot unpack {}", archive.display());
             }
             apt.clean()?;
+            Ok(Made::Folder)
+        })
+    }
+
+    /// Clients of libvirt that tests use.
+    fn libvirt_clients(&mut self) -> Result<()> {
+        self.make(known::libvirt_clients_folder(), "libvirt's clients", |guests, folder| {
+            let apt = guests.apt()?;
+            let packages = match apt.find_all(LIBVIRT_CLIENTS, "amd64")? {
+                Ok(packages) => packages,
+                Err(reason) => return Ok(Made::Nothing(reason)),
+            };
+            for file in apt.download_all(&packages)? {
+                apt::unpack(&file, folder, &["./usr/share/doc", "./usr/share/man", "./etc", "./lib"])?;
+            }
             Ok(Made::Folder)
         })
     }

@@ -140,8 +140,10 @@ impl Capabilities for QemuDriver {
         _: &ClientContext,
         args: ConnectGetMaxVcpusArgs,
     ) -> Result<ConnectGetMaxVcpusRet> {
+        /// What the original answers where the host sets no limit.
+        const EMULATED: i32 = 16;
         let virt = match args.kind.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("qemu") => VirtType::Qemu,
+            None | Some("qemu") => return Ok(ConnectGetMaxVcpusRet { max_vcpus: EMULATED }),
             Some("kvm") => VirtType::Kvm,
             Some(other) => return Err(error(Code::InvalidArg, format!("unknown type '{other}'"))),
         };

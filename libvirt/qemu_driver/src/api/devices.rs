@@ -1,7 +1,7 @@
 //! Devices, and what is sent to or read from them.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, internal, invalid, not_running, system};
+use crate::error::{Result, check_flags, error, failed, internal, invalid, not_running, system};
 use crate::guest::Guest;
 use crate::process::hotplug;
 use crate::query::{self, Nodes};
@@ -118,7 +118,7 @@ impl DomainDevices for QemuDriver {
         for definition in [&live, &config].into_iter().flatten() {
             if !crate::definition::has_device(definition, &args.alias) {
                 let detail = format!("no device found with alias {}", args.alias);
-                return Err(error(Code::DeviceMissing, detail));
+                return Err(rpc::Error::internal(rpc::Origin::Domain, detail));
             }
         }
         if live.is_some() {
@@ -357,7 +357,7 @@ impl DomainDevices for QemuDriver {
             }
             head -= heads;
         }
-        let card = card.ok_or_else(|| error(Code::InvalidArg, "no such screen"))?;
+        let card = card.ok_or_else(|| invalid("no such screen ID"))?;
         let directory = &self.core.paths.data;
         let name = format!(
             "qemu.screendump.{:016x}",
@@ -394,8 +394,9 @@ impl DomainDevices for QemuDriver {
         args: DomainOpenConsoleArgs,
         stream: Stream,
     ) -> Result<()> {
-        const SAFE: u32 = 1;
-        const FORCE: u32 = 2;
+        const FORCE: u32 = 1;
+        // No client is let in beside another one anyway.
+        const SAFE: u32 = 2;
         check_flags(args.flags, SAFE | FORCE, "qemuDomainOpenConsole")?;
         let guest = self.guest(&args.dom)?;
         let definition = {
@@ -414,7 +415,10 @@ impl DomainDevices for QemuDriver {
             Some(name) => internal(format!("cannot find character device {name}")),
             None => internal("cannot find character device (null)"),
         })?;
-        open_chardev(device, stream)
+        match open_chardev(&guest, device, args.flags & FORCE != 0, stream)? {
+            true => Ok(()),
+            false => Err(failed("Active console session exists for this domain")),
+        }
     }
 
     fn domain_open_channel(
@@ -438,27 +442,33 @@ impl DomainDevices for QemuDriver {
         let channel = channel.ok_or_else(|| {
             internal(format!("cannot find channel {}", args.name.as_deref().unwrap_or("(null)")))
         })?;
-        open_chardev(channel, stream)
+        match open_chardev(&guest, channel, args.flags & FORCE != 0, stream)? {
+            true => Ok(()),
+            false => Err(failed("Active channel stream exists for this domain")),
+        }
     }
 }
 
-/// Connects a stream with a character device.
-fn open_chardev(device: &domain_xml::chardev::CharDevice, stream: Stream) -> Result<()> {
+/// Connects a stream with a character device; `false`: somebody else is connected.
+fn open_chardev(
+    guest: &Guest,
+    device: &domain_xml::chardev::CharDevice,
+    force: bool,
+    stream: Stream,
+) -> Result<bool> {
     use domain_xml::chardev::CharType;
     use rustix::fs::{Mode, OFlags};
     let path =
         device.source.path().ok_or_else(|| internal("character device is not using a PTY or UNIX socket"))?;
-    let descriptor: OwnedFd = match device.source.kind {
+    guest.sessions.connect(path, force, stream, || match device.source.kind {
         Some(CharType::Pty) => {
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty())
-                .map_err(|errno| system(&errno.into(), &format!("Unable to open stream for '{path}'")))?
+                .map_err(|errno| system(&errno.into(), &format!("Unable to open stream for '{path}'")))
         }
         Some(CharType::Unix) => std::os::unix::net::UnixStream::connect(path)
-            .map_err(|error| system(&error, &format!("Unable to connect to '{path}'")))?
-            .into(),
-        _ => return Err(internal(format!("character device {path} is not using a PTY or UNIX socket"))),
-    };
-    stream.attach(descriptor, Direction::Both, None);
-    Ok(())
+            .map(OwnedFd::from)
+            .map_err(|error| system(&error, &format!("Unable to connect to '{path}'"))),
+        _ => Err(internal(format!("character device {path} is not using a PTY or UNIX socket"))),
+    })
 }

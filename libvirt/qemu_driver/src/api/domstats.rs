@@ -211,9 +211,14 @@ fn block(record: &mut Record, at: usize, disk: &Disk, stats: Option<&AllBlockSta
     let (Some(stats), Some(source)) = (stats, disk.source.as_ref()) else {
         // What is not running is as large as its file.
         if let Some(sizes) = path.and_then(|path| query::file_sizes(path).ok()) {
-            record.add(format!("{prefix}.allocation"), sizes.allocation);
-            record.add(format!("{prefix}.capacity"), sizes.capacity);
-            record.add(format!("{prefix}.physical"), sizes.physical);
+            let sizes = [
+                ("allocation", sizes.allocation),
+                ("capacity", sizes.capacity),
+                ("physical", sizes.physical),
+            ];
+            for (name, size) in sizes.into_iter().filter(|(_, size)| *size != 0) {
+                record.add(format!("{prefix}.{name}"), size);
+            }
         }
         return;
     };

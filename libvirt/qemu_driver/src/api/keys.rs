@@ -47,6 +47,17 @@ const LINUX: &[(u32, u32)] = &[
     (143, 0xe3),
 ];
 
+/// The name of a code set that is known.
+fn codeset_name(set: u32) -> &'static str {
+    match set {
+        0 => "linux",
+        1 => "xt",
+        2 => "atset1",
+        6 => "xt_kbd",
+        _ => "qnum",
+    }
+}
+
 /// The emulator's numbers of keys that a client names in the code set `set` (`virKeycodeSet`).
 ///
 /// # Errors
@@ -70,7 +81,7 @@ pub(super) fn to_qemu(set: u32, keys: &[u32]) -> Result<Vec<u32>> {
     let unknown = |key: u32| {
         error(
             Code::InternalError,
-            format!("cannot translate keycode {key} of codeset {set} to QEMU's keycode"),
+            format!("cannot translate keycode {key} of {} codeset to qnum keycode", codeset_name(set)),
         )
     };
     keys.iter().map(|key| one(*key).ok_or_else(|| unknown(*key))).collect()

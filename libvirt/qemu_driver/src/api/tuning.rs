@@ -171,7 +171,7 @@ impl DomainTuning for QemuDriver {
         _: &ClientContext,
         args: DomainGetMaxVcpusArgs,
     ) -> Result<DomainGetMaxVcpusRet> {
-        let (definition, _) = self.meant(&*self.guest(&args.dom)?, 0)?;
+        let (definition, _) = self.meant(&*self.guest(&args.dom)?, LIVE)?;
         Ok(DomainGetMaxVcpusRet { num: counts(&definition).1 as i32 })
     }
 
@@ -193,7 +193,7 @@ impl DomainTuning for QemuDriver {
             let live = inner
                 .live
                 .as_ref()
-                .ok_or_else(|| invalid("cannot retrieve vcpu information on inactive domain"))?;
+                .ok_or_else(|| invalid("cannot retrieve vcpu information for inactive domain"))?;
             (live.definition.clone(), live.pid, live.vcpus.clone())
         };
         let most = usize::try_from(args.maxinfo).unwrap_or(0);

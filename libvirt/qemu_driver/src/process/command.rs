@@ -181,6 +181,7 @@ impl<'a> Opener<'a> {
         end_chains(domain);
         forget_formats(domain);
         expand_host_model(domain, context.caps)?;
+        forbid_fallback(domain);
         qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
         let config = &self.core.config;
         let displays = Displays {
@@ -480,6 +481,14 @@ fn forget_formats(domain: &mut Definition) {
         if let Some(driver) = &mut disk.driver {
             driver.format = None;
         }
+    }
+}
+
+/// A guest that runs has the model of processor that it was started with, and no other.
+fn forbid_fallback(domain: &mut Definition) {
+    let cpu = domain.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::Custom));
+    if let Some(model) = cpu.and_then(|cpu| cpu.model.as_mut()) {
+        model.fallback = Some(Fallback::Forbid);
     }
 }
 

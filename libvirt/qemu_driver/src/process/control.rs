@@ -60,9 +60,11 @@ impl Core {
     /// # Errors
     /// It does not run, or the emulator refuses.
     pub fn power_button(&self, guest: &Arc<Guest>, reboot: bool) -> Result<()> {
-        let id = guest.running_id()?;
+        // The original says the same of a shutdown and of a reboot, but from different places.
+        let stopped = || if reboot { not_running() } else { invalid("domain is not running") };
+        let id = guest.running_id().map_err(|_| stopped())?;
         if !matches!(guest.lock().state, State::Running(_) | State::Paused(_) | State::PmSuspended(_)) {
-            return Err(not_running());
+            return Err(stopped());
         }
         if guest.with_live(id, |live| std::mem::replace(&mut live.fake_reboot, reboot)) != Some(reboot) {
             // Should this daemon not see the guest power off, the next one knows what is meant.

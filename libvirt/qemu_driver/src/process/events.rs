@@ -16,6 +16,11 @@ use rustix::process::Signal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Why an agent's channel is as it is: the guest was started with it,
+pub(super) const AGENT_STARTED: i32 = 1;
+/// or the guest opened or closed it.
+const AGENT_CHANNEL: i32 = 2;
+
 fn text<'a>(data: &'a Dict, key: &str) -> &'a str {
     data.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -225,6 +230,16 @@ impl Core {
                     dev_alias,
                 }));
             }
+            "MIGRATION_PASS" => {
+                if let Some(pass) = data.get("pass").and_then(Value::as_u64) {
+                    let iteration = i32::try_from(pass).unwrap_or(i32::MAX);
+                    self.event(DomainEvent::MigrationIteration(DomainEventCallbackMigrationIterationMsg {
+                        callback_id: 0,
+                        dom: dom(),
+                        iteration,
+                    }));
+                }
+            }
             "VSERPORT_CHANGE" => self.channel_changed(guest, id, data),
             name => {
                 let phase = match name {
@@ -250,7 +265,12 @@ impl Core {
             }
             Some((false, false)) => {}
             // We end it ourselves.
-            _ => return,
+            _ => {
+                if guest.with_live(id, |live| live.destroyed) == Some(true) {
+                    self.lifecycle(guest, lifecycle::SHUTDOWN, detail);
+                }
+                return;
+            }
         }
         guest.lock().state = Shutdown::Unknown.into();
         let child = guest.with_live(id, |live| {
@@ -396,13 +416,18 @@ impl Core {
             .flatten();
         self.save_status(guest);
         if agent == Some(true) {
-            self.event(DomainEvent::AgentLifecycle(DomainEventCallbackAgentLifecycleMsg {
-                callback_id: 0,
-                dom: guest.reference(),
-                state: if open { 1 } else { 2 },
-                reason: 2,
-            }));
+            self.agent_channel(guest, open, AGENT_CHANNEL);
         }
+    }
+
+    /// Tells that the agent's channel is open, or not, and why that is so.
+    pub(super) fn agent_channel(&self, guest: &Guest, open: bool, reason: i32) {
+        self.event(DomainEvent::AgentLifecycle(DomainEventCallbackAgentLifecycleMsg {
+            callback_id: 0,
+            dom: guest.reference(),
+            state: if open { 1 } else { 2 },
+            reason,
+        }));
     }
 }
 

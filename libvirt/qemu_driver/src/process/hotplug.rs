@@ -12,7 +12,7 @@ use crate::process::start::launch_error as confinement_error;
 use domain_xml::{Devices, Domain as Definition};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
-use rpc::{Code, DomainEvent};
+use rpc::{Code, DomainEvent, Error, Origin};
 use security::Confined;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -124,7 +124,7 @@ fn append(devices: &mut Devices, from: Devices) -> Result<()> {
             let path = |disk| crate::query::local_path(disk).unwrap_or_default().to_owned();
             let (dev, one, other) = (disk.dev(), path(old), path(disk));
             let detail = format!("target '{dev}' duplicated for disk sources '{one}' and '{other}'");
-            return Err(error(Code::XmlError, detail));
+            return Err(Error::new(Origin::Domain, Code::XmlError, detail));
         }
     }
     devices.disk.extend(from.disk);
@@ -251,9 +251,7 @@ impl Core {
         qemu_domain::address::assign(&mut new, &caps, true).map_err(|error| xml(&error))?;
         qemu_domain::alias::assign(&mut new).map_err(|error| xml(&error))?;
         command::end_chains(&mut new);
-        let next =
-            new.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max().unwrap_or(0) + 1;
-        qemu_command::prepare::number_sources(&mut new, next);
+        qemu_command::prepare::number_new_sources(&mut new);
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
         let known = old.devices.interface.len();
         let mut interfaces = new.devices.interface.split_off(known);

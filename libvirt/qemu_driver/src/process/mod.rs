@@ -108,6 +108,8 @@ pub struct Live {
     pub fake_reboot: bool,
     /// Somebody ends it: what its monitor tells of that is no news.
     pub ending: bool,
+    /// A client ends it, and clients are told that it shuts down.
+    pub destroyed: bool,
     /// Where its state is being saved: with a complete file there it ends, else it goes on.
     pub saving: Option<PathBuf>,
     /// What of long duration is done with it, and since when.

@@ -134,6 +134,7 @@ impl Core {
             shutdown_seen: matches!(status.state, State::Shutdown(_)),
             fake_reboot: status.fake_reboot,
             ending: false,
+            destroyed: false,
             saving,
             work: None,
             restored_from: status.restored_from,

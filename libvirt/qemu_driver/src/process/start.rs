@@ -254,6 +254,7 @@ impl Starting<'_> {
             shutdown_seen: false,
             fake_reboot: false,
             ending: false,
+            destroyed: false,
             saving: None,
             work: None,
             restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
@@ -366,15 +367,19 @@ impl Starting<'_> {
         let asked_for = definition.cpu.clone();
         crate::process::cpu::note_features(&mut definition, &qemu, &cpus);
         let devices = super::hotplug::devices(self.guest)?;
-        let balloon = self.with_live(|live| {
+        let (balloon, agent) = self.with_live(|live| {
             live.vcpus = threads(&cpus);
             live.devices = devices;
             if let Some(cpu) = asked_for.filter(|cpu| definition.cpu.as_ref() != Some(cpu)) {
                 live.kept.push(("cpu".to_owned(), xml::Any::like(&cpu)));
             }
             live.definition = Arc::new(definition);
-            crate::definition::balloon_target(&live.definition)
+            let definition = &live.definition;
+            (crate::definition::balloon_target(definition), crate::definition::agent_state(definition))
         })?;
+        if let Some(open) = agent {
+            self.core.agent_channel(self.guest, open, super::events::AGENT_STARTED);
+        }
         if self.with_live(|live| live.definition.vcpus.is_some())? {
             self.core.refresh_vcpus(self.guest, self.id)?;
         }

@@ -13,12 +13,14 @@ use rustix::process::Signal;
 use security::Given;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an emulator may take to end when asked to.
 const WILLING: Duration = Duration::from_secs(10);
 /// How long the kernel may take to end it.
 const UNWILLING: Duration = Duration::from_secs(30);
+/// How long the events of an emulator that has ended may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long an emulator that is only asked something may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -182,16 +184,22 @@ impl Core {
     /// It does not run, or its process cannot be ended.
     pub fn end_for_client(&self, guest: &Guest, graceful: bool) -> Result<i32> {
         let (id, pid) = {
-            let inner = guest.lock();
-            let live = inner.live.as_ref().ok_or_else(not_running)?;
+            let mut inner = guest.lock();
+            let live = inner.live.as_mut().ok_or_else(not_running)?;
+            live.destroyed = true;
             (live.id, live.pid)
         };
         let gone = if graceful { self.ask_to_end(guest, id) } else { self.end_process(guest, id) };
         if !gone {
-            guest.with_live(id, |live| live.ending = false);
+            guest.with_live(id, |live| (live.ending, live.destroyed) = (false, false));
             let busy = rustix::io::Errno::BUSY.into();
             let signal = if graceful { "SIGTERM" } else { "SIGKILL" };
             return Err(system(&busy, &format!("Failed to terminate process {pid} with {signal}")));
+        }
+        // Its last words are reported before its end is.
+        let end = Instant::now() + LAST_WORDS;
+        while guest.with_live(id, |live| live.monitor.is_some()) == Some(true) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(id)
     }

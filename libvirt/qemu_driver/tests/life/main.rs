@@ -275,7 +275,7 @@ fn a_life() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     // The word of the reset may be late.
     let events: Vec<_> = daemon.take_events().into_iter().filter(|event| event != "#1").collect();
-    assert_eq!((daemon.state(&dom), events), ((5, 2), vec!["5/1".to_owned()]));
+    assert_eq!((daemon.state(&dom), events), ((5, 2), vec!["6/2".to_owned(), "5/1".to_owned()]));
     assert!(scene.emulators().is_empty());
     assert!(!scene.paths().status("guest").exists() && !scene.paths().pid_file("guest").exists());
     assert!(!scene.paths().guest(1, "guest").exists() && !scene.paths().channels(1, "guest").exists());
@@ -493,10 +493,10 @@ fn state_is_saved_and_restored() {
     let begin = Instant::now();
     save().unwrap();
     println!("save: {:?}", begin.elapsed());
-    assert_eq!(
-        (daemon.state(&dom), daemon.take_events()),
-        ((5, 5), vec!["3/0".to_owned(), "5/4".to_owned()])
-    );
+    let mut events = daemon.take_events();
+    // As often as memory was gone through.
+    events.dedup_by(|one, other| one == "#20" && other == "#20");
+    assert_eq!((daemon.state(&dom), events.join(" ")), ((5, 5), "3/0 #20 5/4".to_owned()));
     assert!(scene.emulators().is_empty() && path.exists());
     let shown = daemon.driver.domain_managed_save_get_xml_desc(
         &daemon.client,

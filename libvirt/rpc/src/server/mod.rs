@@ -14,7 +14,7 @@ mod stream;
 pub use admin::{Administration, LogControl};
 pub use connection::{Access, Auth};
 pub use pool::{Load, Workers};
-pub use stream::{Direction, Stream, StreamHandle};
+pub use stream::{Attached, Direction, Stream, StreamHandle};
 
 use crate::client::{ClientContext, Identity};
 use crate::driver::Hypervisor;

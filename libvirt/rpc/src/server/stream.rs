@@ -8,7 +8,7 @@ use super::connection::{After, Connection, Gone};
 use super::input::Incoming;
 use super::pool::Job;
 use super::{STREAM, Server, dispatch};
-use crate::error::{Error, Origin};
+use crate::error::{Code, Error, Origin};
 use crate::message::{self, Header, Kind, STATUS_CONTINUE, STATUS_ERROR, STATUS_OK, STREAM_CHUNK};
 use parking_lot::Mutex;
 use rustix::event::epoll;
@@ -49,6 +49,8 @@ struct State {
     /// Everything has been sent.
     end: bool,
     closed: bool,
+    /// Somebody else ends it.
+    cut: bool,
     /// From the client: status and data, of which so much has been written.
     incoming: VecDeque<(u32, Vec<u8>)>,
     written: usize,
@@ -59,6 +61,7 @@ pub struct Stream {
     key: u64,
     header: Header,
     connection: Weak<Connection>,
+    server: Weak<Server>,
     state: Mutex<State>,
 }
 
@@ -110,6 +113,15 @@ impl Stream {
         state.done = done;
     }
 
+    /// Ends the stream against the client's will, who is told of a failure.
+    fn cut(self: &Arc<Self>) {
+        self.state.lock().cut = true;
+        if let Some(server) = self.server.upgrade() {
+            server.pool.queue(Job::Stream(self.clone()));
+            server.wake();
+        }
+    }
+
     /// The end without the client's word.
     pub(super) fn abandon(&self) {
         self.finish(false);
@@ -138,6 +150,10 @@ impl Stream {
         let mut state = self.state.lock();
         if state.closed {
             return Step::Wait;
+        }
+        if state.cut {
+            state.closed = true;
+            return self.fail(connection, &Error::new(Origin::Streams, Code::Rpc, "stream had I/O failure"));
         }
         let mut blocked = false;
         if let Some((status, _)) = state.incoming.front() {
@@ -260,10 +276,11 @@ impl Stream {
 
 impl Server {
     /// A stream for the call with `header`.
-    pub(super) fn new_stream(&self, connection: &Arc<Connection>, header: &Header) -> Arc<Stream> {
+    pub(super) fn new_stream(self: &Arc<Self>, connection: &Arc<Connection>, header: &Header) -> Arc<Stream> {
         let key = STREAM | self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let state = Mutex::default();
-        Arc::new(Stream { key, header: *header, connection: Arc::downgrade(connection), state })
+        let (connection, server) = (Arc::downgrade(connection), Arc::downgrade(self));
+        Arc::new(Stream { key, header: *header, connection, server, state })
     }
 
     /// The call has been served: the client may use the stream, if it was attached.
@@ -362,8 +379,27 @@ pub struct StreamHandle(pub(crate) Arc<Stream>);
 
 impl StreamHandle {
     /// Connects the stream with `fd`; see [`Stream::attach`].
-    pub fn attach(self, fd: OwnedFd, direction: Direction, done: Option<Box<dyn FnOnce(bool) + Send>>) {
+    pub fn attach(
+        self,
+        fd: OwnedFd,
+        direction: Direction,
+        done: Option<Box<dyn FnOnce(bool) + Send>>,
+    ) -> Attached {
         self.0.attach(fd, direction, done);
+        Attached(Arc::downgrade(&self.0))
+    }
+}
+
+/// A stream that is in use, for whoever may end it.
+#[derive(Debug)]
+pub struct Attached(Weak<Stream>);
+
+impl Attached {
+    /// Ends the stream, if it has not ended: its client is told of a failure.
+    pub fn cut(&self) {
+        if let Some(stream) = self.0.upgrade() {
+            stream.cut();
+        }
     }
 }
 

@@ -1,0 +1,103 @@
+//! libvirt's other clients, as Debian packages them, used on libvirt's daemon and on ours: both sides see the same.
+
+#![forbid(unsafe_code)]
+
+use blackbox::virtqemud::{self, Daemon};
+use blackbox::{compare, guests, or_skip, paths};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Debian's own Python, which has Debian's modules.
+const PYTHON: &str = "/usr/bin/python3";
+
+fn folder() -> PathBuf {
+    paths::repository().join("tests/clients")
+}
+
+/// That Python has a module.
+fn module(name: &str) -> Result<(), String> {
+    let found = Command::new(PYTHON).args(["-c", &format!("import {name}")]).output();
+    match found {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(format!("{PYTHON} has no module {name}")),
+    }
+}
+
+/// Runs a script where the daemon is: what it printed, by what stands before the colon of each line.
+fn transcript(daemon: &Daemon, line: &str) -> BTreeMap<String, String> {
+    daemon.put(&folder());
+    daemon.put(&paths::repository().join("tests/virsh"));
+    let output = daemon.shell(line);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {:?}\n{said}\n{}", output.status, daemon.stderr());
+    let mut found = BTreeMap::<String, String>::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let (label, rest) = line.split_once(':').unwrap_or(("", line));
+        let entry = found.entry(label.to_owned()).or_default();
+        entry.push_str(rest);
+        entry.push('\n');
+    }
+    found
+}
+
+/// What a script of `tests/clients` prints is equal, except where `tests/clients/different` gives a reason.
+fn compare(script: &str, start: fn(&Path) -> Daemon, line: &str) {
+    let original = or_skip!(virtqemud::original());
+    let [theirs, mut ours] = virtqemud::on_both(&original, start, |daemon| transcript(daemon, line));
+    let label = |label: &str| format!("{script} {label}");
+    let mut outcomes: Vec<_> = theirs
+        .into_iter()
+        .map(|(name, text)| (label(&name), (text, ours.remove(&name).unwrap_or_default())))
+        .collect();
+    outcomes.extend(ours.into_iter().map(|(name, text)| (label(&name), (String::new(), text))));
+    let different = std::fs::read_to_string(folder().join("different")).expect("a file of the repository");
+    let known: Vec<String> =
+        different.lines().filter(|line| line.starts_with(&format!("{script} "))).map(str::to_owned).collect();
+    let wrong = compare::unexpected(&outcomes, &known);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn python_bindings() {
+    or_skip!(virtqemud::machines());
+    or_skip!(module("libvirt"));
+    compare("bindings", Daemon::alone, &format!("{PYTHON} bindings.py"));
+}
+
+#[test]
+fn virt_install() {
+    or_skip!(virtqemud::machines());
+    or_skip!(virtqemud::find("virt-install"));
+    compare("install", Daemon::with_others, "bash install.sh");
+}
+
+#[test]
+fn virt_xml_and_virt_clone() {
+    or_skip!(virtqemud::machines());
+    or_skip!(virtqemud::find("virt-xml"));
+    compare("edit", Daemon::with_others, "bash edit.sh");
+}
+
+#[test]
+fn networks_storage_and_secrets_of_other_daemons() {
+    or_skip!(virtqemud::machines());
+    compare("others", Daemon::with_others, "bash others.sh");
+}
+
+#[test]
+fn libvirt_on_d_bus() {
+    or_skip!(virtqemud::machines());
+    for program in ["dbus-daemon", "dbus-send", "dbus-monitor"] {
+        or_skip!(virtqemud::find(program));
+    }
+    let clients = or_skip!(guests::libvirt_clients());
+    compare("dbus", Daemon::alone, &format!("CLIENTS={} bash dbus.sh", clients.display()));
+}
+
+#[test]
+fn prometheus_exporter() {
+    or_skip!(virtqemud::machines());
+    let clients = or_skip!(guests::libvirt_clients());
+    compare("exporter", Daemon::alone, &format!("CLIENTS={} bash exporter.sh", clients.display()));
+}
