@@ -201,12 +201,21 @@ impl Daemon {
 
     /// A daemon on a machine of its own, where root need not show who he is; its user's files are in [`SCENE`].
     pub fn alone(program: &Path) -> Self {
+        let mut this = Self::machine(program);
+        this.follow(program);
+        this
+    }
+
+    /// A machine for [`Self::alone`] on which nothing runs yet.
+    pub fn machine(program: &Path) -> Self {
         Self::start(program, ALONE, &[], Place::Alone)
     }
 
     /// As [`Self::alone`], with networks, storage and all else that libvirt's daemon has beside QEMU.
     pub fn with_others(program: &Path) -> Self {
-        Self::start(program, ALONE, &[], Place::WithOthers)
+        let mut this = Self::start(program, ALONE, &[], Place::WithOthers);
+        this.follow(program);
+        this
     }
 
     fn start(program: &Path, config: &str, options: &[&str], place: Place) -> Self {
@@ -243,24 +252,29 @@ impl Daemon {
             .spawn()
             .expect("unshare");
         let mut this = Self { process, folder, sockets, name, alone };
-        if alone {
-            this.follow(program);
-        } else {
-            this.await_answer(program, |this| UnixStream::connect(this.socket("-sock")).is_ok());
-        }
+        this.await_readiness(program, |this| match alone {
+            true => this.inside("/run/next").exists(),
+            false => UnixStream::connect(this.socket("-sock")).is_ok(),
+        });
         this
     }
 
-    /// Starts a daemon on what the one before it, which has ended, has left on its machine.
-    pub fn follow(&mut self, program: &Path) {
+    /// A path on its machine, as seen from outside.
+    fn inside(&self, path: &str) -> PathBuf {
+        // The first process is in the daemon's mount namespace too.
+        format!("/proc/{}/root{path}", self.process.id()).into()
+    }
+
+    /// Starts a daemon on what the one before it, which has ended or is about to, has left on its machine.
+    pub fn launch(&mut self, program: &Path) {
         self.name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let next = format!("[ -p /run/next ] && echo '{}' >/run/next", program.display());
-        let mut told = false;
-        self.await_answer(program, |this| {
-            // The machine takes a moment.
-            told = told || this.shell(&next).status.success();
-            told && this.virsh("version").status.success()
-        });
+        std::fs::write(self.inside("/run/next"), format!("{}\n", program.display())).expect("its machine");
+    }
+
+    /// As [`Self::launch`], and waits until the daemon answers.
+    pub fn follow(&mut self, program: &Path) {
+        self.launch(program);
+        self.await_readiness(program, |this| this.virsh("version").status.success());
     }
 
     /// Sends a daemon that is alone a signal that ends it, and waits until it has; its guests live on.
@@ -271,14 +285,14 @@ impl Daemon {
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     }
 
-    fn await_answer(&mut self, program: &Path, mut answers: impl FnMut(&Self) -> bool) {
+    fn await_readiness(&mut self, program: &Path, mut ready: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + START;
-        while !answers(self) {
+        while !ready(self) {
             if let Some(status) = self.process.try_wait().expect("wait") {
                 panic!("{}: {status}: {}", program.display(), self.stderr());
             }
             assert!(Instant::now() < deadline, "{} does not answer: {}", program.display(), self.stderr());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -297,8 +311,14 @@ impl Daemon {
         &self.folder
     }
 
-    /// The path of a socket: `-sock`, `-sock-ro` or `-admin-sock`.
+    /// The path of a socket as the test sees it: `-sock`, `-sock-ro` or `-admin-sock`.
     pub fn socket(&self, suffix: &str) -> PathBuf {
+        let path = self.own_socket(suffix);
+        if self.alone { self.inside(&path.to_string_lossy()) } else { path }
+    }
+
+    /// The path of a socket as it is where the daemon is.
+    fn own_socket(&self, suffix: &str) -> PathBuf {
         let prefix = if self.name == "libvirtd" { "libvirt" } else { &self.name };
         self.sockets.join(format!("{prefix}{suffix}"))
     }
@@ -321,7 +341,7 @@ impl Daemon {
         };
         let admin = if self.name == "libvirtd" { "libvirtd" } else { "virtqemud" };
         let uri = |driver: &str, suffix: &str| {
-            format!("{driver}+unix:///system?socket={}", self.socket(suffix).display())
+            format!("{driver}+unix:///system?socket={}", self.own_socket(suffix).display())
         };
         command
             .env("LC_ALL", "C.UTF-8")

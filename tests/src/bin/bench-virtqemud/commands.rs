@@ -1,8 +1,8 @@
 //! Every command of `tests/virsh/commands`, timed by `virsh` itself on both daemons.
 
 use anyhow::{Context, Result, bail};
-use blackbox::daemons::Daemon;
 use blackbox::paths;
+use blackbox::virtqemud::Daemon;
 use std::path::{Path, PathBuf};
 
 const IMAGES: &str = "truncate -s 1M disk.img && truncate -s 1M disk2.img more.img cd.img";
@@ -10,10 +10,10 @@ const IMAGES: &str = "truncate -s 1M disk.img && truncate -s 1M disk2.img more.i
 /// Milliseconds that one command took, by `virsh --timing`; of a program that is not virsh, none.
 fn time(daemon: &Daemon, words: &str) -> Result<Option<f64>> {
     if let Some(words) = words.strip_prefix('$') {
-        daemon.shell(words)?;
+        daemon.shell(words);
         return Ok(None);
     }
-    let output = daemon.virsh(&format!("--timing {words}"))?;
+    let output = daemon.virsh(&format!("--timing {words}"));
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(at) = text.rfind("(Time: ") else { return Ok(None) };
     let number = text[at + 7..].split(' ').next().unwrap_or_default();
@@ -21,17 +21,14 @@ fn time(daemon: &Daemon, words: &str) -> Result<Option<f64>> {
 }
 
 fn prepared(program: &Path, folder: &Path) -> Result<Daemon> {
-    let log = std::env::temp_dir().join(format!("bench-virtqemud-{}", std::process::id()));
-    let daemon = Daemon::start(program, &log)?;
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        daemon.put(&entry.path())?;
-    }
-    let made = daemon.shell(IMAGES)?;
+    let daemon = Daemon::alone(program);
+    daemon.put(folder);
+    let made = daemon.shell(IMAGES);
     if !made.status.success() {
         bail!("{}", String::from_utf8_lossy(&made.stderr));
     }
     // Not what is measured here.
-    daemon.virsh("capabilities")?;
+    daemon.virsh("capabilities");
     Ok(daemon)
 }
 
@@ -47,7 +44,7 @@ pub fn compare(programs: &[PathBuf], rounds: usize) -> Result<()> {
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| line.trim_start_matches(['~', '%', ' ']))
+        .map(|line| line.trim_start_matches(['~', '%', '&', ' ']))
         .collect();
     let mut times = vec![vec![Vec::new(); lines.len()]; programs.len()];
     for _ in 0..rounds {

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, procedure, text, words};
 use anyhow::{Context, Result, ensure};
-use blackbox::daemons::Daemon;
+use blackbox::virtqemud::Daemon;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,6 @@ pub const ALL: &[Figure] = &[
 pub struct Bench {
     daemon: Daemon,
     program: PathBuf,
-    log: PathBuf,
     running: bool,
     /// Microseconds for each of the last 1,000 definitions, the median.
     last: f64,
@@ -147,11 +146,10 @@ fn micros(begin: Instant) -> f64 {
 }
 
 impl Bench {
-    pub fn new(program: &Path, log: &Path) -> Result<Self> {
-        let daemon = Daemon::prepare(log)?;
-        let (program, log) = (program.to_owned(), log.to_owned());
+    pub fn new(program: &Path) -> Result<Self> {
+        let (daemon, program) = (Daemon::machine(program), program.to_owned());
         let mut bench =
-            Self { daemon, program, log, running: false, last: f64::NAN, spent: Vec::new(), empty: f64::NAN };
+            Self { daemon, program, running: false, last: f64::NAN, spent: Vec::new(), empty: f64::NAN };
         // The first start fills the cache of capabilities and makes directories.
         bench.launch()?.call(procedure::GET_CAPABILITIES, &[])?;
         bench.empty = bench.memory("Pss:")?;
@@ -159,18 +157,18 @@ impl Bench {
     }
 
     pub fn name(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.daemon.stderr();
         format!("{}\n{}", self.program.display(), log.lines().last().unwrap_or_default())
     }
 
     fn client(&self) -> Result<Client> {
-        Client::open(self.daemon.socket())
+        Client::open(&self.daemon.socket("-sock"))
     }
 
     /// Starts the daemon and waits until it answers.
     fn launch(&mut self) -> Result<Client> {
         ensure!(!self.running, "it runs");
-        self.daemon.launch(&self.program)?;
+        self.daemon.launch(&self.program);
         self.running = true;
         let begin = Instant::now();
         let mut client = loop {
@@ -198,7 +196,7 @@ impl Bench {
     }
 
     fn shell(&self, line: &str) -> Result<()> {
-        let output = self.daemon.shell(line)?;
+        let output = self.daemon.shell(line);
         ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }

@@ -48,15 +48,13 @@ fn main() -> Result<()> {
         programs.len() == 2 && rounds > 0,
         "usage: bench-virtqemud [--rounds=N] [--only=WORD] [--commands] ORIGINAL OURS"
     );
-    blackbox::daemons::requirements().map_err(anyhow::Error::msg)?;
+    blackbox::virtqemud::machines().map_err(anyhow::Error::msg)?;
     if commands {
         return commands::compare(&programs, rounds);
     }
-    let logs = std::env::temp_dir();
     let mut benches = Vec::new();
-    for (number, program) in programs.iter().enumerate() {
-        let log = logs.join(format!("bench-virtqemud-{}-{number}", std::process::id()));
-        benches.push(Bench::new(program, &log)?);
+    for program in &programs {
+        benches.push(Bench::new(program)?);
     }
     let chosen: Vec<&Figure> = figures::ALL
         .iter()
