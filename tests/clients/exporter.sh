@@ -1,7 +1,7 @@
 # Prometheus' exporter: what it finds of a guest; what changes by the moment is a number.
 export LD_LIBRARY_PATH=$CLIENTS/usr/lib/x86_64-linux-gnu
 truncate -s 1M disk.img
-virsh create little.xml >/dev/null
+virsh create little.xml --paused >/dev/null
 "$CLIENTS/usr/bin/prometheus-libvirt-exporter" --web.listen-address=127.0.0.1:9177 \
   --libvirt.uri="$LIBVIRT_DEFAULT_URI" >/dev/null 2>exporter.log &
 for i in $(seq 100); do

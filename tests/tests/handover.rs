@@ -17,10 +17,8 @@ const GUEST: &str = "<domain type='qemu'><name>guest</name><uuid>11111111-2222-4
 <graphics type='vnc' autoport='yes'/><video><model type='vga'/></video><input type='tablet' bus='usb'/>
 <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices></domain>";
 
-/// What a daemon prepares that has no guests yet. The record of the host's boot is what owners are remembered with; without
-/// one it is computed, and may be a second off each time.
+/// What a daemon prepares that has no guests yet.
 const PREPARE: &str = "truncate -s 1M disk.img disk2.img cd.img more.img && chown 1234:1234 disk.img disk2.img && \
-    { printf '\\002\\000'; head -c 338 /dev/zero; printf '\\000\\000\\000\\137'; head -c 40 /dev/zero; } >/run/utmp && \
     printf 'user = \"libvirt-qemu\"\\ngroup = \"libvirt-qemu\"\\nstdio_handler = \"file\"\\nsecurity_driver = \"none\"\\n' \
     >/etc/libvirt/qemu.conf";
 
