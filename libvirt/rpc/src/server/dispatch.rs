@@ -23,12 +23,15 @@ const UNAUTHENTICATED: std::ops::RangeInclusive<u32> = 66..=70;
 
 impl Server {
     /// Reads what a client has sent, and does what it asks for. The calling thread has begun to read; here it ends.
-    pub(super) fn readable(self: &Arc<Self>, connection: &Arc<Connection>) {
-        while self.read_and_serve(connection) {}
+    /// What is answered is the caller's next job: done from here, a client could nest them without end.
+    pub(super) fn readable(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<Job> {
+        let mut next = None;
+        while self.read_and_serve(connection, &mut next) {}
+        next
     }
 
     /// One round; `true`: there is more to be read, and nobody else does.
-    fn read_and_serve(self: &Arc<Self>, connection: &Arc<Connection>) -> bool {
+    fn read_and_serve(self: &Arc<Self>, connection: &Arc<Connection>, job: &mut Option<Job>) -> bool {
         let mut requests = Vec::new();
         let mut pings = 0u32;
         let received = connection.receive(self.limits().requests.max(1), |message| {
@@ -86,9 +89,7 @@ impl Server {
             if std::mem::take(&mut reading) {
                 connection.end_reading();
             }
-            if let Some(job) = next {
-                self.run(job);
-            }
+            *job = next;
         } else {
             self.queue_call(connection, message);
         }

@@ -294,7 +294,9 @@ impl Server {
             self.sent(&connection, sent);
         }
         if flags.intersects(!epoll::EventFlags::OUT) && connection.begin_reading() {
-            self.readable(&connection);
+            if let Some(job) = self.readable(&connection) {
+                self.run(job);
+            }
         } else {
             connection.event_done();
         }
@@ -305,7 +307,10 @@ impl Server {
         let mut next = Some(job);
         while let Some(job) = next {
             match job {
-                Job::Resume(connection) => return self.readable(&connection),
+                Job::Resume(connection) => {
+                    next = self.readable(&connection);
+                    continue;
+                }
                 Job::Stream(stream) => return self.pump(&stream),
                 Job::Closed(connection) => {
                     if let Service::Hypervisor { driver, .. } = &self.service {
