@@ -4,7 +4,7 @@ use crate::probe::{Error, Settings};
 use qmp::{Monitor, Options};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,7 +28,7 @@ impl Directory {
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     if let Some((user, group)) = settings.owner {
-                        chown(&path, Some(user), Some(group)).map_err(failed)?;
+                        lchown(&path, Some(user), Some(group)).map_err(failed)?;
                     }
                     return Ok(Self(path));
                 }

@@ -195,7 +195,7 @@ impl Paths {
         let data = ["channel", "channel/target", "checkpoint", "dump", "nvram", "ram", "save", "snapshot"]
             .map(|name| self.data.join(name));
         for path in std::iter::once(self.lib.clone()).chain(state).chain(data) {
-            std::os::unix::fs::chown(&path, Some(user), Some(group)).map_err(|error| (path, error))?;
+            std::os::unix::fs::lchown(&path, Some(user), Some(group)).map_err(|error| (path, error))?;
         }
         Ok(())
     }

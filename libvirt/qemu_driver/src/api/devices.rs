@@ -366,9 +366,9 @@ impl DomainDevices for QemuDriver {
         let path = directory.join(name);
         let shown = path.to_string_lossy().into_owned();
         let create = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
-        create.map_err(|error| system(&error, &format!("cannot create '{shown}'")))?;
+        let file = create.map_err(|error| system(&error, &format!("cannot create '{shown}'")))?;
         if let Some((user, group)) = self.core.config.owner {
-            let _ = std::os::unix::fs::chown(&path, Some(user), Some(group));
+            let _ = std::os::unix::fs::fchown(&file, Some(user), Some(group));
         }
         let mut arguments = dict! { "filename" => shown.as_str() };
         if let Some(alias) = card.info.alias.as_ref().filter(|_| args.screen > 0 || videos.len() > 1) {

@@ -14,7 +14,7 @@ use rpc::protocol::limits::{DOMAIN_BLOCK_PEEK_BUFFER_MAX, DOMAIN_MEMORY_PEEK_BUF
 use rpc::protocol::stats::DomainStartDirtyRateCalcArgs;
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, fchown};
 
 fn invalid(detail: impl Into<String>) -> rpc::Error {
     error(Code::InvalidArg, detail)
@@ -132,7 +132,7 @@ impl QemuDriver {
         let mut file = opened.map_err(failed)?;
         let saved = || {
             if let Some((user, group)) = self.core.config.owner {
-                chown(&path, Some(user), Some(group)).map_err(failed)?;
+                fchown(&file, Some(user), Some(group)).map_err(failed)?;
             }
             let arguments =
                 dict! { "val" => args.offset, "size" => u64::from(args.size), "filename" => shown.as_str() };

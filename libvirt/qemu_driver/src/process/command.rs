@@ -18,7 +18,7 @@ use qemu_command::prepare::{self, Displays};
 use qemu_command::{Error, Host, Sealed, Settings, Tap, Volume};
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -266,9 +266,10 @@ impl<'a> Opener<'a> {
         number.to_string()
     }
 
+    /// The emulator's user owns what was just made; never what that user has put in its place.
     fn give(&self, path: &str) -> std::io::Result<()> {
         match self.core.config.owner {
-            Some((user, group)) => chown(path, Some(user), Some(group)),
+            Some((user, group)) => lchown(path, Some(user), Some(group)),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use domain_xml::words::yes;
 use qemu_domain::firmware::{self, Available};
 use rpc::Code;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 /// The file of the variables, if it is one of this host.
@@ -109,7 +109,7 @@ impl Core {
             std::io::copy(&mut from, &mut to)?;
             to.sync_data()?;
             if let Some((user, group)) = self.config.owner.filter(|_| self.paths.privileged) {
-                chown(&new, Some(user), Some(group))?;
+                fchown(&to, Some(user), Some(group))?;
             }
             std::fs::rename(&new, path)
         };

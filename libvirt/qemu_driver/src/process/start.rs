@@ -28,7 +28,7 @@ use qmp::{Monitor, Options};
 use rpc::{Code, Error, Origin};
 use security::Given;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -171,10 +171,10 @@ impl Starting<'_> {
         self.give(&path)
     }
 
-    /// The emulator's user owns the file.
+    /// The emulator's user owns what was just made; never what that user has put in its place.
     fn give(&self, path: &Path) -> Result<()> {
         let Some((user, group)) = self.core.config.owner else { return Ok(()) };
-        chown(path, Some(user), Some(group))
+        lchown(path, Some(user), Some(group))
             .map_err(|error| system(&error, &format!("unable to set user and group on '{}'", path.display())))
     }
 

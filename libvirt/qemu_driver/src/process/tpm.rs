@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
 };
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ impl Core {
             let shown = path.display().to_string();
             move |error: std::io::Error| system(&error, &format!("Could not create TPM directory {shown}"))
         };
-        let give = |path: &Path| owner.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)));
+        let give = |path: &Path| owner.map_or(Ok(()), |(user, group)| lchown(path, Some(user), Some(group)));
         let made = |path: &Path, mode: u32| {
             let parent = path.parent().unwrap_or(Path::new("/"));
             let parents = DirBuilder::new().recursive(true).mode(0o711).create(parent);
@@ -128,7 +128,7 @@ impl Core {
         made(&places.state, 0o770)?;
         // The emulator's user finds sockets here, the program's group makes them.
         let user = self.config.owner.filter(|_| self.paths.privileged).map(|(user, _)| user);
-        chown(&places.state, user, owner.map(|(_, group)| group)).map_err(failed_at(&places.state))?;
+        lchown(&places.state, user, owner.map(|(_, group)| group)).map_err(failed_at(&places.state))?;
         let created = !places.storage.exists();
         if created {
             folder(&places.storage, 0o700)?;
@@ -166,7 +166,7 @@ impl Core {
             files::remove(&path)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&value)?;
-            owner.map_or(Ok(()), |(user, group)| chown(&path, Some(user), Some(group)))
+            owner.map_or(Ok(()), |(user, group)| lchown(&path, Some(user), Some(group)))
         };
         write().map_err(|error| system(&error, "Unable to write the password of the TPM emulator"))?;
         Ok(path)
@@ -268,7 +268,7 @@ impl Core {
         }
         // The emulator has no right to what is not its user's, even if that is root.
         let (user, group) = self.config.owner.unwrap_or((0, 0));
-        chown(&places.socket, Some(user), Some(group)).map_err(|error| {
+        lchown(&places.socket, Some(user), Some(group)).map_err(|error| {
             system(&error, &format!("unable to set user and group on '{}'", places.socket.display()))
         })
     }
