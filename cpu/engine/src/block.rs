@@ -312,6 +312,12 @@ impl Cpu {
             return self.uncached(linear, set).map(Some);
         }
         if let Some(second) = &b.second {
+            if let Some(unsettled) = &b.unsettled {
+                if !self.peers.settled(self.index, unsettled.host & !0xfff, unsettled.ticket) {
+                    return self.uncached(linear, set).map(Some);
+                }
+                return Ok(None);
+            }
             let next = (linear | 0xfff).wrapping_add(1) & self.wrap();
             // SAFETY: as in `Block::is_valid`.
             let valid = unsafe { (*second.stamp).load(Ordering::Relaxed) == second.stamp_value };
@@ -361,8 +367,8 @@ impl Cpu {
         let stamp: *const AtomicU32 = r.block.stamp(page);
         let mut value = 0;
         let (fresh, ticket) = self.peers.watch(self.index, host & !0xfff, || {
-            let fresh = !r.block.holds_code(page);
-            value = r.block.watch_code(page);
+            let fresh;
+            (value, fresh) = r.block.watch_code(page);
             fresh
         });
         if fresh || ticket != 0 {

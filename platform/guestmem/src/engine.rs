@@ -271,7 +271,7 @@ mod tests {
             let parts = [ram.slice(0, 5).expect("part"), ram.slice(7, 5).expect("part")];
             assert_eq!(engine.write(&parts, &file, 3).expect("write"), 10, "{name}");
             engine.sync(&file).expect("sync");
-            let stamp = ram.watch_code(1);
+            let (stamp, _) = ram.watch_code(1);
             let back = [ram.slice(PAGE_SIZE, 4).expect("part"), ram.slice(PAGE_SIZE + 8, 100).expect("part")];
             assert_eq!(engine.read(&back, &file, 3).expect("read"), 10, "{name}");
             let mut bytes = [0; 14];

@@ -138,12 +138,15 @@ impl RamBlock {
     }
 
     /// Notes that code of `page` is about to be decoded and returns the stamp that stays valid until the page is
-    /// written. The caller must already have made sure that its own cached write translations report their writes.
+    /// written, and whether the page was not watched before. Both are of one moment: a write in between would leave
+    /// its writer with a translation that reports nothing. The caller makes sure that cached write translations
+    /// report their writes.
     ///
     /// # Panics
     /// `page` is not within the block.
-    pub fn watch_code(&self, page: u64) -> u32 {
-        self.stamp(page).fetch_or(CODE, Ordering::SeqCst) | CODE
+    pub fn watch_code(&self, page: u64) -> (u32, bool) {
+        let before = self.stamp(page).fetch_or(CODE, Ordering::SeqCst);
+        (before | CODE, before & CODE == 0)
     }
 
     /// Whether writes to `page` must be reported through [`RamBlock::note_write`].
@@ -437,13 +440,15 @@ mod tests {
     #[test]
     fn a_write_changes_the_stamp_of_a_page_with_code_only() {
         let ram = RamBlock::new("test", 4 * PAGE_SIZE).expect("ram");
-        let stamp = ram.watch_code(1);
+        let (stamp, fresh) = ram.watch_code(1);
+        assert!(fresh && ram.watch_code(1) == (stamp, false));
         ram.write(0, &[1; 4096]);
         assert_eq!(ram.stamp(1).load(Ordering::SeqCst), stamp);
         ram.write(4090, &[1; 8]);
         assert!(!ram.holds_code(1));
         assert_ne!(ram.stamp(1).load(Ordering::SeqCst), stamp);
-        assert_ne!(ram.watch_code(1), stamp);
+        let (again, fresh) = ram.watch_code(1);
+        assert!(fresh && again != stamp);
     }
 
     #[test]
@@ -453,7 +458,8 @@ mod tests {
         ram.write(0, b"hello, world");
         let parts = [ram.slice(0, 5).expect("part"), ram.slice(7, 5).expect("part")];
         assert_eq!(RamSlice::write_file_at(&parts, &file, 3).expect("write"), 10);
-        let stamp = ram.watch_code(1);
+        let (stamp, fresh) = ram.watch_code(1);
+        assert!(fresh && ram.watch_code(1) == (stamp, false));
         let back = [ram.slice(PAGE_SIZE, 4).expect("part"), ram.slice(PAGE_SIZE + 8, 100).expect("part")];
         assert_eq!(RamSlice::read_file_at(&back, &file, 3).expect("read"), 10);
         let mut buf = [0; 14];
