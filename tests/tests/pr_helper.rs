@@ -665,6 +665,8 @@ fn at_the_descriptor_limit_nothing_turns_in_circles() {
         skip!("needs prlimit to limit the running helper");
     }
     let mut good = helper.greeted();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", helper.child.id())).unwrap().count();
+    let alone = descriptors();
     let many: Vec<_> = (0..40).map(|_| helper.connect()).collect();
     std::thread::sleep(Duration::from_millis(200));
     let before = ticks(helper.child.id());
@@ -673,6 +675,11 @@ fn at_the_descriptor_limit_nothing_turns_in_circles() {
     assert!(spent <= 10, "{spent} ticks of CPU time in two idle seconds");
     // With all descriptors taken there is none for a device either; once some are free, there is.
     drop(many);
+    let begin = Instant::now();
+    while descriptors() > alone {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the clients are not all let go");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let null = File::open("/dev/null").unwrap();
     send(&good, &cdb(0x5e, 0, 8), &[null.as_raw_fd()]);
     assert_eq!(receive(&mut good, 104).len(), 104);

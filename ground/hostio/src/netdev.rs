@@ -1,9 +1,9 @@
 //! Network devices of the host: tap devices, and what is set of devices (netdevice(7), `linux/if_tun.h`,
 //! `linux/sockios.h`).
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::net::UnixDatagram;
 
 /// The longest name of a device, without the NUL that ends it (`IFNAMSIZ`).
 pub const NAME_LENGTH: usize = 15;
@@ -70,17 +70,9 @@ impl Request {
     }
 
     fn ask(mut self, what: libc::c_ulong) -> io::Result<Self> {
-        self.perform(&control()?, what)?;
+        // Any socket stands for the network in calls about devices.
+        self.perform(&UnixDatagram::unbound()?, what)?;
         Ok(self)
-    }
-}
-
-/// A socket that stands for the network in calls about devices.
-fn control() -> io::Result<OwnedFd> {
-    // SAFETY: no memory is passed; the descriptor is new, and nobody else's.
-    unsafe {
-        let descriptor = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if descriptor < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(descriptor)) }
     }
 }
 
@@ -106,10 +98,8 @@ pub fn attach_tap(tun: &impl AsFd, name: &str, mode: TapMode) -> io::Result<Stri
 
 /// The number of a device; none: there is no such device.
 pub fn index(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: the name ends with a NUL, and is only read.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
+    let request = Request::new(name).ok()?.ask(libc::SIOCGIFINDEX as _).ok()?;
+    Some(request.number().cast_unsigned())
 }
 
 /// Sets the Ethernet address.

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use policy::{Policy, Stays};
 use process::{Caller, Process};
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -278,9 +279,9 @@ impl Cpu {
         if self.tlb.dropped.is_none() {
             self.tlb.dropped = Some(Vec::new());
         }
-        // SAFETY: RDTSC exists on every x86-64 host and changes nothing.
-        let seed = unsafe { std::arch::x86_64::_rdtsc() } >> 4;
-        let slot = (0..64).map(|n| 16 + (seed + n) % 64).find(|slot| !self.is_slot_used(cr3, *slot))?;
+        // Keyed at random, so that a guest does not know it beforehand.
+        let first = std::hash::RandomState::new().hash_one(0) % 64;
+        let slot = (0..64).map(|n| 16 + (first + n) % 64).find(|slot| !self.is_slot_used(cr3, *slot))?;
         let range = self.ram.ranges.iter().find(|r| r.block.file().is_some())?;
         let process = match Process::spawn(slot * SLOT, range.block.file()?) {
             Ok(process) => process,
