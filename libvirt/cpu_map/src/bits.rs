@@ -1,7 +1,5 @@
 //! The words in which a processor says what it can do.
 
-use std::collections::BTreeMap;
-
 /// A register of the answer to CPUID, or half of a model-specific register (`Eax` the lower, `Edx` the upper).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the registers' own names")]
@@ -32,23 +30,29 @@ pub enum Place {
     Msr(u32, Half),
 }
 
-/// A set of bits by place. Words without bits are not stored.
+/// A set of bits by place. Words without bits are not stored. A processor has some twenty words, a feature mostly one,
+/// and choosing a model compares tens of thousands of them: they stand side by side, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bits(BTreeMap<Place, u32>);
+pub struct Bits(Vec<(Place, u32)>);
 
 impl Bits {
+    fn find(&self, place: Place) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&place, |(place, _)| *place)
+    }
+
     /// The word at `place`.
     #[must_use]
     pub fn get(&self, place: Place) -> u32 {
-        self.0.get(&place).copied().unwrap_or(0)
+        self.find(place).map_or(0, |at| self.0[at].1)
     }
 
     /// Replaces the word at `place`.
     pub fn set(&mut self, place: Place, word: u32) {
-        if word == 0 {
-            self.0.remove(&place);
-        } else {
-            self.0.insert(place, word);
+        match (self.find(place), word) {
+            (Ok(at), 0) => drop(self.0.remove(at)),
+            (Ok(at), _) => self.0[at].1 = word,
+            (Err(_), 0) => {}
+            (Err(at), _) => self.0.insert(at, (place, word)),
         }
     }
 
@@ -74,7 +78,7 @@ impl Bits {
     /// Adds the bits of `other`.
     pub fn add(&mut self, other: &Self) {
         for (place, word) in &other.0 {
-            *self.0.entry(*place).or_default() |= word;
+            self.set(*place, self.get(*place) | word);
         }
     }
 
@@ -87,7 +91,7 @@ impl Bits {
 
     /// Keeps the bits that `other` has too.
     pub fn intersect(&mut self, other: &Self) {
-        self.0.retain(|place, word| {
+        self.0.retain_mut(|(place, word)| {
             *word &= other.get(*place);
             *word != 0
         });

@@ -128,11 +128,12 @@ impl Map {
             }
         }
         let mut cpu = Cpu { kind, model: Some(model.name.to_owned()), ..Cpu::default() };
-        let (added, missing) = (self.name_bits(&mut added), self.name_bits(&mut missing));
+        let missing = self.name_bits(&mut missing);
+        if kind == Kind::Host && !missing.is_empty() {
+            return None;
+        }
+        let added = self.name_bits(&mut added);
         if kind == Kind::Host {
-            if !missing.is_empty() {
-                return None;
-            }
             cpu.features.extend(added.iter().map(|f| Feature { name: f.name.to_owned(), policy: None }));
             return Some(cpu);
         }
@@ -146,14 +147,17 @@ impl Map {
 
     /// The features that are whole in `bits`, whose bits are taken away.
     pub(crate) fn name_bits(&self, bits: &mut Bits) -> Vec<&Named> {
-        let found = self.features().iter().filter(|feature| {
-            let whole = bits.contains(&feature.bits);
-            if whole {
-                bits.subtract(&feature.bits);
+        let mut found = Vec::new();
+        for feature in self.features() {
+            if bits.is_empty() {
+                break;
             }
-            whole
-        });
-        found.collect()
+            if bits.contains(&feature.bits) {
+                bits.subtract(&feature.bits);
+                found.push(feature);
+            }
+        }
+        found
     }
 
     /// Says explicitly that a guest lacks what the model once had.

@@ -115,6 +115,7 @@ pub struct Map {
     features: Vec<Named>,
     models: Vec<Model>,
     by_name: HashMap<&'static str, usize>,
+    by_alias: HashMap<&'static str, usize>,
 }
 
 static MAP: LazyLock<Map> = LazyLock::new(|| Map::from_tables(FEATURES, MODELS).expect("data/*.tsv"));
@@ -160,7 +161,12 @@ impl Map {
     }
 
     fn from_tables(features: &'static str, models: &'static str) -> Option<Self> {
-        let mut map = Self { features: Vec::new(), models: Vec::new(), by_name: HashMap::new() };
+        let mut map = Self {
+            features: Vec::new(),
+            models: Vec::new(),
+            by_name: HashMap::new(),
+            by_alias: HashMap::new(),
+        };
         for row in rows(features) {
             let [name, places, migratable, aliases] = row[..] else { return None };
             let mut bits = Bits::default();
@@ -169,7 +175,10 @@ impl Map {
                 bits.set(place, word);
             }
             map.by_name.insert(name, map.features.len());
-            let aliases = words(aliases).collect();
+            let aliases: Vec<_> = words(aliases).collect();
+            for alias in &aliases {
+                map.by_alias.entry(alias).or_insert(map.features.len());
+            }
             map.features.push(Named { name, bits, migratable: migratable != "no", aliases });
         }
         for row in rows(models) {
@@ -212,7 +221,7 @@ impl Map {
     /// A feature by any name that QEMU has for it.
     #[must_use]
     pub fn feature_of_qemu(&self, name: &str) -> Option<&Named> {
-        self.features.iter().find(|f| f.aliases.contains(&name)).or_else(|| self.feature(name))
+        self.by_alias.get(name).map(|at| &self.features[*at]).or_else(|| self.feature(name))
     }
 
     /// A model by name.

@@ -1,8 +1,9 @@
 //! The processor itself.
 
-use crate::parse::text;
 use cpu_map::{Cpu, Kind, Map};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// What is known of the host's processor.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +25,7 @@ pub struct HostCpu {
 impl HostCpu {
     /// The processor that executes this, with what `/proc` below `root` says of it.
     pub fn read(root: &Path) -> Self {
-        let all = text(&root.join("proc/cpuinfo"));
-        let first = all.split("\n\n").next().unwrap_or_default();
+        let first = first_of_cpuinfo(root);
         let field = |name: &str| {
             let mut lines = first.lines().filter_map(|line| line.split_once(':'));
             lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
@@ -38,7 +38,7 @@ impl HostCpu {
         let hertz = mhz.map(|mhz| (mhz * 1_000_000.0) as u64);
         let bits = field("address sizes").and_then(|text| text.split_whitespace().next()?.parse().ok());
         Self {
-            model: model(),
+            model: model().cloned(),
             microcode: field("microcode")
                 .and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()),
             signature: (|| Some((number("cpu family")?, number("model")?, number("stepping")?)))(),
@@ -49,8 +49,32 @@ impl HostCpu {
     }
 }
 
+/// The processor that executes this as a model with features, which it stays; none on a host that is no PC. In a virtual
+/// machine CPUID is slow, and what describes it best is sought among all models.
+pub fn model() -> Option<&'static Cpu> {
+    static MODEL: LazyLock<Option<Cpu>> = LazyLock::new(decoded);
+    MODEL.as_ref()
+}
+
+/// MHz of the first processor of `/proc/cpuinfo` below `root`.
+pub(crate) fn mhz(root: &Path) -> u32 {
+    let first = first_of_cpuinfo(root);
+    let line = first.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == "cpu MHz");
+    line.and_then(|(_, value)| value.trim().parse::<f64>().ok()).map_or(0, |mhz| mhz as u32)
+}
+
+/// What `/proc/cpuinfo` says of its first processor: of the others the kernel need not tell then.
+fn first_of_cpuinfo(root: &Path) -> String {
+    /// More than it says of any processor.
+    const MOST: usize = 64 << 10;
+    let Ok(file) = std::fs::File::open(root.join("proc/cpuinfo")) else { return String::new() };
+    let (mut reader, mut first) = (BufReader::with_capacity(2 << 10, file), String::new());
+    while first.len() < MOST && reader.read_line(&mut first).is_ok_and(|count| count > 1) {}
+    first
+}
+
 #[cfg(target_arch = "x86_64")]
-fn model() -> Option<Cpu> {
+fn decoded() -> Option<Cpu> {
     let bits = cpu_map::read_leaves(|leaf, subleaf| {
         let words = std::arch::x86_64::__cpuid_count(leaf, subleaf);
         [words.eax, words.ebx, words.ecx, words.edx]
@@ -60,6 +84,6 @@ fn model() -> Option<Cpu> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn model() -> Option<Cpu> {
+fn decoded() -> Option<Cpu> {
     None
 }

@@ -12,7 +12,7 @@ mod parse;
 mod serve;
 mod topology;
 
-pub use cpu::HostCpu;
+pub use cpu::{HostCpu, model};
 pub use node::{Cell, HugePages};
 pub use serve::NodeHost;
 pub use topology::{Processor, Topology};

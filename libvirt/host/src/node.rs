@@ -32,10 +32,23 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// How many nodes the host below `root` has, and KiB of memory of all of them.
+    pub(crate) fn totals(root: &Path) -> (usize, u64) {
+        let directory = root.join(NODES);
+        let total = |file: &Path| meminfo(&text(file), "MemTotal").unwrap_or(0);
+        match &numbers(root)[..] {
+            [] => (1, total(&root.join("proc/meminfo"))),
+            ids => {
+                let of = |id| total(&directory.join(format!("node{id}/meminfo")));
+                (ids.len(), ids.iter().map(of).sum())
+            }
+        }
+    }
+
     /// The nodes of the host below `root`; a host that tells of none has one.
     pub fn read_all(root: &Path) -> Vec<Self> {
-        let directory = root.join("sys/devices/system/node");
-        let ids = list(&text(&directory.join("online")));
+        let directory = root.join(NODES);
+        let ids = numbers(root);
         if ids.is_empty() {
             let memory = text(&root.join("proc/meminfo"));
             return vec![Self {
@@ -67,6 +80,14 @@ impl Cell {
         let large: u64 = self.huge_pages.iter().map(|pages| pages.size * pages.total).sum();
         self.memory.saturating_sub(large) / size.max(1)
     }
+}
+
+/// The nodes' directory.
+const NODES: &str = "sys/devices/system/node";
+
+/// The numbers of the nodes; none on a host that tells of none.
+fn numbers(root: &Path) -> Vec<usize> {
+    list(&text(&root.join(NODES).join("online")))
 }
 
 fn huge_pages(place: &Path) -> Vec<HugePages> {

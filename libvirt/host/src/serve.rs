@@ -2,10 +2,11 @@
 
 use crate::node::page_size;
 use crate::parse::{meminfo, text};
-use crate::{Cell, HostCpu, Topology, memory, topology};
+use crate::{Cell, Topology, cpu, memory, topology};
 use rpc::protocol::host::*;
 use rpc::{ClientContext, Code, Error, Origin, TypedValue};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What calls return.
 type Result<T> = std::result::Result<T, Error>;
@@ -16,6 +17,8 @@ const VERSION: u64 = 10_000_000;
 /// Serves the calls about the host.
 pub struct NodeHost {
     root: PathBuf,
+    /// As it was last seen.
+    topology: Mutex<Option<Arc<Topology>>>,
 }
 
 impl Default for NodeHost {
@@ -35,7 +38,7 @@ fn flags(flags: u32, known: u32, function: &str) -> Result<()> {
 impl NodeHost {
     /// The host whose `/proc` and `/sys` are below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), topology: Mutex::default() }
     }
 
     fn cell(&self, id: i32) -> Result<Cell> {
@@ -61,11 +64,14 @@ impl Host for NodeHost {
     }
 
     fn node_get_info(&self, _: &ClientContext) -> Result<NodeGetInfoRet> {
-        let (topology, cells) = (Topology::read(&self.root), Cell::read_all(&self.root));
+        let mut known = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+        let topology = Topology::reread(&self.root, &mut known);
+        drop(known);
+        let (mut nodes, memory) = Cell::totals(&self.root);
         let mut model = [0; 32];
         let arch = std::env::consts::ARCH.as_bytes();
         model[..arch.len().min(31)].copy_from_slice(&arch[..arch.len().min(31)]);
-        let (mut nodes, mut sockets) = (cells.len(), topology.sockets() / cells.len().max(1));
+        let mut sockets = topology.sockets() / nodes;
         let (mut cores, mut threads) = (topology.cores() * topology.dies(), topology.threads());
         // Where the product is not the number of processors, clients are told so by a single group.
         if sockets == 0 || nodes * sockets * cores * threads != topology.online.len() {
@@ -73,9 +79,9 @@ impl Host for NodeHost {
         }
         Ok(NodeGetInfoRet {
             model,
-            memory: cells.iter().map(|cell| cell.memory).sum(),
+            memory,
             cpus: topology.online.len() as i32,
-            mhz: HostCpu::read(&self.root).mhz as i32,
+            mhz: cpu::mhz(&self.root) as i32,
             nodes: nodes as i32,
             sockets: sockets as i32,
             cores: cores as i32,

@@ -3,6 +3,7 @@
 use crate::parse::{list, number, text};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A processor that is online.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +38,23 @@ pub fn numbers(root: &Path) -> (Vec<usize>, Vec<usize>) {
 impl Topology {
     /// The processors of the host below `root`.
     pub fn read(root: &Path) -> Self {
+        Self::of(root, numbers(root))
+    }
+
+    /// `known`, if still the same processors are there and online, or as [`Topology::read`].
+    pub(crate) fn reread(root: &Path, known: &mut Option<Arc<Self>>) -> Arc<Self> {
+        let numbers = numbers(root);
+        let same = |known: &&mut Arc<Self>| {
+            known.present == numbers.0 && known.online.iter().map(|cpu| cpu.id).eq(numbers.1.iter().copied())
+        };
+        if let Some(known) = known.as_mut().filter(same) {
+            return known.clone();
+        }
+        known.insert(Arc::new(Self::of(root, numbers))).clone()
+    }
+
+    fn of(root: &Path, (present, online): (Vec<usize>, Vec<usize>)) -> Self {
         let directory = root.join("sys/devices/system/cpu");
-        let (present, online) = numbers(root);
         let processor = |id: usize| {
             let place = directory.join(format!("cpu{id}/topology"));
             let of = |name: &str| number(&place.join(name)).unwrap_or(0);

@@ -105,8 +105,7 @@ impl Emulator {
 
 /// Compares with the host's own processor: -1 cannot be, 0 incompatible, 1 identical, 2 the host can do more.
 pub(super) fn compare_with_host(xml: &str, fail: bool) -> Result<i32> {
-    let host = host::HostCpu::read("/".as_ref());
-    compare(host.model.as_ref(), xml, fail)
+    compare(host::model(), xml, fail)
 }
 
 /// As [`compare_with_host`], with what the emulator's guests see of it.
