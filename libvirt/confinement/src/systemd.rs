@@ -9,6 +9,30 @@ use crate::{Error, Result};
 
 const MACHINED: &str = "org.freedesktop.machine1";
 const LOGIND: &str = "org.freedesktop.login1";
+const LOGIND_PATH: &str = "/org/freedesktop/login1";
+const LOGIND_MANAGER: &str = "org.freedesktop.login1.Manager";
+
+/// How the host sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// Its memory is kept.
+    Memory,
+    /// Its memory is written to a disk.
+    Disk,
+    /// Both.
+    Both,
+}
+
+impl Sleep {
+    /// logind's method for it.
+    fn method(self) -> &'static str {
+        match self {
+            Self::Memory => "Suspend",
+            Self::Disk => "Hibernate",
+            Self::Both => "HybridSleep",
+        }
+    }
+}
 
 /// A text in a unit's name, as systemd escapes it: `/` is `-`; what is not a letter, digit, `:`, `_` or `.`, and a
 /// dot at the beginning, is `\xNN`.
@@ -187,13 +211,34 @@ impl Systemd {
         }
     }
 
+    /// Whether logind can put the host to sleep in that way; false without logind.
+    ///
+    /// # Errors
+    /// `error from service: ...`
+    pub fn can_sleep(&self, sleep: Sleep) -> Result<bool> {
+        let Some(mut bus) = self.connect(LOGIND, LOGIND)? else { return Ok(false) };
+        let method = format!("Can{}", sleep.method());
+        let answer = bus.call(LOGIND, LOGIND_PATH, LOGIND_MANAGER, &method, &[]);
+        let answer = answer.map_err(|failure| Error::service(&failure))?;
+        Ok(matches!(answer.body.first().and_then(Value::as_str), Some("yes" | "challenge")))
+    }
+
+    /// Puts the host to sleep.
+    ///
+    /// # Errors
+    /// `internal error: Unable to get system bus connection: ...`, `error from service: ...`.
+    pub fn sleep(&self, sleep: Sleep) -> Result<()> {
+        let mut bus = bus(self.address.as_deref())?;
+        let asked = bus.call(LOGIND, LOGIND_PATH, LOGIND_MANAGER, sleep.method(), &[Value::Bool(false)]);
+        asked.map(drop).map_err(|failure| Error::service(&failure))
+    }
+
     /// Asks logind to let a shutdown wait; as long as the descriptor is open, it does. `None` without logind.
     fn inhibit(&self) -> Option<OwnedFd> {
         let mut bus = self.connect(LOGIND, LOGIND).ok()??;
         let arguments =
             ["shutdown".into(), "Libvirt".into(), "Virtual machines need to be saved".into(), "delay".into()];
-        let manager = "org.freedesktop.login1.Manager";
-        let answer = bus.call(LOGIND, "/org/freedesktop/login1", manager, "Inhibit", &arguments).ok()?;
+        let answer = bus.call(LOGIND, LOGIND_PATH, LOGIND_MANAGER, "Inhibit", &arguments).ok()?;
         answer.descriptors.into_iter().next()
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use confinement::dbus::{Bus, Failure, Message, Value};
 use confinement::polkit::{MANAGE, Polkit, Subject};
-use confinement::systemd::{Inhibitor, Machine, Systemd};
+use confinement::systemd::{Inhibitor, Machine, Sleep, Systemd};
 
 struct Daemon {
     child: Child,
@@ -217,6 +217,26 @@ fn machined_makes_the_scope() {
     assert_eq!((member.as_str(), arguments[0].as_str()), ("SetUnitProperties", Some(scope)));
     assert_eq!(systemd.machine_of(77).as_deref(), Some("qemu-1-demo"));
     systemd.terminate_machine("qemu-1-demo").unwrap();
+}
+
+#[test]
+fn logind_puts_the_host_to_sleep() {
+    let Some(daemon) = Daemon::start("logind_puts_the_host_to_sleep", &SERVICES) else { return };
+    let systemd = Systemd::at(&daemon.address);
+    assert_eq!(systemd.can_sleep(Sleep::Memory), Ok(false), "there is no logind");
+    let calls = daemon.serve("org.freedesktop.login1", |bus, call| match call.member.as_deref() {
+        Some("CanSuspend") => bus.answer(call, &["yes".into()]),
+        Some("CanHibernate") => bus.answer(call, &["na".into()]),
+        Some("Suspend") => bus.answer(call, &[]),
+        _ => bus.refuse(call, "org.freedesktop.DBus.Error.AccessDenied", "no"),
+    });
+    assert_eq!(systemd.can_sleep(Sleep::Memory), Ok(true));
+    assert_eq!(systemd.can_sleep(Sleep::Disk), Ok(false));
+    assert!(systemd.can_sleep(Sleep::Both).is_err());
+    assert_eq!(systemd.sleep(Sleep::Memory), Ok(()));
+    assert!(systemd.sleep(Sleep::Both).is_err());
+    let (member, arguments) = calls.try_iter().nth(3).unwrap();
+    assert_eq!((member.as_str(), arguments), ("Suspend", vec![Value::Bool(false)]));
 }
 
 #[test]

@@ -87,3 +87,44 @@ fn decoded() -> Option<Cpu> {
 fn decoded() -> Option<Cpu> {
     None
 }
+/// How many guests with encrypted memory the host's processor can tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SevGuests {
+    /// Those whose registers are not encrypted.
+    pub plain: u32,
+    /// Those whose registers are.
+    pub encrypted_state: u32,
+}
+
+/// How many guests with encrypted memory there may be (CPUID 8000_001F).
+pub fn sev_guests() -> SevGuests {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const LEAF: u32 = 0x8000_001f;
+        if std::arch::x86_64::__cpuid(0x8000_0000).eax >= LEAF {
+            let leaf = std::arch::x86_64::__cpuid(LEAF);
+            return shared_out(leaf.ecx, leaf.edx);
+        }
+    }
+    SevGuests::default()
+}
+
+/// Numbers of guests go from 1 to `last`; those without encrypted registers begin at `first_plain`.
+fn shared_out(last: u32, first_plain: u32) -> SevGuests {
+    match (last.checked_sub(first_plain), first_plain.checked_sub(1)) {
+        (Some(plain), Some(encrypted_state)) => SevGuests { plain: plain + 1, encrypted_state },
+        _ => SevGuests::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_encrypted_guests() {
+        assert_eq!(shared_out(509, 100), SevGuests { plain: 410, encrypted_state: 99 });
+        assert_eq!(shared_out(0, 0), SevGuests::default());
+        assert_eq!(shared_out(1, 7), SevGuests::default());
+    }
+}

@@ -10,9 +10,10 @@ mod memory;
 mod node;
 mod parse;
 mod serve;
+mod sleep;
 mod topology;
 
-pub use cpu::{HostCpu, model};
+pub use cpu::{HostCpu, SevGuests, model, sev_guests};
 pub use node::{Cell, HugePages};
 pub use serve::NodeHost;
 pub use topology::{Processor, Topology};

@@ -2,6 +2,7 @@
 
 use crate::node::page_size;
 use crate::parse::{meminfo, text};
+use crate::sleep::Sleeper;
 use crate::{Cell, Topology, cpu, memory, topology};
 use rpc::protocol::host::*;
 use rpc::{ClientContext, Code, Error, Origin, TypedValue};
@@ -19,6 +20,7 @@ pub struct NodeHost {
     root: PathBuf,
     /// As it was last seen.
     topology: Mutex<Option<Arc<Topology>>>,
+    sleeper: Sleeper,
 }
 
 impl Default for NodeHost {
@@ -38,7 +40,7 @@ fn flags(flags: u32, known: u32, function: &str) -> Result<()> {
 impl NodeHost {
     /// The host whose `/proc` and `/sys` are below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), topology: Mutex::default() }
+        Self { root: root.into(), topology: Mutex::default(), sleeper: Sleeper::default() }
     }
 
     fn cell(&self, id: i32) -> Result<Cell> {
@@ -202,6 +204,10 @@ impl Host for NodeHost {
                 .map_err(|error| Error::system(Origin::None, &error, &format!("failed to set {field}")))?;
         }
         Ok(())
+    }
+
+    fn node_suspend_for_duration(&self, _: &ClientContext, args: NodeSuspendForDurationArgs) -> Result<()> {
+        self.sleeper.sleep(args.target, args.duration, args.flags)
     }
 
     fn node_get_cpu_map(&self, _: &ClientContext, args: NodeGetCpuMapArgs) -> Result<NodeGetCpuMapRet> {

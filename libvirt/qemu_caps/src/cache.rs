@@ -1,7 +1,7 @@
 //! The file of one emulator's capabilities, in libvirt's form.
 
 use crate::{
-    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Usable, VirtType,
+    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Sev, Usable, VirtType,
 };
 use roxmltree::{Document, Node};
 use sha2::{Digest as _, Sha256};
@@ -95,6 +95,20 @@ pub fn format(caps: &QemuCaps) -> String {
         if let Some(accelerator) = caps.accelerator(virt) {
             format_accelerator(&mut out, virt.accel(), accelerator);
         }
+    }
+    if let Some(sev) = &caps.sev {
+        out.push_str("  <sev>\n");
+        let mut item = |name: &str, text: &str| {
+            let _ = writeln!(out, "    <{name}>{}</{name}>", escape(text));
+        };
+        item("cbitpos", &sev.cbitpos.to_string());
+        item("reducedPhysBits", &sev.reduced_phys_bits.to_string());
+        item("pdh", &sev.pdh);
+        item("certChain", &sev.cert_chain);
+        if let Some(id) = &sev.cpu0_id {
+            item("cpu0Id", id);
+        }
+        out.push_str("  </sev>\n");
     }
     if let Some(words) = &caps.hyperv {
         out.push_str("  <hypervCapabilities supported='yes'>\n");
@@ -192,6 +206,7 @@ pub fn parse(text: &str) -> Result<QemuCaps, String> {
             "hostCPU" => accelerator(&mut caps, node)?.host = Some(host(node)?),
             "cpu" => accelerator(&mut caps, node)?.cpus.push(cpu(node)?),
             "machine" => accelerator(&mut caps, node)?.machines.push(machine(node)?),
+            "sev" => caps.sev = Some(sev(node)?),
             "hypervCapabilities" => {
                 let words = node.children().filter(Node::is_element).map(|cap| attribute(cap, "name"));
                 caps.hyperv = Some(words.collect::<Result<_, _>>()?);
@@ -217,6 +232,22 @@ fn accelerator<'a>(caps: &'a mut QemuCaps, node: Node<'_, '_>) -> Result<&'a mut
         "tcg" => Ok(caps.tcg.get_or_insert_default()),
         other => Err(format!("unexpected accelerator '{other}'")),
     }
+}
+
+fn sev(node: Node<'_, '_>) -> Result<Sev, String> {
+    let optional = |name: &str| {
+        let mut children = node.children().filter(Node::is_element);
+        let child = children.find(|child| child.tag_name().name() == name)?;
+        Some(child.text().unwrap_or_default().to_owned())
+    };
+    let text = |name: &str| optional(name).ok_or_else(|| format!("missing element <{name}> of <sev>"));
+    Ok(Sev {
+        cbitpos: number(&text("cbitpos")?)?,
+        reduced_phys_bits: number(&text("reducedPhysBits")?)?,
+        pdh: text("pdh")?,
+        cert_chain: text("certChain")?,
+        cpu0_id: optional("cpu0Id"),
+    })
 }
 
 fn is_yes(node: Node<'_, '_>, name: &str) -> bool {

@@ -160,6 +160,7 @@ pub(crate) const FLAGS: &[(&str, Source)] = &[
     ("tpm-emulator", TpmType("emulator")),
     ("mch", Type("mch")),
     ("mch.extended-tseg-mbytes", Property("mch", "extended-tseg-mbytes")),
+    ("sev-guest", Type("sev-guest")),
     ("egl-headless", Schema("query-display-options/ret-type/+egl-headless")),
     ("vfio-pci.display", Property("vfio-pci", "display")),
     ("memory-backend-memfd", Type("memory-backend-memfd")),

@@ -15,7 +15,7 @@ mod store;
 
 pub use cache::{cache_name, format, parse};
 pub use model::{
-    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Stamp, Usable,
+    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Sev, Stamp, Usable,
     VirtType,
 };
 pub use probe::{Error, Settings, probe};

@@ -154,6 +154,21 @@ pub struct Stamp {
     pub kernel: String,
 }
 
+/// AMD's Secure Encrypted Virtualization as the host has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sev {
+    /// The bit of an address that says whether the page is encrypted.
+    pub cbitpos: u32,
+    /// By how many bits physical addresses are shorter.
+    pub reduced_phys_bits: u32,
+    /// The platform's Diffie-Hellman key, in base 64.
+    pub pdh: String,
+    /// The platform's certificates, in base 64.
+    pub cert_chain: String,
+    /// The first socket's identity, in base 64.
+    pub cpu0_id: Option<String>,
+}
+
 /// An emulator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QemuCaps {
@@ -173,6 +188,8 @@ pub struct QemuCaps {
     pub kvm: Option<Accelerator>,
     /// With its own engine, if it has one.
     pub tcg: Option<Accelerator>,
+    /// Encryption of guests, if the host has it.
+    pub sev: Option<Sev>,
     /// The Hyper-V enlightenments of KVM guests; none when the emulator could not be asked.
     pub hyperv: Option<Vec<String>>,
 }

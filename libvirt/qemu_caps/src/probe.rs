@@ -4,7 +4,7 @@ use crate::flags::{FLAGS, Source};
 use crate::process::Process;
 use crate::schema::Schema;
 use crate::{
-    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Stamp, Usable,
+    Accelerator, CpuModel, CpuProperty, HostCpu, MachineType, PropertyValue, QemuCaps, Sev, Stamp, Usable,
 };
 use json::{Dict, Value, dict};
 use qmp::Version;
@@ -80,6 +80,13 @@ pub fn probe(binary: &Path, settings: &Settings) -> Result<QemuCaps, Error> {
         let beside = kvm.then(|| scope.spawn(without_kvm));
         let facts = Facts::ask(&answers, &caps.arch, caps.version, kvm)?;
         caps.flags = facts.flags();
+        if caps.has("sev-guest") {
+            // Emulators have the type on all hosts, and refuse the question on those that cannot do it.
+            caps.sev = answers.try_ask("query-sev-capabilities", Dict::default())?.as_ref().and_then(sev);
+            if caps.sev.is_none() {
+                caps.flags.remove("sev-guest");
+            }
+        }
         let accelerator = answers.accelerator(if kvm { "host" } else { "max" })?;
         let Some(beside) = beside else {
             caps.tcg = Some(accelerator);
@@ -210,6 +217,17 @@ const HYPERV: &[(&str, &str)] = &[
     ("evmcs", "hv-evmcs"),
     ("avic", "hv-avic"),
 ];
+
+fn sev(reply: &Value) -> Option<Sev> {
+    let number = |key: &str| u32::try_from(reply.get(key)?.as_u64()?).ok();
+    Some(Sev {
+        cbitpos: number("cbitpos")?,
+        reduced_phys_bits: number("reduced-phys-bits")?,
+        pdh: text(reply, "pdh")?,
+        cert_chain: text(reply, "cert-chain")?,
+        cpu0_id: text(reply, "cpu0-id"),
+    })
+}
 
 fn property(name: &str, value: &Value, migratable: Option<&Value>) -> Option<CpuProperty> {
     let (value, migratable) = match value {

@@ -1,6 +1,6 @@
 //! With the emulator that is installed.
 
-use crate::{Error, Settings, Stamp, Store, VirtType, cache_name, format, parse, probe};
+use crate::{Error, QemuCaps, Settings, Sev, Stamp, Store, VirtType, cache_name, format, parse, probe};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,4 +127,22 @@ fn names_of_files() {
         cache_name(Path::new(QEMU)),
         "926803a9278e445ec919c2b6cbd8c1c449c75b26dcb1686b774314180376c725.xml"
     );
+}
+
+#[test]
+fn what_encrypts_guests_is_kept() {
+    let sev = Sev {
+        cbitpos: 51,
+        reduced_phys_bits: 1,
+        pdh: "AAA+/=".into(),
+        cert_chain: "BBB".into(),
+        cpu0_id: Some("id".into()),
+    };
+    let mut caps = QemuCaps { sev: Some(sev), ..QemuCaps::default() };
+    let text = format(&caps);
+    assert!(text.contains("  <sev>\n    <cbitpos>51</cbitpos>\n    <reducedPhysBits>1</reducedPhysBits>\n"));
+    assert_eq!(parse(&text).expect("our file"), caps);
+    caps.sev.as_mut().expect("there").cpu0_id = None;
+    assert_eq!(parse(&format(&caps)).expect("our file"), caps);
+    assert!(parse(&text.replace("<pdh>", "<other>").replace("</pdh>", "</other>")).is_err());
 }

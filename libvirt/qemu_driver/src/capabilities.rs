@@ -301,12 +301,22 @@ fn features(writer: &mut Writer, wanted: &Wanted<'_>, has: &dyn Fn(&str) -> bool
                 ("genid", has("vmgenid")),
                 ("backingStoreInput", true),
                 ("backup", has("incremental-backup")),
-                ("sev", false),
-                ("sgx", false),
             ];
             for (name, is) in list {
                 attributes(writer, name, &[("supported", yes_no(is))]);
             }
+            supported(writer, "sev", wanted.caps.sev.is_some(), |writer| {
+                let Some(sev) = &wanted.caps.sev else { return };
+                let most = host::sev_guests();
+                writer.text_element("cbitpos", &sev.cbitpos.to_string());
+                writer.text_element("reducedPhysBits", &sev.reduced_phys_bits.to_string());
+                writer.text_element("maxGuests", &most.plain.to_string());
+                writer.text_element("maxESGuests", &most.encrypted_state.to_string());
+                if let Some(id) = &sev.cpu0_id {
+                    writer.text_element("cpu0Id", id);
+                }
+            });
+            attributes(writer, "sgx", &[("supported", "no")]);
             if let Some(words) = &wanted.caps.hyperv {
                 supported(writer, "hyperv", true, |writer| {
                     let words: Vec<_> = words.iter().map(|word| (word.as_str(), true)).collect();

@@ -1,14 +1,17 @@
 //! One domain, running or not.
 
 use crate::job::Jobs;
-use crate::process::Live;
+use crate::process::{Live, Progress};
 use crate::sessions::Sessions;
 use crate::state::{Shutoff, State};
 use domain_xml::Domain as Definition;
 use parking_lot::{Mutex, MutexGuard};
 use rpc::{Domain, Uuid};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU64};
+
+/// Most MiB a second that a migration may be allowed: no limit that a host could reach.
+pub const MOST_BANDWIDTH: u64 = (i64::MAX >> 20) as u64;
 
 /// What is known of a domain at a moment.
 pub struct Inner {
@@ -38,6 +41,10 @@ pub struct Guest {
     pub sessions: Sessions,
     /// Whose turn it is to write the status file. Taken before the lock of `inner`.
     pub(crate) status_turn: Mutex<()>,
+    /// How what last took long ended, until a client has asked for it.
+    pub completed: Mutex<Option<Box<Progress>>>,
+    /// The bandwidth that clients allow migrations of it, in MiB a second.
+    pub migration_bandwidth: AtomicU64,
     /// Held for moments: never while the monitor or a file is waited for.
     inner: Mutex<Inner>,
 }
@@ -54,6 +61,8 @@ impl Guest {
             agent_timeout: AtomicI32::new(crate::agent::BLOCK),
             sessions: Sessions::default(),
             status_turn: Mutex::default(),
+            completed: Mutex::default(),
+            migration_bandwidth: AtomicU64::new(MOST_BANDWIDTH),
             inner: Mutex::new(inner),
         })
     }

@@ -6,7 +6,7 @@ use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal};
 use qemu_caps::VirtType;
 use rpc::protocol::capabilities::*;
-use rpc::{ClientContext, Code};
+use rpc::{ClientContext, Code, TypedParam};
 
 impl Capabilities for QemuDriver {
     fn connect_get_type(&self, _: &ClientContext) -> Result<ConnectGetTypeRet> {
@@ -23,6 +23,28 @@ impl Capabilities for QemuDriver {
 
     fn connect_get_capabilities(&self, _: &ClientContext) -> Result<ConnectGetCapabilitiesRet> {
         Ok(ConnectGetCapabilitiesRet { capabilities: self.core.capabilities_xml()? })
+    }
+
+    fn node_get_sev_info(&self, _: &ClientContext, args: NodeGetSevInfoArgs) -> Result<NodeGetSevInfoRet> {
+        const TYPED_STRING: u32 = 4;
+        let emulator = Emulator::find(&self.core, [&None, &None, &None, &None])?;
+        let none = || error(Code::OperationUnsupported, "QEMU does not support SEV guest");
+        let sev = emulator.caps.sev.as_ref().ok_or_else(none)?;
+        check_flags(args.flags, TYPED_STRING, "qemuGetSEVInfoToParams")?;
+        let most = host::sev_guests();
+        let mut params = vec![
+            TypedParam::new("pdh", sev.pdh.as_str()),
+            TypedParam::new("cert-chain", sev.cert_chain.as_str()),
+        ];
+        params.extend(sev.cpu0_id.as_deref().map(|id| TypedParam::new("cpu0-id", id)));
+        params.extend([
+            TypedParam::new("cbitpos", sev.cbitpos),
+            TypedParam::new("reduced-phys-bits", sev.reduced_phys_bits),
+            TypedParam::new("max-guests", most.plain),
+            TypedParam::new("max-es-guests", most.encrypted_state),
+        ]);
+        // The original never sets the number that stands beside the list.
+        Ok(NodeGetSevInfoRet { params, nparams: 0 })
     }
 
     fn connect_get_domain_capabilities(

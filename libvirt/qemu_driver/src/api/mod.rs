@@ -15,7 +15,7 @@ pub(crate) mod io_tune;
 mod jobs;
 mod keys;
 mod limits;
-mod others;
+mod migration;
 mod params;
 mod peek;
 mod pinning;

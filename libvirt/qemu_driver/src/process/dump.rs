@@ -2,11 +2,11 @@
 
 use super::compression::Compression;
 use super::direct::Output;
-use super::save::migrate_to;
 use crate::core::{Core, Level};
 use crate::error::{Result, error, failed, monitor, system};
 use crate::guest::Guest;
 use crate::process::Work;
+use crate::state::{Paused, State};
 use json::{Dict, Value, dict};
 use rpc::Code;
 use std::os::fd::BorrowedFd;
@@ -35,6 +35,8 @@ impl Core {
         let mut output =
             opened.map_err(|error| system(&error, &format!("Failed to create file '{shown}'")))?;
         let id = guest.running_id()?;
+        // A guest that runs is stopped by the emulator, which tells for how long.
+        let stopped = matches!(guest.lock().state, State::Paused(Paused::Dump)).then(Instant::now);
         let work = match kind {
             DumpKind::Memory(_) => Work::MemoryDump,
             DumpKind::State => Work::Dump,
@@ -45,8 +47,7 @@ impl Core {
             DumpKind::State => output
                 .compress(self.dump_compression())
                 .map_err(|error| system(&error, "cannot start the compressing program"))
-                .and_then(|()| guest.monitor())
-                .and_then(|qemu| migrate_to(&qemu, &output, "domain core dump job")),
+                .and_then(|()| self.migrate_to(guest, &output, stopped)),
         };
         let unwritten = |error: std::io::Error| system(&error, &format!("unable to close file {shown}"));
         let written = match written {

@@ -7,22 +7,24 @@
 
 use crate::core::Core;
 use crate::definition::Form;
-use crate::error::{Result, error, failed, internal, monitor, system};
-use crate::guest::Guest;
+use crate::error::{Result, error, failed, internal, monitor, not_running, system};
+use crate::guest::{Guest, MOST_BANDWIDTH};
 use crate::process::compression::Compression;
 use crate::process::direct::{self, Output};
-use crate::process::{Restore, StartOptions, Work};
+use crate::process::{Progress, Restore, StartOptions, Work};
 use crate::state::{Paused, Running, Shutoff, State};
 use domain_xml::Domain as Definition;
 use json::{Dict, Value, dict};
 use qmp::Monitor;
-use rpc::Code;
+use rpc::protocol::events::DomainEventCallbackJobCompletedMsg;
+use rpc::{Code, DomainEvent};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const COMPLETE: &[u8; 16] = b"LibvirtQemudSave";
@@ -35,8 +37,6 @@ const WAS_RUNNING: u64 = 24;
 const ROOM: usize = 64 << 10;
 /// Most data that is read.
 const MAX_DATA: u32 = 64 << 20;
-/// No limit that a host could reach, in bytes a second.
-const UNLIMITED: i64 = 9_223_372_036_853_727_232;
 
 /// What a file of a saved state tells.
 pub struct Image {
@@ -151,13 +151,13 @@ fn head(magic: &[u8; 16], data: usize, was_running: bool, compression: Compressi
 }
 
 /// Waits until the migration that is under way has ended.
-pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<()> {
+pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<Value> {
     let mut pause = Duration::from_millis(2);
     loop {
         let reply = qemu.execute("query-migrate", Dict::default());
         let reply = reply.map_err(|error| monitor(error, "query-migrate"))?;
         match reply.get("status").and_then(Value::as_str) {
-            Some("completed") => return Ok(()),
+            Some("completed") => return Ok(reply),
             Some("failed") => {
                 let why = reply.get("error-desc").and_then(Value::as_str).map(|why| format!(": {why}"));
                 return Err(failed(format!("{what}: unexpectedly failed{}", why.unwrap_or_default())));
@@ -172,19 +172,39 @@ pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<()> {
     }
 }
 
-/// Has the emulator write its state.
-pub(super) fn migrate_to(qemu: &Monitor, output: &Output, what: &str) -> Result<()> {
-    let ask = |command: &str, arguments: Dict| {
-        qemu.execute(command, arguments).map_err(|error| monitor(error, command))
-    };
-    ask("migrate-set-parameters", dict! { "max-bandwidth" => UNLIMITED })?;
-    qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[output.descriptor()])
-        .map_err(|error| monitor(error, "getfd"))?;
-    ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
-    await_migration(qemu, what)
-}
-
 impl Core {
+    /// Has the emulator write its state, which is the work that is under way; `stopped`: since when the guest is, for
+    /// it. Clients are told when that is done.
+    pub(super) fn migrate_to(&self, guest: &Guest, output: &Output, stopped: Option<Instant>) -> Result<()> {
+        let qemu = guest.monitor()?;
+        let ask = |command: &str, arguments: Dict| {
+            qemu.execute(command, arguments).map_err(|error| monitor(error, command))
+        };
+        let allow = |most: u64| ask("migrate-set-parameters", dict! { "max-bandwidth" => most << 20 });
+        let (work, since) = guest.lock().live.as_ref().and_then(|live| live.work).ok_or_else(not_running)?;
+        let what = if work == Work::Save { "domain save job" } else { "domain core dump job" };
+        let write = || {
+            qemu.execute_with_fds("getfd", dict! { "fdname" => "migrate" }, &[output.descriptor()])
+                .map_err(|error| monitor(error, "getfd"))?;
+            ask("migrate", dict! { "uri" => "fd:migrate", "detach" => true })?;
+            await_migration(&qemu, what)
+        };
+        allow(MOST_BANDWIDTH)?;
+        let written = write().map(|told| {
+            let progress = Progress::ended(work, since, stopped, told);
+            let (dom, params) = (guest.reference(), progress.params());
+            *guest.completed.lock() = Some(Box::new(progress));
+            let event = DomainEventCallbackJobCompletedMsg { callback_id: 0, dom, params };
+            self.event(DomainEvent::JobCompleted(event));
+        });
+        let allowed = guest.migration_bandwidth.load(Ordering::Relaxed);
+        if allowed != MOST_BANDWIDTH {
+            // It may have gone meanwhile.
+            let _ = allow(allowed);
+        }
+        written
+    }
+
     /// Saves the guest's state to `path` and ends it. Its job is held by the caller.
     ///
     /// # Errors
@@ -192,6 +212,7 @@ impl Core {
     pub fn save(self: &Arc<Self>, guest: &Arc<Guest>, path: &Path, options: &SaveOptions) -> Result<()> {
         let id = guest.running_id()?;
         let was_running = matches!(guest.lock().state, State::Running(_));
+        let begin = Instant::now();
         if was_running {
             self.suspend(guest, Paused::Save)?;
         }
@@ -201,7 +222,7 @@ impl Core {
         }
         guest.with_live(id, |live| {
             live.saving = Some(path.to_owned());
-            live.work = Some((Work::Save, Instant::now()));
+            live.work = Some((Work::Save, begin));
         });
         // Whoever finds this lets the guest go on, or completes its end.
         self.save_status(guest);
@@ -228,8 +249,8 @@ impl Core {
         was_running: bool,
         options: &SaveOptions,
     ) -> Result<()> {
-        let qemu = guest.monitor()?;
-        let own = guest.with_live(id, |live| live.portable()).ok_or_else(crate::error::not_running)?;
+        let stopped = was_running.then(Instant::now);
+        let own = guest.with_live(id, |live| live.portable()).ok_or_else(not_running)?;
         if let Some(other) = &options.definition {
             self.check_abi(&own, other, true)?;
         }
@@ -250,7 +271,7 @@ impl Core {
         output
             .compress(options.compression)
             .map_err(|error| system(&error, "cannot start the compressing program"))?;
-        if let Err(error) = migrate_to(&qemu, &output, "domain save job") {
+        if let Err(error) = self.migrate_to(guest, &output, stopped) {
             let why = output.failure();
             return Err(why.map_or(error, |why| system(&why, &format!("unable to write to '{shown}'"))));
         }

@@ -47,7 +47,7 @@ derive::protocol! {
     )
         -> (cpu: str):
         virConnectBaselineHypervisorCPU, write, acl["connect:write"];
-    missing 395 node_get_sev_info(nparams: i32, flags: u32)
+    call 395 node_get_sev_info(nparams: i32, flags: u32)
         -> (params: [TypedParam; NODE_SEV_INFO_MAX], nparams: i32):
         virNodeGetSEVInfo, write, acl["connect:read"];
 }

@@ -41,7 +41,7 @@ derive::protocol! {
     call 228 node_get_memory_stats(nparams: i32, cell_num: i32, flags: u32)
         -> (params: [NodeGetMemoryStats; NODE_MEMORY_STATS_MAX], nparams: i32):
         virNodeGetMemoryStats, high, acl["connect:read"];
-    missing 250 node_suspend_for_duration(target: u32, duration: u64, flags: u32):
+    call 250 node_suspend_for_duration(target: u32, duration: u64, flags: u32):
         virNodeSuspendForDuration, write, acl["connect:pm_control"];
     call 288 node_set_memory_parameters(params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], flags: u32):
         virNodeSetMemoryParameters, write, acl["connect:write"];

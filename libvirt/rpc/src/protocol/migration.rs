@@ -32,9 +32,9 @@ derive::protocol! {
             "domain:start",
             "domain:write",
         ];
-    missing 166 domain_migrate_set_max_downtime(dom: Domain, downtime: u64, flags: u32):
+    call 166 domain_migrate_set_max_downtime(dom: Domain, downtime: u64, flags: u32):
         virDomainMigrateSetMaxDowntime, write, acl["domain:migrate"];
-    missing 207 domain_migrate_set_max_speed(dom: Domain, bandwidth: u64, flags: u32):
+    call 207 domain_migrate_set_max_speed(dom: Domain, bandwidth: u64, flags: u32):
         virDomainMigrateSetMaxSpeed, write, acl["domain:migrate"];
     missing 213 domain_migrate_begin3(dom: Domain, xmlin: str?, flags: u64, dname: str?, resource: u64)
         -> (cookie_out: bytes<MIGRATE_COOKIE_MAX>, xml: str):
@@ -71,11 +71,11 @@ derive::protocol! {
         dom: Domain, cookie_in: bytes<MIGRATE_COOKIE_MAX>, flags: u64, cancelled: i32
     ):
         virDomainMigrateConfirm3, write, acl["domain:migrate"];
-    missing 242 domain_migrate_get_max_speed(dom: Domain, flags: u32) -> (bandwidth: u64):
+    call 242 domain_migrate_get_max_speed(dom: Domain, flags: u32) -> (bandwidth: u64):
         virDomainMigrateGetMaxSpeed, write, acl["domain:migrate"];
-    missing 299 domain_migrate_get_compression_cache(dom: Domain, flags: u32) -> (cache_size: u64):
+    call 299 domain_migrate_get_compression_cache(dom: Domain, flags: u32) -> (cache_size: u64):
         virDomainMigrateGetCompressionCache, acl["domain:migrate"];
-    missing 300 domain_migrate_set_compression_cache(dom: Domain, cache_size: u64, flags: u32):
+    call 300 domain_migrate_set_compression_cache(dom: Domain, cache_size: u64, flags: u32):
         virDomainMigrateSetCompressionCache, write, acl["domain:migrate"];
     missing 302 domain_migrate_begin3_params(
         dom: Domain, params: [TypedParam; DOMAIN_MIGRATE_PARAM_LIST_MAX], flags: u32
@@ -110,8 +110,8 @@ derive::protocol! {
         cookie_in: bytes<MIGRATE_COOKIE_MAX>, flags: u32, cancelled: i32
     ):
         virDomainMigrateConfirm3Params, write, acl["domain:migrate"];
-    missing 364 domain_migrate_start_post_copy(dom: Domain, flags: u32):
+    call 364 domain_migrate_start_post_copy(dom: Domain, flags: u32):
         virDomainMigrateStartPostCopy, write, acl["domain:migrate"];
-    missing 387 domain_migrate_get_max_downtime(dom: Domain, flags: u32) -> (downtime: u64):
+    call 387 domain_migrate_get_max_downtime(dom: Domain, flags: u32) -> (downtime: u64):
         virDomainMigrateGetMaxDowntime, acl["domain:migrate"];
 }

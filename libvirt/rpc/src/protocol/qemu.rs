@@ -19,6 +19,6 @@ derive::protocol! {
     event 6 domain_monitor_event(
         callback_id: i32, dom: Domain, event: str, seconds: i64, micros: u32, details: str?
     );
-    missing 7 domain_monitor_command_with_files(dom: Domain, cmd: str, flags: u32) -> (result: str):
+    call 7 domain_monitor_command_with_files(dom: Domain, cmd: str, flags: u32) -> (result: str):
         virDomainQemuMonitorCommandWithFiles, write, fds_in, fds_out, acl["domain:write"];
 }

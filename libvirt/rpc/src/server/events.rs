@@ -9,6 +9,7 @@ use crate::protocol::QEMU_PROGRAM;
 use crate::protocol::qemu::*;
 use crate::protocol::session::*;
 use crate::protocol::types::{Domain, Uuid};
+use regex_lite::{Regex, RegexBuilder};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,8 +36,49 @@ struct Registration {
 struct MonitorRegistration {
     callback_id: i32,
     domain: Option<Uuid>,
-    event: Option<String>,
-    any_case: bool,
+    event: Filter,
+}
+
+/// Which of the monitor's events a client wants.
+#[derive(Debug)]
+enum Filter {
+    All,
+    Name(String),
+    NameInAnyCase(String),
+    Pattern(Regex),
+}
+
+impl Filter {
+    fn new(event: Option<String>, flags: u32) -> Result<Self, Error> {
+        const REGEX: u32 = 1;
+        const NOCASE: u32 = 2;
+        /// What a pattern may take when it is compiled.
+        const PATTERN_BYTES: usize = 64 << 10;
+        Error::check_flags(Origin::Qemu, flags, REGEX | NOCASE, "virDomainQemuMonitorEventStateRegisterID")?;
+        let any_case = flags & NOCASE != 0;
+        match event {
+            None => Ok(Self::All),
+            Some(event) if flags & REGEX != 0 => {
+                let mut pattern = RegexBuilder::new(&event);
+                pattern.case_insensitive(any_case).size_limit(PATTERN_BYTES);
+                pattern.build().map(Self::Pattern).map_err(|error| {
+                    let text = format!("failed to compile regex '{event}': {error}");
+                    Error::new(Origin::None, Code::InvalidArg, text)
+                })
+            }
+            Some(event) if any_case => Ok(Self::NameInAnyCase(event)),
+            Some(event) => Ok(Self::Name(event)),
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(wanted) => wanted == name,
+            Self::NameInAnyCase(wanted) => wanted.eq_ignore_ascii_case(name),
+            Self::Pattern(pattern) => pattern.is_match(name),
+        }
+    }
 }
 
 /// A client's registrations.
@@ -152,22 +194,16 @@ impl Server {
     }
 
     pub(super) fn register_monitor(&self, connection: &Connection, call: &mut Call<'_>) -> Result<(), Error> {
-        const REGEX: u32 = 1;
-        const NOCASE: u32 = 2;
         let QemuConnectDomainMonitorEventRegisterArgs { dom, event, flags } = call.arguments()?;
         call.refuse_read_only(call.procedure().api)?;
-        Error::check_flags(Origin::Qemu, flags, REGEX | NOCASE, "virDomainQemuMonitorEventStateRegisterID")?;
-        if flags & REGEX != 0 {
-            let text = "regular expressions for names of monitor events";
-            return Err(Error::new(Origin::Qemu, Code::OperationUnsupported, text));
-        }
+        let event = Filter::new(event, flags)?;
         let mut registrations = connection.registrations.lock();
         if registrations.monitor.len() >= MOST {
             return Err(Error::internal(Origin::Rpc, "too many event callbacks"));
         }
         let callback_id = self.next_callback.fetch_add(1, Ordering::Relaxed);
-        let (domain, any_case) = (dom.map(|dom| dom.uuid), flags & NOCASE != 0);
-        registrations.monitor.push(MonitorRegistration { callback_id, domain, event, any_case });
+        let domain = dom.map(|dom| dom.uuid);
+        registrations.monitor.push(MonitorRegistration { callback_id, domain, event });
         drop(registrations);
         self.listened.store(true, Ordering::Release);
         call.answer(QemuConnectDomainMonitorEventRegisterRet { callback_id })
@@ -232,12 +268,10 @@ impl Server {
         details: Option<&str>,
     ) {
         self.send_events(|registrations| {
-            let wanted = registrations.monitor.iter().filter(|known| {
-                let same = known.event.as_ref().is_none_or(|wanted| {
-                    if known.any_case { wanted.eq_ignore_ascii_case(name) } else { wanted == name }
-                });
-                same && known.domain.is_none_or(|only| only == dom.uuid)
-            });
+            let wanted = registrations
+                .monitor
+                .iter()
+                .filter(|known| known.event.wants(name) && known.domain.is_none_or(|only| only == dom.uuid));
             let messages = wanted.map(|known| {
                 let event = QemuDomainMonitorEventMsg {
                     callback_id: known.callback_id,
@@ -251,5 +285,28 @@ impl Server {
             });
             messages.filter_map(Result::ok).collect()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitor_events_are_wanted_by_name_or_pattern() {
+        let wants = |event: Option<&str>, flags: u32, name: &str| {
+            Filter::new(event.map(str::to_owned), flags).map(|filter| filter.wants(name))
+        };
+        assert_eq!(wants(None, 1, "STOP"), Ok(true));
+        assert_eq!(wants(Some("stop"), 0, "STOP"), Ok(false));
+        assert_eq!(wants(Some("stop"), 2, "STOP"), Ok(true));
+        assert_eq!(wants(Some("TO"), 1, "STOP"), Ok(true));
+        assert_eq!(wants(Some("^(stop|resume)$"), 1, "STOP"), Ok(false));
+        assert_eq!(wants(Some("^(stop|resume)$"), 3, "STOP"), Ok(true));
+        let refused = wants(Some("("), 1, "STOP").expect_err("refused").to_string();
+        assert!(refused.starts_with("invalid argument: failed to compile regex '(': "), "{refused}");
+        // A pattern that would take too much is refused, not compiled.
+        assert!(wants(Some("((a{1000}){1000}){1000}"), 1, "STOP").is_err());
+        assert!(wants(Some("STOP"), 4, "STOP").is_err());
     }
 }
