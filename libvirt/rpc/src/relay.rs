@@ -165,6 +165,27 @@ fn lost(path: &Path, error: &std::io::Error) -> Error {
     Error::system(Origin::Rpc, error, &format!("Failed to connect socket to '{}'", path.display()))
 }
 
+/// Connects to the socket; waits for so long where those who wait for its daemon are too many already, and later for
+/// each message.
+fn reach(path: &Path, patience: Duration) -> std::io::Result<UnixStream> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let socket = UnixStream::from(socket);
+    // That for sending is the one for connecting, too.
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    let address = rustix::net::SocketAddrUnix::new(path)?;
+    match rustix::net::connect(&socket, &address) {
+        Err(rustix::io::Errno::AGAIN) => Err(rustix::io::Errno::TIMEDOUT.into()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(socket),
+    }
+}
+
 /// A connection to another daemon, open for calls.
 fn connect(
     sockets: &Sockets,
@@ -174,10 +195,7 @@ fn connect(
 ) -> Result<UnixStream, Error> {
     let suffix = if read_only && sockets.path == "system" { "-ro" } else { "" };
     let path = sockets.folder.join(format!("virt{}d-sock{suffix}", secondary.name()));
-    let mut socket = UnixStream::connect(&path).map_err(|error| lost(&path, &error))?;
-    let patience = Some(patience);
-    let limit = socket.set_read_timeout(patience).and_then(|()| socket.set_write_timeout(patience));
-    limit.map_err(|error| lost(&path, &error))?;
+    let mut socket = reach(&path, patience).map_err(|error| lost(&path, &error))?;
     let AuthListRet { types } = exchange(&mut socket, 0, &AuthListArgs {})?;
     if types != [0] {
         let text = format!("the {} daemon does not believe us", secondary.name());
@@ -439,6 +457,24 @@ mod tests {
             seen.push((message.header.procedure, message.payload));
         }
         seen
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_nobody_is_waited_for_no_longer_than_allowed() {
+        let folder = std::env::temp_dir().join(format!("relay-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("virtnetworkd-sock");
+        let _listener = UnixListener::bind(&path).expect("a socket");
+        let mut waiting = Vec::new();
+        let error = loop {
+            match reach(&path, Duration::from_millis(100)) {
+                Ok(socket) => waiting.push(socket),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100_000, "the queue has no end");
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        std::fs::remove_dir_all(&folder).expect("the folder");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a domain's definition means for the confinement of its processes.
 //!
 //! The crate `confinement` knows how processes are confined, this one what of it a domain needs. A driver calls
-//! [`Security::prepare`] before a start, [`Security::launch`] for the emulator, [`Security::confine`] while that is
+//! [`Security::label`] and [`Security::load_profile`] before a start, [`Security::launch`] for the emulator, [`Security::confine`] while that is
 //! held back, [`Confined::place`] for its threads, and [`Security::release`] at the end.
 #![forbid(unsafe_code)]
 
@@ -159,22 +159,17 @@ impl Security {
         self.settings.remember_owner && self.settings.privileged
     }
 
-    /// Gives a domain that is about to start its labels and its partition, and loads its profile.
+    /// Gives a domain that is about to start its labels and its partition: what the others of these functions go by.
     ///
     /// # Errors
     /// `unsupported configuration: Unconfined guests are not allowed on this host`; `internal error: missing label for
-    /// static security driver in domain NAME`; `internal error: cannot load AppArmor profile '...'`.
-    pub fn prepare(&self, domain: &mut Domain) -> Result<()> {
-        if self.hierarchy.is_some() {
+    /// static security driver in domain NAME`.
+    pub fn label(&self, domain: &mut Domain) -> Result<()> {
+        if self.settings.privileged {
             domain.resource.get_or_insert_default().partition.get_or_insert_with(|| "/machine".to_owned());
         }
-        if let Some(apparmor) = &self.apparmor
-            && let Some(uuid) = domain.uuid.clone()
-        {
-            let name = AppArmor::profile_name(&uuid);
-            if self.generate(domain, "apparmor", &name)? {
-                apparmor.load(&uuid, &self.rules(domain)?).map_err(|(told, _)| told)?;
-            }
+        if let Some(uuid) = domain.uuid.clone().filter(|_| self.apparmor.is_some()) {
+            self.generate(domain, "apparmor", &AppArmor::profile_name(&uuid))?;
         }
         if self.settings.privileged {
             let label = self.dac.base_label();
@@ -183,13 +178,33 @@ impl Security {
         Ok(())
     }
 
-    /// The domain's label of a driver; whether it is a generated one.
-    fn generate(&self, domain: &mut Domain, model: &str, text: &str) -> Result<bool> {
+    /// Loads the profile that a domain has by its label.
+    ///
+    /// # Errors
+    /// `internal error: cannot load AppArmor profile '...'`.
+    pub fn load_profile(&self, domain: &Domain) -> Result<()> {
+        match self.profile_of(domain) {
+            Some((apparmor, uuid)) => {
+                apparmor.load(uuid, &self.rules(domain)?).map_err(|(told, _)| told).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Who has the profile that was made for the domain, and the UUID in its name.
+    fn profile_of<'a>(&'a self, domain: &'a Domain) -> Option<(&'a AppArmor, &'a str)> {
+        let label = uses::of_model(domain, "apparmor")?;
+        let generated = label.kind.as_deref() == Some("dynamic");
+        Some((self.apparmor.as_ref()?, domain.uuid.as_deref()?)).filter(|_| generated)
+    }
+
+    /// The domain's label of a driver.
+    fn generate(&self, domain: &mut Domain, model: &str, text: &str) -> Result<()> {
         let name = domain.name().to_owned();
         let at = domain.seclabel.iter().position(|label| label.model.as_deref() == Some(model));
         let label = match at {
             Some(at) => &mut domain.seclabel[at],
-            None if !self.settings.default_confined => return Ok(false),
+            None if !self.settings.default_confined => return Ok(()),
             None => {
                 let label = SecLabel { model: Some(model.to_owned()), ..SecLabel::default() };
                 domain.seclabel.push(label);
@@ -200,25 +215,24 @@ impl Security {
         let kind = label.kind.get_or_insert_with(|| {
             (if self.settings.default_confined { "dynamic" } else { "none" }).to_owned()
         });
-        let generated = match kind.as_str() {
+        match kind.as_str() {
             "none" if self.settings.require_confined => {
                 return Err(unsupported("Unconfined guests are not allowed on this host"));
             }
-            "none" => return Ok(false),
+            "none" => return Ok(()),
             "static" if label.label.is_none() => {
                 return Err(internal(format!("missing label for static security driver in domain {name}")));
             }
-            "static" => false,
+            "static" => {}
             _ => {
                 label.relabel.get_or_insert(YesNo::Yes);
                 label.label = Some(text.to_owned());
-                true
             }
-        };
+        }
         if label.relabel == Some(YesNo::Yes) && label.imagelabel.is_none() {
             label.imagelabel = label.label.clone();
         }
-        Ok(generated)
+        Ok(())
     }
 
     /// What the domain's profile allows.
@@ -407,9 +421,7 @@ impl Security {
             Ok(used) => self.restore_owners(domain, &used, None, journal, migrated),
             Err(error) => vec![error],
         };
-        let generated =
-            uses::of_model(domain, "apparmor").is_some_and(|l| l.kind.as_deref() == Some("dynamic"));
-        if let (Some(apparmor), Some(uuid), true) = (&self.apparmor, &domain.uuid, generated) {
+        if let Some((apparmor, uuid)) = self.profile_of(domain) {
             errors.extend(apparmor.unload(uuid).err());
         }
         match given {

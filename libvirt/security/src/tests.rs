@@ -61,7 +61,7 @@ fn what_a_domain_uses() {
 #[test]
 fn labels_are_generated_as_libvirts() {
     let mut guest = domain(GUEST);
-    security(true).prepare(&mut guest).unwrap();
+    security(true).label(&mut guest).unwrap();
     let text = domain_xml::format(&guest);
     let expected = "  <seclabel type='dynamic' model='dac' relabel='yes'>\n    <label>+64055:+994</label>\n    \
                     <imagelabel>+64055:+994</imagelabel>\n  </seclabel>\n";
@@ -69,18 +69,18 @@ fn labels_are_generated_as_libvirts() {
     let label = uses::domain_label(&guest).unwrap().unwrap();
     assert!(label.relabel && label.owner == Some(QEMU));
     let mut plain = domain(GUEST);
-    security(false).prepare(&mut plain).unwrap();
+    security(false).label(&mut plain).unwrap();
     assert!(plain.seclabel.is_empty() && plain.resource.is_none());
     let with = |label: &str| domain(&GUEST.replace("</devices>", &format!("</devices>{label}")));
     let mut fixed = with("<seclabel type='static' model='dac' relabel='no'><label>+1:+2</label></seclabel>");
-    security(true).prepare(&mut fixed).unwrap();
+    security(true).label(&mut fixed).unwrap();
     let label = uses::domain_label(&fixed).unwrap().unwrap();
     assert_eq!((label.relabel, label.owner), (false, Some(Owner { user: 1, group: 2 })));
-    let error = security(true).prepare(&mut with("<seclabel type='static' model='dac'/>")).unwrap_err();
+    let error = security(true).label(&mut with("<seclabel type='static' model='dac'/>")).unwrap_err();
     assert_eq!(error.message, "internal error: missing label for static security driver in domain demo");
     let strict = Settings { require_confined: true, ..Settings::new(true, QEMU) };
     let strict = Security::new(strict, Launcher::default(), None, Systemd::default());
-    let error = strict.prepare(&mut with("<seclabel type='none' model='dac'/>")).unwrap_err();
+    let error = strict.label(&mut with("<seclabel type='none' model='dac'/>")).unwrap_err();
     assert_eq!(error.message, "unsupported configuration: Unconfined guests are not allowed on this host");
     let models: Vec<_> =
         security(true).models().into_iter().map(|model| (model.name, model.base_label)).collect();

@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::error::{Result, system, xml};
 use crate::process::network::{self, Connected, Owner};
 use crate::process::secret::Key;
+use crate::process::start::launch_error;
 use crate::{capabilities, definition};
 use cpu_map::Policy;
 use domain_xml::Domain as Definition;
@@ -11,8 +12,6 @@ use domain_xml::address::HasInfo as _;
 use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
 use domain_xml::interface::{Interface, InterfaceType};
 use domain_xml::source::PoolMode;
-use domain_xml::tune::SecLabel;
-use domain_xml::words::YesNo;
 use qemu_caps::QemuCaps;
 use qemu_command::prepare::{self, Displays};
 use qemu_command::{Error, Host, Sealed, Settings, Tap, Volume};
@@ -56,12 +55,18 @@ pub struct Plan {
     pub ports: Vec<u16>,
 }
 
-/// The command line; the definition is completed by what is chosen here.
+/// The command line; the definition is completed by what is chosen here. `intend` is called with what will have to be
+/// given back, before any of it is made.
 ///
 /// # Errors
 /// The guest has something that cannot be had. Ports that were taken are free again.
-pub fn plan(core: &Core, domain: &mut Definition, context: &Context<'_>) -> Result<Plan> {
-    let mut opener = Opener::new(core, Purpose::Start, context.directory);
+pub fn plan(
+    core: &Core,
+    domain: &mut Definition,
+    context: &Context<'_>,
+    intend: &dyn Fn(&Definition) -> Result<()>,
+) -> Result<Plan> {
+    let mut opener = Opener::new(core, Purpose::Start(intend), context.directory);
     let planned = opener.plan(domain, context);
     if planned.is_err() {
         opener.ports.iter().for_each(|port| core.ports.release(*port));
@@ -114,8 +119,8 @@ pub fn shown(core: &Core, domain: &mut Definition, caps: &QemuCaps) -> Result<Pl
 
 /// What a command line is made for.
 enum Purpose<'a> {
-    /// The emulator is started with it.
-    Start,
+    /// The emulator is started with it. Called with what is about to be made.
+    Start(&'a dyn Fn(&Definition) -> Result<()>),
     /// It is compared with the same guest's before or after a change: nothing is opened. Of tap devices those named here
     /// have descriptors.
     Compare(&'a [(String, Tap)]),
@@ -158,13 +163,13 @@ impl<'a> Opener<'a> {
 
     /// Whether it opens anything.
     fn opens(&self) -> bool {
-        matches!(self.purpose, Purpose::Start)
+        matches!(self.purpose, Purpose::Start(_))
     }
 
     /// Seals what only the emulator is to know.
     fn sealed(&self, plain: &[u8]) -> Result<Sealed> {
         match self.purpose {
-            Purpose::Start => {
+            Purpose::Start(_) => {
                 let iv = crate::files::random().map_err(|error| system(&error, "no random numbers"))?;
                 Ok(Key::read(self.directory)?.seal(plain, iv))
             }
@@ -177,7 +182,7 @@ impl<'a> Opener<'a> {
         self.tpm = self.core.paths.tpm_socket(context.id, domain.name());
         self.guest = domain.uuid.as_deref().and_then(crate::uuid::parse);
         let settings = self.settings(domain, context);
-        self.host_parts(domain);
+        self.core.security.label(domain).map_err(|error| launch_error(&error))?;
         end_chains(domain);
         forget_formats(domain);
         expand_host_model(domain, context.caps)?;
@@ -191,7 +196,9 @@ impl<'a> Opener<'a> {
             spice_socket: false,
         };
         prepare::all(domain, &displays, &settings, self).map_err(|error| xml(&error))?;
-        if self.opens() {
+        if let Purpose::Start(intend) = self.purpose {
+            network::choose(self.core, &mut domain.devices.interface)?;
+            intend(domain)?;
             let mut interfaces = std::mem::take(&mut domain.devices.interface);
             let connected = network::connect(self.core, Owner::of(domain), &mut interfaces);
             domain.devices.interface = interfaces;
@@ -211,27 +218,6 @@ impl<'a> Opener<'a> {
             files: definition::local_files(domain),
             ports: std::mem::take(&mut self.ports),
         })
-    }
-
-    /// What a running guest has of the host: its group of control groups, its owner.
-    fn host_parts(&self, domain: &mut Definition) {
-        if !self.core.paths.privileged {
-            return;
-        }
-        let resource = domain.resource.get_or_insert_default();
-        resource.partition.get_or_insert_with(|| "/machine".to_owned());
-        let (user, group) = self.core.config.owner.unwrap_or((0, 0));
-        let label = format!("+{user}:+{group}");
-        if !domain.seclabel.iter().any(|label| label.model.as_deref() == Some("dac")) {
-            domain.seclabel.push(SecLabel {
-                kind: Some("dynamic".to_owned()),
-                model: Some("dac".to_owned()),
-                relabel: Some(YesNo::Yes),
-                label: Some(label.clone()),
-                imagelabel: Some(label),
-                ..SecLabel::default()
-            });
-        }
     }
 
     fn settings(&self, domain: &Definition, context: &Context<'_>) -> Settings {
@@ -287,7 +273,7 @@ fn told(error: &rpc::Error) -> Error {
 impl Host for Opener<'_> {
     fn listen(&mut self, alias: &str, path: &str) -> Result<Option<String>, Error> {
         match self.purpose {
-            Purpose::Start => {}
+            Purpose::Start(_) => {}
             Purpose::Compare(_) => return Ok(Some(alias.to_owned())),
             Purpose::Show => return Ok(None),
         }
@@ -319,7 +305,7 @@ impl Host for Opener<'_> {
 
     fn tap(&mut self, interface: &Interface) -> Result<Tap, Error> {
         match self.purpose {
-            Purpose::Start => {}
+            Purpose::Start(_) => {}
             Purpose::Compare(taps) => {
                 let named = taps.iter().find(|(alias, _)| alias == interface.info.name());
                 return Ok(named.map(|(_, tap)| tap.clone()).unwrap_or_default());
@@ -341,7 +327,7 @@ impl Host for Opener<'_> {
 
     fn open(&mut self, path: &str, writable: bool) -> Result<String, Error> {
         match self.purpose {
-            Purpose::Start => {}
+            Purpose::Start(_) => {}
             Purpose::Compare(_) => {
                 let detail = format!("'{path}' cannot be handed to a running emulator yet");
                 return Err(Error::unsupported(detail));
@@ -360,7 +346,7 @@ impl Host for Opener<'_> {
             detail: format!("file descriptor group '{name}' was not associated with the domain"),
         })?;
         match self.purpose {
-            Purpose::Start => {}
+            Purpose::Start(_) => {}
             Purpose::Compare(_) => {
                 let detail =
                     format!("file descriptor group '{name}' cannot be handed to a running emulator yet");
@@ -392,7 +378,7 @@ impl Host for Opener<'_> {
 
     fn port(&mut self, kind: &str) -> Result<u16, Error> {
         match self.purpose {
-            Purpose::Start => {}
+            Purpose::Start(_) => {}
             Purpose::Compare(_) => return Err(Error::internal("a running guest has its ports")),
             // The first that there is; it is nobody's.
             Purpose::Show => return Ok(if kind == "websocket" { 5700 } else { 5900 }),

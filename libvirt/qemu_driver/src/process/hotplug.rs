@@ -6,6 +6,7 @@
 use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, unsupported, xml};
 use crate::guest::Guest;
+use crate::process::begun::{Begun, undo_of};
 use crate::process::command::{self, Context};
 use crate::process::network::{self, Connected, Owner};
 use crate::process::start::launch_error as confinement_error;
@@ -255,11 +256,32 @@ impl Core {
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
         let known = old.devices.interface.len();
         let mut interfaces = new.devices.interface.split_off(known);
+        network::choose(self, &mut interfaces)?;
+        if !interfaces.is_empty() {
+            self.begin(guest, id, Begun::Plug { interfaces: interfaces.clone(), undo: Vec::new() })?;
+        }
         let connected = network::connect(self, Owner::of(&old), &mut interfaces);
         new.devices.interface.extend(interfaces);
-        let connected = connected?;
-        let plugged = self.plug_completed(guest, &context, &old, new.clone(), &connected);
-        plugged.inspect_err(|_| network::release(self, &new.devices.interface[known..]))
+        let plugged = connected.and_then(|connected| {
+            self.plug_completed(guest, &context, &old, new.clone(), &connected)
+                .inspect_err(|_| network::release(self, &new.devices.interface[known..]))
+        });
+        plugged.inspect_err(|_| {
+            guest.with_live(id, |live| live.begun = None);
+            self.save_status(guest);
+        })
+    }
+
+    /// Notes what is begun with the guest, before it is.
+    ///
+    /// # Errors
+    /// It cannot be noted.
+    pub(super) fn begin(&self, guest: &Guest, id: i32, begun: Begun) -> Result<()> {
+        guest.with_live(id, |live| live.begun = Some(begun));
+        self.write_status(guest).map_err(|error| {
+            guest.with_live(id, |live| live.begun = None);
+            crate::process::start::status_error(&error)
+        })
     }
 
     /// Plugs what `new` has more than `old`; what its interfaces need of the host is there.
@@ -285,6 +307,10 @@ impl Core {
         }
         let confined = guest.with_live(id, |live| live.confined.clone()).flatten();
         let used = self.security.difference(old, &new).map_err(|error| confinement_error(&error))?;
+        let descriptors = named_descriptors(connected);
+        let undo = undo_of(&parts, descriptors.iter().map(|(name, _)| name.as_str()));
+        let interfaces = new.devices.interface[old.devices.interface.len()..].to_vec();
+        self.begin(guest, id, Begun::Plug { interfaces, undo })?;
         if let Some(confined) = &confined {
             self.security.attach(old, confined, &used).map_err(|error| confinement_error(&error))?;
         }
@@ -333,6 +359,7 @@ impl Core {
             .filter_map(|part| part.properties.get("id")?.as_str().map(str::to_owned))
             .collect();
         guest.with_live(id, |live| {
+            live.begun = None;
             live.definition = Arc::new(new);
             live.devices.extend(plugged.iter().cloned());
         });

@@ -1,11 +1,13 @@
 //! Running guests.
 
+mod begun;
 mod chardev;
 mod command;
 mod compression;
 mod control;
 mod cpu;
 mod direct;
+mod drives;
 mod dump;
 mod events;
 mod firmware;
@@ -27,6 +29,7 @@ mod tpm;
 mod update;
 pub mod vcpus;
 
+pub use begun::Begun;
 pub use compression::Compression;
 pub use dump::DumpKind;
 pub(crate) use native::command_line;
@@ -46,19 +49,26 @@ use domain_xml::Domain as Definition;
 use qemu_caps::QemuCaps;
 use qmp::Monitor;
 use security::Confined;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// How far the start of a guest has come; kept in its status file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// What will have to be given back has a name; it may be there.
+    Planned,
     /// Its process exists; it may have been told nothing yet.
     Spawned,
     /// It answers on its monitor.
     Connected,
     /// It is set up and may run.
     Ready,
+}
+
+/// Where the emulator of the guest with that directory listens.
+fn monitor_path(directory: &Path) -> PathBuf {
+    directory.join("monitor.sock")
 }
 
 /// What takes long, and can be looked at meanwhile.
@@ -112,6 +122,8 @@ pub struct Live {
     pub ending: bool,
     /// A client ends it, and clients are told that it shuts down.
     pub destroyed: bool,
+    /// What was begun with its devices and is not complete.
+    pub begun: Option<Begun>,
     /// Where its state is being saved: with a complete file there it ends, else it goes on.
     pub saving: Option<PathBuf>,
     /// What of long duration is done with it, and since when.

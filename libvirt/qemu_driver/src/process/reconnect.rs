@@ -8,7 +8,7 @@ use crate::process::{Image, Live, Phase};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::launch::Child;
 use domain_xml::Domain as Definition;
-use json::{Dict, dict};
+use json::Dict;
 use qemu_caps::QemuCaps;
 use qmp::{Monitor, Notice, Options};
 use security::Given;
@@ -67,7 +67,10 @@ impl Core {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let number = name.strip_prefix("domain-").and_then(|rest| rest.split('-').next());
             if !used && number.is_some_and(|number| number.parse::<i32>().is_ok_and(|number| number > 0)) {
-                let _ = std::fs::remove_dir_all(&path);
+                let _ = match path.is_dir() {
+                    true => std::fs::remove_dir_all(&path),
+                    false => crate::files::remove(&path),
+                };
             }
         }
         let written = [paths.config.clone(), paths.autostart(), paths.state.clone()];
@@ -135,6 +138,7 @@ impl Core {
             fake_reboot: status.fake_reboot,
             ending: false,
             destroyed: false,
+            begun: status.begun,
             saving,
             work: None,
             restored_from: status.restored_from,
@@ -175,6 +179,7 @@ impl Core {
             _ => Shutoff::Crashed,
         };
         super::network::release(self, &status.definition.devices.interface);
+        self.stop_tpm(&status.definition, status.id);
         let journal = status.journal();
         let given = match &journal {
             None if status.is_starting() => Given::Nothing,
@@ -293,7 +298,7 @@ impl Core {
             self.device_deleted(guest, id, alias);
         }
         if guest.with_live(id, |live| live.owners_noted) == Some(true) {
-            self.complete_unplug(guest, id, devices.iter().filter(|alias| !known.contains(alias)))?;
+            self.settle(guest, id, &known)?;
         }
         let devices = super::hotplug::devices(guest)?;
         guest.with_live(id, |live| live.devices = devices);
@@ -305,59 +310,6 @@ impl Core {
         });
         if let Ok(balloon) = guest.execute("query-balloon", Dict::default()) {
             guest.with_live(id, |live| live.change(|it| crate::definition::note_balloon(it, &balloon)));
-        }
-        Ok(())
-    }
-
-    /// Takes away what a daemon that was killed had begun to plug in: `devices`, and what stands behind such.
-    fn complete_unplug<'a>(
-        &self,
-        guest: &Arc<Guest>,
-        id: i32,
-        devices: impl Iterator<Item = &'a String>,
-    ) -> crate::error::Result<()> {
-        /// What the guest has to let go of itself may take it some time, and stays where it does not; and what a device
-        /// stood on is free a moment after it.
-        const MOST: u32 = 100;
-        let unknown: Vec<&String> = devices.collect();
-        for alias in &unknown {
-            guest.execute("device_del", dict! { "id" => alias.as_str() })?;
-        }
-        for _ in 0..MOST {
-            let left = super::hotplug::devices(guest)?;
-            if !unknown.iter().any(|alias| left.contains(alias)) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let Some((definition, confined)) =
-            guest.with_live(id, |live| (live.definition.clone(), live.confined.clone()))
-        else {
-            return Ok(());
-        };
-        let nodes = guest.execute("query-named-block-nodes", Dict::default())?;
-        let nodes = nodes.as_list().unwrap_or_default().iter();
-        let names = nodes.filter_map(|node| node.get("node-name")?.as_str().map(str::to_owned));
-        let mut unused: Vec<String> =
-            names.filter(|name| super::status::is_of_nobody(&definition, name)).collect();
-        // Formats before what they stand on.
-        unused.sort_by_key(|name| !name.ends_with("-format"));
-        for _ in 0..MOST {
-            unused.retain(|name| {
-                guest.execute("blockdev-del", dict! { "node-name" => name.as_str() }).is_err()
-            });
-            if unused.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        if let Some(confined) = confined {
-            for error in self.security.reclaim(&definition, &confined) {
-                self.log(
-                    Level::Warning,
-                    &format!("Unable to restore labels of '{}': {error}", definition.name()),
-                );
-            }
         }
         Ok(())
     }
@@ -440,7 +392,7 @@ fn is_its_process(status: &Status, emulator: &str) -> bool {
 impl Live {
     /// Where its monitor listens.
     pub fn monitor_path(&self) -> std::path::PathBuf {
-        self.directory.join("monitor.sock")
+        super::monitor_path(&self.directory)
     }
 
     /// The definition that is kept with the guest's state, or goes elsewhere with it: the processor is the one that was

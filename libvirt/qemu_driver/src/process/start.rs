@@ -2,7 +2,8 @@
 //!
 //! | written | then |
 //! |---|---|
-//! | nothing | directories, key, sockets, command line; the next daemon removes what has no status file |
+//! | nothing | directories, key; the next daemon removes what has no status file |
+//! | `planned`, with the names of what will be made | ports of networks, sockets, security module, profile |
 //! | `spawned`, with the process's number | the process becomes the emulator |
 //! | `connected` | it is asked and set up |
 //! | `ready` | it runs |
@@ -15,6 +16,7 @@ use crate::files;
 use crate::guest::Guest;
 use crate::process::command::{self, Plan};
 use crate::process::log::{GuestLog, command_text};
+use crate::process::status::Status;
 use crate::process::{Live, Phase, Taint, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::cgroup::Thread;
@@ -106,7 +108,7 @@ impl Starting<'_> {
         let dropped = super::missing::drop_media(&mut definition, self.options.restore.is_some())?;
         let (restored, reset) = (self.options.restore.is_some(), self.options.reset_nvram);
         self.core.choose_firmware(&mut definition, restored, reset)?;
-        let monitor_path = self.directory.join("monitor.sock");
+        let monitor_path = super::monitor_path(&self.directory);
         let mut plan = command::plan(
             self.core,
             &mut definition,
@@ -117,12 +119,13 @@ impl Starting<'_> {
                 channels: &self.channels,
                 restore: self.options.restore.is_some(),
             },
+            &|definition| self.intend(definition),
         )?;
         let ports = std::mem::take(&mut plan.ports);
         let launched = self.check_files(&plan).and_then(|()| {
             self.core.prepare_variables(&definition, reset)?;
             self.core.start_tpm(&definition, self.id, &self.directory)?;
-            self.core.security.prepare(&mut definition).map_err(|error| launch_error(&error))?;
+            self.core.security.load_profile(&definition).map_err(|error| launch_error(&error))?;
             let log = self.log(&plan)?;
             let held = self.launch(plan, &definition, &log)?;
             Ok((held, log))
@@ -135,16 +138,22 @@ impl Starting<'_> {
         })?;
         self.adopt(&held, definition, ports)?;
         super::missing::tell(self.core, self.guest, dropped);
-        // From here on a daemon that is killed leaves behind who this process is.
-        self.core
-            .write_status(self.guest)
-            .map_err(|error| system(&error, "Unable to write the status file"))?;
+        // From here on it leaves behind who this process is as well.
+        self.core.write_status(self.guest).map_err(|error| status_error(&error))?;
         held.wait_ready().map_err(|error| launch_error(&error))?;
         self.confine(held.pid())?;
         held.release().map_err(|error| launch_error(&error))?;
         self.connect(&monitor_path, &log)?;
         self.set_up().map_err(|error| self.with_words(error, &log))?;
         self.finish()
+    }
+
+    /// From here on a daemon that is killed leaves behind what has to be given back.
+    fn intend(&self, definition: &Definition) -> Result<()> {
+        let status = Status::planned(definition, &self.directory, &self.channels);
+        let status = status.ok_or_else(|| internal("no uuid"))?;
+        let _turn = self.guest.status_turn.lock();
+        self.core.put_status(&self.name, &status).map_err(|error| status_error(&error))
     }
 
     fn directories(&self) -> Result<()> {
@@ -255,6 +264,7 @@ impl Starting<'_> {
             fake_reboot: false,
             ending: false,
             destroyed: false,
+            begun: None,
             saving: None,
             work: None,
             restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
@@ -428,13 +438,12 @@ impl Starting<'_> {
             qemu.execute("migrate-incoming", dict! { "uri" => "fd:restore" })
                 .map_err(|error| monitor(error, "migrate-incoming"))?;
             super::save::await_migration(&qemu, "domain restore job")?;
+            self.core.refresh_drives(self.guest, self.id)?;
         }
         self.with_live(|live| live.phase = Phase::Ready)?;
         if restored {
             // The guest is what the file was from now on: whoever comes after us keeps the one and removes the other.
-            self.core
-                .write_status(self.guest)
-                .map_err(|error| system(&error, "Unable to write the status file"))?;
+            self.core.write_status(self.guest).map_err(|error| status_error(&error))?;
             self.core.forget_save(self.guest, self.id);
         }
         if self.options.paused {
@@ -480,6 +489,8 @@ impl Starting<'_> {
             let _ = std::fs::remove_dir_all(&self.directory);
             let _ = std::fs::remove_dir_all(&self.channels);
             let _ = files::remove(&self.core.paths.pid_file(&self.name));
+            let _turn = self.guest.status_turn.lock();
+            let _ = files::remove(&self.core.paths.status(&self.name));
             self.guest.lock().state = Shutoff::Failed.into();
         }
     }
@@ -500,6 +511,11 @@ pub(super) fn threads(reply: &Value) -> Vec<(u32, i32)> {
         Some((number("cpu-index")?.try_into().ok()?, number("thread-id")?.try_into().ok()?))
     };
     reply.as_list().unwrap_or_default().iter().filter_map(row).collect()
+}
+
+/// What a client is told when a guest's status file cannot be written.
+pub(super) fn status_error(error: &std::io::Error) -> Error {
+    system(error, "Unable to write the status file")
 }
 
 pub(crate) fn launch_error(error: &confinement::Error) -> Error {

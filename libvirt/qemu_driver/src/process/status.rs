@@ -9,8 +9,8 @@ mod notes;
 use crate::core::{Core, Level};
 use crate::files;
 use crate::guest::Guest;
-use crate::process::{Live, Phase, Taint};
-use crate::state::State;
+use crate::process::{Begun, Live, Phase, Taint};
+use crate::state::{Paused, State};
 use crate::uuid;
 use confinement::dac::Journal;
 use domain_xml::Domain as Definition;
@@ -64,6 +64,7 @@ const ORDER: [&str; 34] = [
 impl Phase {
     fn word(self) -> &'static str {
         match self {
+            Self::Planned => "planned",
             Self::Spawned => "spawned",
             Self::Connected => "connected",
             Self::Ready => "ready",
@@ -93,6 +94,8 @@ pub struct Status {
     pub job: Option<Any>,
     /// What is under way, in ours.
     pub operation: Option<Any>,
+    /// What was begun with its devices, which is an operation too.
+    pub begun: Option<Begun>,
     /// The managed save that it goes on from.
     pub restored_from: Option<PathBuf>,
     /// A power-off is to become a reset.
@@ -131,13 +134,53 @@ pub(super) fn known_at_start(caps: &qemu_caps::QemuCaps) -> Vec<Kept> {
     ]
 }
 
+/// What is under way, in libvirt's words.
+fn job(job: &str) -> Any {
+    Any::with(&[("type", "none"), ("async", job), ("flags", "0x0")])
+}
+
+/// How far a start has come, in ours.
+fn starting(phase: Phase) -> Any {
+    Any::with(&[("name", "start"), ("phase", phase.word())])
+}
+
 impl Status {
+    /// Of a guest that has no process yet, whose directories are these.
+    pub(super) fn planned(definition: &Definition, directory: &Path, channels: &Path) -> Option<Self> {
+        Some(Self {
+            state: Paused::StartingUp.into(),
+            pid: 0,
+            id: definition.id?,
+            uuid: definition.uuid.as_deref().and_then(uuid::parse)?,
+            mount_namespace: false,
+            remembers_owners: false,
+            job: Some(job("start")),
+            operation: Some(starting(Phase::Planned)),
+            begun: None,
+            restored_from: None,
+            fake_reboot: false,
+            monitor: super::monitor_path(directory),
+            directory: directory.to_owned(),
+            channels: channels.to_owned(),
+            taints: Vec::new(),
+            vcpus: Vec::new(),
+            devices: Vec::new(),
+            last_node: 0,
+            agent_timeout: crate::agent::BLOCK,
+            owners_noted: true,
+            kept: Vec::new(),
+            definition: Arc::new(notes::noted(definition)),
+        })
+    }
+
     fn of(state: State, live: &Live, guest: (Uuid, i32)) -> Self {
-        let job = |job: &str| Any::with(&[("type", "none"), ("async", job), ("flags", "0x0")]);
         let (mut under_way, mut operation) = (None, None);
         if live.phase < Phase::Ready {
             under_way = Some(job("start"));
-            operation = Some(Any::with(&[("name", "start"), ("phase", live.phase.word())]));
+            operation = Some(starting(live.phase));
+        }
+        if let Some(begun) = &live.begun {
+            operation = Some(begun.noted());
         }
         if let Some(to) = &live.saving {
             under_way = Some(job("save"));
@@ -153,6 +196,7 @@ impl Status {
             remembers_owners: confined.is_some_and(|confined| confined.remembers_owners()),
             job: under_way,
             operation,
+            begun: live.begun.clone(),
             restored_from: live.restored_from.clone(),
             fake_reboot: live.fake_reboot,
             monitor: live.monitor_path(),
@@ -310,6 +354,7 @@ fn read(root: &Node<'_>) -> Result<Status, String> {
     let devices = take("devices").unwrap_or_default();
     let taints: Vec<Any> = std::iter::from_fn(|| take("taint")).collect();
     let uuid = definition.uuid.as_deref().and_then(uuid::parse).ok_or("no uuid")?;
+    let operation = take("operation");
     let index = |part: Option<Any>| part?.attribute("index")?.parse::<u64>().ok();
     Ok(Status {
         state,
@@ -319,7 +364,8 @@ fn read(root: &Node<'_>) -> Result<Status, String> {
         mount_namespace: take("namespaces").is_some_and(|namespaces| namespaces.child("mount").is_some()),
         remembers_owners: take("rememberOwner").is_some(),
         job: take("job"),
-        operation: take("operation"),
+        begun: operation.as_ref().and_then(Begun::read),
+        operation,
         restored_from,
         owners_noted: take("ownersNoted").is_some(),
         fake_reboot: take("fakereboot").is_some(),
@@ -356,8 +402,13 @@ impl Core {
             let Some(live) = &inner.live else { return Ok(()) };
             (inner.name.clone(), Status::of(inner.state, live, (guest.uuid, agent_timeout)))
         };
+        self.put_status(&name, &status)
+    }
+
+    /// Writes the status file of a guest of that name, whose turn it is.
+    pub(super) fn put_status(&self, name: &str, status: &Status) -> std::io::Result<()> {
         let text = files::with_header(&format!("virsh edit {name}"), &status.format());
-        files::replace(&self.paths.status(&name), text.as_bytes())
+        files::replace(&self.paths.status(name), text.as_bytes())
     }
 
     /// As [`Core::write_status`]; a failure is only noted, since what happened has happened.

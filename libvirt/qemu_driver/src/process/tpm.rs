@@ -161,7 +161,9 @@ impl Core {
     /// A file with the secret, for the program alone.
     fn password_file(&self, secret: &str, directory: &Path, owner: Option<(u32, u32)>) -> Result<PathBuf> {
         let value = self.secret(&format!("uuid:{secret}"))?;
-        let path = directory.with_extension("tpm");
+        let mut name = directory.file_name().unwrap_or_default().to_owned();
+        name.push(".tpm");
+        let path = directory.with_file_name(name);
         let write = || {
             files::remove(&path)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

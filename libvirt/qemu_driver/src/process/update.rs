@@ -1,5 +1,6 @@
 //! Changes of devices that a guest has: media, links, passwords of displays.
 
+use super::begun::Begun;
 use super::command::{self, Context};
 use super::hotplug::{self, Part};
 use super::start::launch_error;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long a guest may take to open a tray.
 const TRAY: Duration = Duration::from_secs(5);
+/// How long is waited between two looks at one.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The kind of a device that is no disk, interface or display, as libvirt calls it.
 fn other_kind(devices: &Devices) -> Option<&'static str> {
@@ -234,7 +237,7 @@ fn same_place(one: &Disk, other: &Disk) -> bool {
 }
 
 /// The name under which the emulator knows the drive of a disk.
-fn drive_name(disk: &Disk, alias: &str) -> String {
+pub(super) fn drive_name(disk: &Disk, alias: &str) -> String {
     match disk.bus() {
         Some(DiskBus::Virtio) => format!("/machine/peripheral/{alias}/virtio-backend"),
         Some(DiskBus::Usb) => format!("/machine/peripheral/{alias}/{alias}.0/legacy[0]"),
@@ -475,11 +478,19 @@ impl Core {
         let alias = crate::definition::disk_alias(&disk).ok_or_else(|| internal("the disk has no alias"))?;
         let drive = drive_name(&disk, alias);
         let used = self.security.difference(old, &new).map_err(|error| launch_error(&error))?;
-        if let Some(confined) = &confined {
-            let given = self.security.attach(old, confined, &used);
-            given.map_err(|error| launch_error(&error))?;
-        }
+        self.begin(guest, id, Begun::Medium(Box::new(disk.clone())))?;
         let mut removed = false;
+        let given = match &confined {
+            Some(confined) => {
+                self.security.attach(old, confined, &used).map_err(|error| launch_error(&error))
+            }
+            None => Ok(()),
+        };
+        if given.is_err() {
+            guest.with_live(id, |live| live.begun = None);
+            self.save_status(guest);
+            return given;
+        }
         let done = self.swap_medium(guest, id, &disk, &drive, force, &leaves, &comes, &mut removed);
         if let Err(error) = done {
             for part in comes.iter().rev().filter_map(Part::remove) {
@@ -487,22 +498,25 @@ impl Core {
                 let _ = guest.execute(part.0, part.1);
             }
             self.detach(old, confined.as_deref(), &used);
-            if removed {
-                // The drive is empty then.
-                guest.with_live(id, |live| {
+            guest.with_live(id, |live| {
+                live.begun = None;
+                if removed {
+                    // The drive is empty then.
                     live.change(|it| {
                         if let Some(disk) = it.devices.disk.get_mut(place) {
                             disk.source = None;
                             disk.backing_store = None;
                         }
                     });
-                });
-            }
+                }
+            });
+            self.save_status(guest);
             return Err(error);
         }
         let free = self.security.difference(&new, old).unwrap_or_default();
         // The tray has moved meanwhile.
         guest.with_live(id, |live| {
+            live.begun = None;
             live.change(|it| {
                 if let Some(own) = it.devices.disk.get_mut(place) {
                     let tray = own.target.as_ref().and_then(|target| target.tray);
@@ -513,6 +527,7 @@ impl Core {
                 }
             });
         });
+        self.save_status(guest);
         self.detach(old, confined.as_deref(), &free);
         Ok(())
     }
@@ -539,19 +554,29 @@ impl Core {
         };
         let named = || dict! { "id" => drive };
         let has_tray = disk.device == DiskDevice::Cdrom;
-        if has_tray && !open() {
-            let arguments = dict! { "id" => drive, "force" => force };
-            guest.execute("blockdev-open-tray", arguments)?;
+        let with_open_tray = |command: &str, arguments: Dict| -> Result<()> {
             let begin = Instant::now();
-            while !force && !open() {
-                if begin.elapsed() > TRAY {
-                    let detail = format!("timed out waiting to open tray of '{}'", disk.dev());
-                    return Err(failed(detail));
+            loop {
+                if has_tray && !open() {
+                    guest.execute("blockdev-open-tray", dict! { "id" => drive, "force" => force })?;
+                    while !force && !open() {
+                        if begin.elapsed() > TRAY {
+                            let detail = format!("timed out waiting to open tray of '{}'", disk.dev());
+                            return Err(failed(detail));
+                        }
+                        std::thread::sleep(PAUSE);
+                    }
                 }
-                std::thread::sleep(Duration::from_millis(5));
+                let Err(error) = guest.execute(command, arguments.clone()) else { return Ok(()) };
+                // The guest may have closed it again, and its word for that be on its way.
+                let closed = error.message.as_deref().is_some_and(|text| text.ends_with("is not open"));
+                if !closed || begin.elapsed() > TRAY {
+                    return Err(error);
+                }
+                std::thread::sleep(PAUSE);
             }
-        }
-        guest.execute("blockdev-remove-medium", named())?;
+        };
+        with_open_tray("blockdev-remove-medium", named())?;
         *removed = true;
         for (command, arguments) in leaves.iter().rev().filter_map(Part::remove) {
             // The new medium can be put in whatever stays of the old one.
@@ -565,8 +590,7 @@ impl Core {
             }
         }
         if let Some(node) = top {
-            let arguments: Dict = dict! { "id" => drive, "node-name" => node };
-            guest.execute("blockdev-insert-medium", arguments)?;
+            with_open_tray("blockdev-insert-medium", dict! { "id" => drive, "node-name" => node })?;
         }
         guest.execute("blockdev-close-tray", named())?;
         Ok(())

@@ -37,18 +37,22 @@ struct Model {
     place: Place,
     /// The second disk is plugged in.
     plugged: bool,
+    /// There is a medium in the drive.
+    medium: bool,
+    /// A network card is plugged in, with which no state can be saved.
+    card: bool,
     autostart: bool,
     title: String,
 }
 
 impl fmt::Display for Model {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, plugged, autostart, title } = self;
-        write!(out, "{place:?} {plugged} {autostart} {title}")
+        let Self { place, plugged, medium, card, autostart, title } = self;
+        write!(out, "{place:?} {plugged} {medium} {card} {autostart} {title}")
     }
 }
 
-const OPERATIONS: [&str; 14] = [
+const OPERATIONS: [&str; 18] = [
     "define",
     "undefine",
     "start",
@@ -60,6 +64,10 @@ const OPERATIONS: [&str; 14] = [
     "restore",
     "plug",
     "unplug",
+    "insert",
+    "eject",
+    "card",
+    "no-card",
     "autostart",
     "title",
     "pin",
@@ -67,7 +75,7 @@ const OPERATIONS: [&str; 14] = [
 
 impl Model {
     fn parse(text: &str) -> Self {
-        let mut words = text.splitn(4, ' ');
+        let mut words = text.splitn(6, ' ');
         let mut word = || words.next().expect("a word").to_owned();
         let place = match word().as_str() {
             "Undefined" => Place::Undefined,
@@ -77,13 +85,17 @@ impl Model {
             "InFile" => Place::InFile,
             other => panic!("{other}"),
         };
-        Self { place, plugged: word() == "true", autostart: word() == "true", title: word() }
+        let mut flag = || word() == "true";
+        let (plugged, medium, card, autostart) = (flag(), flag(), flag(), flag());
+        Self { place, plugged, medium, card, autostart, title: word() }
     }
 
     /// Whether it is what is to be found of the other; what a guest has plugged in is seen while it runs.
     fn fits(&self, expected: &Self) -> bool {
         let hidden = matches!(self.place, Place::Saved | Place::InFile);
-        *self == Self { plugged: expected.plugged && !hidden, ..expected.clone() }
+        let seen = |there: bool| there && !hidden;
+        let (plugged, medium, card) = (seen(expected.plugged), seen(expected.medium), seen(expected.card));
+        *self == Self { plugged, medium, card, ..expected.clone() }
     }
 
     /// What becomes of it by the operation, which succeeds; `None`: the operation is not for such a guest.
@@ -95,8 +107,8 @@ impl Model {
             ("undefine", Off) => Undefined,
             ("start", Off | Saved) => Running,
             ("destroy", Running) => Off,
-            ("save", Running) => Saved,
-            ("file", Running) => InFile,
+            ("save", Running) if !self.card => Saved,
+            ("file", Running) if !self.card => InFile,
             ("restore", InFile) => Running,
             ("plug", Running) if !self.plugged => {
                 next.plugged = true;
@@ -104,6 +116,22 @@ impl Model {
             }
             ("unplug", Running) if self.plugged => {
                 next.plugged = false;
+                Running
+            }
+            ("insert", Running) if !self.medium => {
+                next.medium = true;
+                Running
+            }
+            ("eject", Running) if self.medium => {
+                next.medium = false;
+                Running
+            }
+            ("card", Running) if !self.card => {
+                next.card = true;
+                Running
+            }
+            ("no-card", Running) if self.card => {
+                next.card = false;
                 Running
             }
             ("autostart", Off | Saved | Running) => {
@@ -119,7 +147,7 @@ impl Model {
         };
         match next.place {
             Undefined => next = Self { place: Undefined, ..Self::default() },
-            Off => next.plugged = false,
+            Off => (next.plugged, next.medium, next.card) = (false, false, false),
             _ => {}
         }
         Some(next)
@@ -128,7 +156,14 @@ impl Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { place: Place::Undefined, plugged: false, autostart: false, title: String::new() }
+        Self {
+            place: Place::Undefined,
+            plugged: false,
+            medium: false,
+            card: false,
+            autostart: false,
+            title: String::new(),
+        }
     }
 }
 
@@ -165,7 +200,7 @@ impl Guest {
         // A control group is named after it, on a host that others use too.
         let tag = scene.root.file_name().expect("a name").to_string_lossy().replace('-', "");
         let this = Self { root: scene.root.clone(), name: format!("{tag}{number}") };
-        for path in [this.disk(), this.second_disk()] {
+        for path in [this.disk(), this.second_disk(), this.medium()] {
             if !path.exists() {
                 std::fs::write(&path, vec![0; 1 << 16]).expect("an image");
                 std::os::unix::fs::chown(&path, Some(OWNER), Some(OWNER)).expect("root");
@@ -182,6 +217,10 @@ impl Guest {
         self.root.join(format!("{}.disk2", self.name))
     }
 
+    fn medium(&self) -> PathBuf {
+        self.root.join(format!("{}.iso", self.name))
+    }
+
     fn file(&self) -> PathBuf {
         self.root.join(format!("{}.state", self.name))
     }
@@ -192,6 +231,7 @@ impl Guest {
              <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
              <controller type='usb' model='qemu-xhci'/><disk type='file' device='disk'>\
              <driver name='qemu' type='raw'/><source file='{}'/><target dev='vda' bus='virtio'/></disk>\
+             <disk type='file' device='cdrom'><target dev='hda' bus='ide'/></disk>\
              <video><model type='none'/></video><memballoon model='none'/></devices></domain>",
             self.name,
             self.disk().display()
@@ -204,6 +244,20 @@ impl Guest {
              <target dev='sda' bus='usb'/></disk>",
             self.second_disk().display()
         )
+    }
+
+    fn drive_xml(&self, medium: bool) -> String {
+        let source = format!("<source file='{}'/>", self.medium().display());
+        format!(
+            "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{}<target dev='hda' bus='ide'/>\
+             <readonly/></disk>",
+            if medium { source.as_str() } else { "" }
+        )
+    }
+
+    fn card_xml(&self) -> &'static str {
+        "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='usb-net'/>\
+         <address type='usb' bus='0' port='4'/></interface>"
     }
 
     fn perform(&self, daemon: &Daemon, operation: &str, model: &Model) -> Result<(), rpc::Error> {
@@ -230,6 +284,18 @@ impl Guest {
             "unplug" => driver.domain_detach_device_flags(
                 client,
                 DomainDetachDeviceFlagsArgs { dom, xml: self.second_disk_xml(), flags: 1 },
+            ),
+            "insert" | "eject" => driver.domain_update_device_flags(
+                client,
+                DomainUpdateDeviceFlagsArgs { dom, xml: self.drive_xml(operation == "insert"), flags: 1 },
+            ),
+            "card" => driver.domain_attach_device_flags(
+                client,
+                DomainAttachDeviceFlagsArgs { dom, xml: self.card_xml().to_owned(), flags: 1 },
+            ),
+            "no-card" => driver.domain_detach_device_flags(
+                client,
+                DomainDetachDeviceFlagsArgs { dom, xml: self.card_xml().to_owned(), flags: 1 },
             ),
             "autostart" => driver.domain_set_autostart(
                 client,
@@ -280,23 +346,35 @@ impl Guest {
             .expect("an answer");
         let xml = daemon.xml(&dom, 2);
         let title = xml.split("<title>").nth(1).and_then(|rest| rest.split('<').next());
-        let plugged = running && daemon.xml(&dom, 0).contains(".disk2'");
+        let live = if running { daemon.xml(&dom, 0) } else { String::new() };
+        let plugged = live.contains(".disk2'");
+        let (medium, card) = (live.contains(".iso'"), live.contains("usb-net"));
         let title = title.unwrap_or_default().to_owned();
-        Model { place, plugged, autostart: autostart.autostart != 0, title }
+        Model { place, plugged, medium, card, autostart: autostart.autostart != 0, title }
     }
 
+    /// Of what it writes: who owned what it only reads is not remembered.
     fn owners(&self) -> (u32, u32) {
         let owner = |path: PathBuf| std::fs::metadata(path).expect("an image").uid();
         (owner(self.disk()), owner(self.second_disk()))
     }
 
+    /// What the emulator answers.
+    fn ask(&self, daemon: &Daemon, cmd: &str, flags: u32) -> String {
+        let dom = daemon.find(&self.name).expect("it runs");
+        let args = QemuDomainMonitorCommandArgs { dom, cmd: cmd.to_owned(), flags };
+        let reply = daemon.driver.domain_monitor_command(&daemon.client, args);
+        reply.expect("an answer").result.replace(' ', "")
+    }
+
+    /// The host's ends of its network cards, as the emulator has them.
+    fn net_ends(&self, daemon: &Daemon) -> usize {
+        self.ask(daemon, "info network", 1).matches("hostnet").count()
+    }
+
     /// Its disks as the emulator has them.
     fn images(&self, daemon: &Daemon) -> usize {
-        let dom = daemon.find(&self.name).expect("it runs");
-        let cmd = "{\"execute\":\"query-named-block-nodes\"}".to_owned();
-        let args = QemuDomainMonitorCommandArgs { dom, cmd, flags: 0 };
-        let reply = daemon.driver.domain_monitor_command(&daemon.client, args);
-        let text = reply.expect("an answer").result.replace(' ', "");
+        let text = self.ask(daemon, "{\"execute\":\"query-named-block-nodes\"}", 0);
         text.matches("\"node-name\":\"libvirt-").count()
     }
 }
@@ -395,7 +473,7 @@ pub fn a_daemon_that_is_killed_loses_nothing_and_leaves_nothing() {
         if model.place == Place::Running {
             guest.perform(&daemon, "destroy", model).expect("destroyed");
             model.place = Place::Off;
-            model.plugged = false;
+            (model.plugged, model.medium, model.card) = (false, false, false);
         }
     }
     nothing_is_left(&scene, &guests, &models, &daemon, remembers, &|_| format!("seed {seed}, at the end"));
@@ -532,8 +610,9 @@ fn nothing_is_left(
             );
         }
         if is_running {
-            let images = 2 + 2 * usize::from(model.plugged);
+            let images = 2 + 2 * usize::from(model.plugged) + 2 * usize::from(model.medium);
             assert_eq!(guest.images(daemon), images, "nodes: {}", context(number));
+            assert_eq!(guest.net_ends(daemon), usize::from(model.card), "cards: {}", context(number));
         }
         let groups = groups(&guest.name);
         assert!(groups.len() <= usize::from(is_running), "{groups:?}: {}", context(number));

@@ -28,3 +28,20 @@ fn libvirts_files_are_kept() {
     }
     assert!(count >= 11, "{count} files");
 }
+
+/// What is written before a guest has a process names what has to be given back.
+#[test]
+fn what_is_planned_is_known() {
+    let text = "<domain type='qemu' id='7'><name>a</name><uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>\
+        <memory>1024</memory><os><type machine='pc'>hvm</type></os><devices><interface type='network'>\
+        <source network='default' portid='2b1ab6c4-9b3c-4e2b-8a53-0f0d2f5b8c11'/></interface></devices></domain>";
+    let mut definition = domain_xml::parse(text).expect("xml");
+    definition.id = Some(7);
+    let directory = Path::new("/lib/domain-7-a");
+    let status = Status::planned(&definition, directory, Path::new("/channels")).expect("status");
+    let read = parse(&status.format()).expect("ours");
+    assert_eq!((read.pid, read.id, read.is_starting()), (0, 7, true));
+    assert_eq!(read.journal(), Some(Journal::of(directory)));
+    let port = |status: &Status| status.definition.devices.interface[0].source.clone().expect("source").portid;
+    assert_eq!(port(&read).as_deref(), Some("2b1ab6c4-9b3c-4e2b-8a53-0f0d2f5b8c11"));
+}

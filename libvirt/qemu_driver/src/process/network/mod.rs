@@ -1,33 +1,25 @@
 //! The host's ends of network interfaces: tap devices, what they are plugged into, and vhost.
 //!
 //! A tap device lives as long as the emulator that has its descriptor, and leaves its bridge when it goes. What
-//! outlives it, a port of a virtual network, is in the live definition and is given back from there.
+//! outlives it, a port of a virtual network, is named by [`choose`], and in the guest's status file before [`connect`]
+//! makes it; whoever ends the guest, or what was begun with it, gives it back from there.
+
+mod port;
+
+pub(super) use port::daemon;
 
 use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, system, unsupported};
 use domain_xml::domain::DomainType;
-use domain_xml::interface::{Interface, InterfaceSource, InterfaceType, Mac};
+use domain_xml::interface::{Interface, InterfaceSource, InterfaceType};
 use domain_xml::words::YesNo;
 use hostio::netdev::{self, TapMode};
 use parking_lot::Mutex;
-use rpc::procedure::Secondary;
-use rpc::protocol::network::{
-    Network, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs, NetworkPortDeleteArgs,
-    NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs,
-};
-use rpc::relay::{Peer, Sockets};
-use rpc::{Code, Error, Origin};
+use rpc::Code;
 use rustix::thread::CapabilitySet;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::time::Duration;
-use xml::element;
-
-/// Where the other daemons of the system listen.
-const SOCKETS: &str = "/var/run/libvirt";
-/// How long the network daemon may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How many names are tried.
 const ATTEMPTS: u32 = 10_000;
 /// More than a guest can have queues.
@@ -169,14 +161,26 @@ fn tap_address(mac: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(bytes)
 }
 
-/// Makes what the interfaces need of the host, and notes it in them.
+/// Refuses what cannot be had, and names what will outlive a daemon that is killed while it makes it.
+///
+/// # Errors
+/// Names what cannot be had.
+pub fn choose(core: &Core, interfaces: &mut [Interface]) -> Result<()> {
+    for interface in interfaces.iter_mut().filter(|interface| has_tap(interface)) {
+        check(interface, core.paths.privileged)?;
+        if interface.kind == InterfaceType::Network {
+            let id = crate::uuid::generate().map_err(|error| system(&error, "no random numbers"))?;
+            interface.source.get_or_insert_default().portid = Some(id.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Makes what the interfaces need of the host, by the names that [`choose`] gave, and notes it in them.
 ///
 /// # Errors
 /// Something cannot be had; then nothing is left of the others.
 pub fn connect(core: &Core, owner: Owner<'_>, interfaces: &mut [Interface]) -> Result<Vec<Connected>> {
-    for interface in interfaces.iter().filter(|interface| has_tap(interface)) {
-        check(interface, core.paths.privileged)?;
-    }
     let mut connected = Vec::new();
     for at in 0..interfaces.len() {
         if !has_tap(&interfaces[at]) {
@@ -199,7 +203,7 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
         interface.source.as_ref().and_then(get).cloned()
     };
     if interface.kind == InterfaceType::Network {
-        plug_in(core, owner, interface)?;
+        port::make(core, owner, interface)?;
     }
     let tap = open_tap(core, interface)?;
     let name = interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
@@ -390,92 +394,12 @@ fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
     Err(internal(format!("Child process ({shown}{path} {name}) {ending}: {words}")))
 }
 
-/// Who a port of a network is for.
-#[element]
-struct PortOwner {
-    #[text]
-    name: Option<String>,
-    #[text]
-    uuid: Option<String>,
-}
-
-/// A port that is asked for.
-#[element]
-struct Port {
-    #[text]
-    uuid: Option<String>,
-    #[child]
-    owner: Option<PortOwner>,
-    #[text]
-    group: Option<String>,
-    #[child]
-    mac: Option<Mac>,
-}
-
-/// What a port is plugged into: type, bridge, and who keeps the bridge's table of addresses.
-fn plug_of(text: &str) -> Result<(String, Option<String>, Option<String>), xml::Error> {
-    xml::parse(text, "networkport", |node| {
-        let plug = node.children().find(|child| child.name() == "plug");
-        let get =
-            |name: &str| plug.as_ref().and_then(|plug| plug.attribute(name)).map(|value| value.to_string());
-        Ok((get("type").unwrap_or_default(), get("bridge"), get("macTableManager")))
-    })
-}
-
-fn network_daemon(core: &Core) -> Result<Peer> {
-    daemon(core, Secondary::Network, PATIENCE)
-}
-
-/// A connection to another daemon of the same user.
-pub(super) fn daemon(core: &Core, secondary: Secondary, patience: Duration) -> Result<Peer> {
-    let sockets = Sockets {
-        folder: if core.paths.privileged { SOCKETS.into() } else { core.paths.run.clone() },
-        path: if core.paths.privileged { "system" } else { "session" },
-    };
-    Peer::connect(&sockets, secondary, patience)
-}
-
-fn look_up(daemon: &mut Peer, source: &InterfaceSource) -> Result<Network> {
-    let name = source.network.clone().unwrap_or_default();
-    Ok(daemon.call(&NetworkLookupByNameArgs { name })?.net)
-}
-
-/// Asks for a port of the network; it is noted in the interface.
-fn plug_in(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Result<()> {
-    let mac = interface.mac.clone();
-    let source = interface.source.get_or_insert_default();
-    let mut daemon = network_daemon(core)?;
-    let network = look_up(&mut daemon, source)?;
-    let id = crate::uuid::generate().map_err(|error| system(&error, "no random numbers"))?;
-    let port = Port {
-        uuid: Some(id.to_string()),
-        owner: Some(PortOwner { name: Some(owner.name.to_owned()), uuid: owner.uuid.map(str::to_owned) }),
-        group: source.portgroup.clone(),
-        mac: mac.map(|mac| Mac { address: mac.address, ..Mac::default() }),
-    };
-    let xml = xml::to_string(&port, "networkport");
-    let port = daemon.call(&NetworkPortCreateXmlArgs { network, xml, flags: 0 })?.port;
-    // From here on it is given back.
-    source.portid = Some(port.uuid.to_string());
-    let text = daemon.call(&NetworkPortGetXmlDescArgs { port, flags: 0 })?.xml;
-    let (kind, bridge, manager) =
-        plug_of(&text).map_err(|error| Error::new(Origin::Domain, Code::XmlError, error.detail))?;
-    if !matches!(kind.as_str(), "network" | "bridge") {
-        return Err(unsupported(format!("ports of networks of type '{kind}' cannot be had yet")));
-    }
-    if manager.as_deref() == Some("libvirt") {
-        return Err(unsupported("bridges whose table of addresses libvirt keeps cannot be had yet"));
-    }
-    source.bridge = bridge;
-    Ok(())
-}
-
 /// Gives back what outlives the emulator that the interfaces were of.
 pub fn release(core: &Core, interfaces: &[Interface]) {
     for interface in interfaces {
         let name = interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
         let result = match interface.kind {
-            InterfaceType::Network => unplug(core, interface),
+            InterfaceType::Network => port::remove(core, interface),
             InterfaceType::Ethernet => match &interface.downscript {
                 Some(script) if !name.is_empty() => run_script(&script.path, name, core.paths.privileged),
                 _ => Ok(()),
@@ -487,16 +411,6 @@ pub fn release(core: &Core, interfaces: &[Interface]) {
             core.log(Level::Warning, &format!("Unable to release interface '{name}': {text}"));
         }
     }
-}
-
-fn unplug(core: &Core, interface: &Interface) -> Result<()> {
-    let Some(source) = &interface.source else { return Ok(()) };
-    let Some(uuid) = source.portid.as_deref().and_then(crate::uuid::parse) else { return Ok(()) };
-    let mut daemon = network_daemon(core)?;
-    let network = look_up(&mut daemon, source)?;
-    let port = daemon.call(&NetworkPortLookupByUuidArgs { network, uuid })?.port;
-    daemon.call(&NetworkPortDeleteArgs { port, flags: 0 })?;
-    Ok(())
 }
 
 /// The interfaces of a guest that was found running: their names are taken, and they are in their bridges again where
@@ -547,23 +461,5 @@ mod tests {
         for bad in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:xx"] {
             assert_eq!(tap_address(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn ports_of_networks() {
-        let port = Port {
-            uuid: Some("u".to_owned()),
-            owner: Some(PortOwner { name: Some("a & b".to_owned()), uuid: None }),
-            group: None,
-            mac: Some(Mac { address: "52:54:00:12:34:56".to_owned(), ..Mac::default() }),
-        };
-        let text = xml::to_string(&port, "networkport");
-        let wanted = "<networkport>\n  <uuid>u</uuid>\n  <owner>\n    <name>a &amp; b</name>\n  </owner>\n  \
-                      <mac address='52:54:00:12:34:56'/>\n</networkport>\n";
-        assert_eq!(text, wanted);
-        let answer = "<networkport><uuid>u</uuid><plug type='network' bridge='virbr0'/></networkport>";
-        let plug = plug_of(answer).expect("plug");
-        assert_eq!(plug, ("network".to_owned(), Some("virbr0".to_owned()), None));
-        assert!(plug_of("<network/>").is_err());
     }
 }
