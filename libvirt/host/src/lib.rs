@@ -16,7 +16,7 @@ mod topology;
 pub use cpu::{HostCpu, SevGuests, model, sev_guests};
 pub use node::{Cell, HugePages};
 pub use serve::NodeHost;
-pub use topology::{Processor, Topology};
+pub use topology::{Processor, Topology, online};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,9 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("shm_merge_across_nodes", "merge_across_nodes", true),
 ];
 
+/// How many there may be.
+pub(crate) const COUNT: i32 = FIELDS.len() as i32;
+
 /// The file of a setting.
 pub(crate) fn setting(root: &Path, name: &str) -> Option<PathBuf> {
     let (_, file, _) = FIELDS.iter().find(|(field, _, is_setting)| *field == name && *is_setting)?;

@@ -10,8 +10,6 @@ pub struct HugePages {
     pub size: u64,
     /// How many there are.
     pub total: u64,
-    /// How many nobody uses.
-    pub free: u64,
 }
 
 /// A node.
@@ -32,23 +30,42 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// The numbers of the nodes of the host below `root`; none if it tells of none.
+    pub(crate) fn numbers(root: &Path) -> Vec<usize> {
+        list(&text(&root.join(NODES).join("online")))
+    }
+
+    /// What tells of the memory of a node, or of the host.
+    fn meminfo_of(root: &Path, node: Option<usize>) -> String {
+        let own = node.map(|id| text(&root.join(NODES).join(format!("node{id}/meminfo"))));
+        own.filter(|text| !text.is_empty()).unwrap_or_else(|| text(&root.join("proc/meminfo")))
+    }
+
+    /// KiB that nobody uses, of a node or of the host.
+    pub(crate) fn free_of(root: &Path, node: Option<usize>) -> u64 {
+        meminfo(&Self::meminfo_of(root, node), "MemFree").unwrap_or(0)
+    }
+
+    /// Pages of `size` KiB that nobody uses, of a node or of the host; none if there is no such size.
+    pub(crate) fn free_large_pages(root: &Path, node: Option<usize>, size: u64) -> Option<u64> {
+        let own = node.map(|id| root.join(NODES).join(format!("node{id}/hugepages")));
+        let pools = own.filter(|path| path.exists()).unwrap_or_else(|| root.join("sys/kernel/mm/hugepages"));
+        number(&pools.join(format!("hugepages-{size}kB/free_hugepages")))
+    }
+
     /// How many nodes the host below `root` has, and KiB of memory of all of them.
     pub(crate) fn totals(root: &Path) -> (usize, u64) {
-        let directory = root.join(NODES);
-        let total = |file: &Path| meminfo(&text(file), "MemTotal").unwrap_or(0);
-        match &numbers(root)[..] {
-            [] => (1, total(&root.join("proc/meminfo"))),
-            ids => {
-                let of = |id| total(&directory.join(format!("node{id}/meminfo")));
-                (ids.len(), ids.iter().map(of).sum())
-            }
+        let of = |cell| meminfo(&Self::meminfo_of(root, cell), "MemTotal").unwrap_or(0);
+        match &Self::numbers(root)[..] {
+            [] => (1, of(None)),
+            ids => (ids.len(), ids.iter().map(|id| of(Some(*id))).sum()),
         }
     }
 
     /// The nodes of the host below `root`; a host that tells of none has one.
     pub fn read_all(root: &Path) -> Vec<Self> {
         let directory = root.join(NODES);
-        let ids = numbers(root);
+        let ids = Self::numbers(root);
         if ids.is_empty() {
             let memory = text(&root.join("proc/meminfo"));
             return vec![Self {
@@ -85,11 +102,6 @@ impl Cell {
 /// The nodes' directory.
 const NODES: &str = "sys/devices/system/node";
 
-/// The numbers of the nodes; none on a host that tells of none.
-fn numbers(root: &Path) -> Vec<usize> {
-    list(&text(&root.join(NODES).join("online")))
-}
-
 fn huge_pages(place: &Path) -> Vec<HugePages> {
     let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
     let mut found: Vec<_> = entries
@@ -97,8 +109,7 @@ fn huge_pages(place: &Path) -> Vec<HugePages> {
         .filter_map(|entry| {
             let name = entry.file_name();
             let size = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let count = |file: &str| number(&entry.path().join(file)).unwrap_or(0);
-            Some(HugePages { size, total: count("nr_hugepages"), free: count("free_hugepages") })
+            Some(HugePages { size, total: number(&entry.path().join("nr_hugepages")).unwrap_or(0) })
         })
         .collect();
     found.sort_by_key(|pages| pages.size);

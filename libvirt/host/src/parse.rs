@@ -1,10 +1,28 @@
 //! The forms of files in `/proc` and `/sys`.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 /// A file's text without the line end; empty if it cannot be read.
 pub(crate) fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).unwrap_or_default()
+    // Their sizes are not known beforehand: asking for them is left out.
+    let mut bytes = Vec::with_capacity(4096);
+    let read = File::open(path).and_then(|mut file| read_all(&mut file, &mut bytes));
+    let text = read.ok().and_then(|()| String::from_utf8(bytes).ok());
+    text.map(|text| text.trim_end().to_owned()).unwrap_or_default()
+}
+
+fn read_all(file: &mut File, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A file's number.

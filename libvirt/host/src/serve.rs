@@ -96,16 +96,17 @@ impl Host for NodeHost {
         _: &ClientContext,
         args: NodeGetCellsFreeMemoryArgs,
     ) -> Result<NodeGetCellsFreeMemoryRet> {
-        let cells = Cell::read_all(&self.root);
-        let last = cells.last().map_or(0, |cell| cell.id);
+        let cells = Cell::numbers(&self.root);
+        let last = cells.last().copied().unwrap_or(0);
         let start = usize::try_from(args.start_cell).unwrap_or(usize::MAX);
         if start > last {
             let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
             return Err(Error::internal(Origin::None, detail));
         }
-        let wanted = cells.iter().filter(|cell| cell.id >= start);
+        let wanted = cells.into_iter().filter(|cell| *cell >= start);
         let most = usize::try_from(args.maxcells).unwrap_or(0);
-        Ok(NodeGetCellsFreeMemoryRet { cells: wanted.take(most).map(|cell| cell.free * 1024).collect() })
+        let free = |cell| Cell::free_of(&self.root, Some(cell)) * 1024;
+        Ok(NodeGetCellsFreeMemoryRet { cells: wanted.take(most).map(free).collect() })
     }
 
     fn node_get_free_memory(&self, _: &ClientContext) -> Result<NodeGetFreeMemoryRet> {
@@ -182,9 +183,11 @@ impl Host for NodeHost {
     ) -> Result<NodeGetMemoryParametersRet> {
         // That the client understands texts makes no difference here.
         flags(args.flags, 4, "virHostMemGetParameters")?;
-        let all = memory::parameters(&self.root);
-        let nparams = all.len() as i32;
-        Ok(NodeGetMemoryParametersRet { params: if args.nparams == 0 { Vec::new() } else { all }, nparams })
+        if args.nparams == 0 {
+            return Ok(NodeGetMemoryParametersRet { params: Vec::new(), nparams: memory::COUNT });
+        }
+        let params = memory::parameters(&self.root);
+        Ok(NodeGetMemoryParametersRet { nparams: params.len() as i32, params })
     }
 
     fn node_set_memory_parameters(&self, _: &ClientContext, args: NodeSetMemoryParametersArgs) -> Result<()> {
@@ -233,29 +236,31 @@ impl Host for NodeHost {
         args: NodeGetFreePagesArgs,
     ) -> Result<NodeGetFreePagesRet> {
         flags(args.flags, 0, "virHostMemGetFreePages")?;
-        let cells = Cell::read_all(&self.root);
-        let last = cells.last().map_or(0, |cell| cell.id);
-        let start =
-            if args.start_cell == -1 { 0 } else { usize::try_from(args.start_cell).unwrap_or(usize::MAX) };
-        if start > last {
+        let last = Cell::numbers(&self.root).last().map_or(0, |last| *last as i32);
+        if args.start_cell > last {
             let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
             return Err(Error::internal(Origin::None, detail));
         }
+        let count = i32::try_from(args.cell_count).unwrap_or(i32::MAX);
+        let end = last.min(args.start_cell.saturating_add(count).saturating_sub(1));
         let mut counts = Vec::new();
-        for cell in cells.iter().filter(|cell| cell.id >= start).take(args.cell_count as usize) {
+        for cell in args.start_cell..=end {
+            // Before the first one is the whole host.
+            let node = usize::try_from(cell).ok();
             for size in &args.pages {
-                let size = u64::from(*size);
-                let free = if size == page_size() {
-                    let large: u64 = cell.huge_pages.iter().map(|pages| pages.size * pages.free).sum();
-                    Some(cell.free.saturating_sub(large) / size)
-                } else {
-                    cell.huge_pages.iter().find(|pages| pages.size == size).map(|pages| pages.free)
+                let free = match u64::from(*size) {
+                    size if size == page_size() => Some(Cell::free_of(&self.root, node) / size),
+                    size => Cell::free_large_pages(&self.root, node, size),
                 };
                 counts.push(free.ok_or_else(|| {
-                    let detail = format!("page size {size} is not available on node {}", cell.id);
+                    let place = node.map(|node| format!(" on node {node}")).unwrap_or_default();
+                    let detail = format!("page size {size} is not available{place}");
                     Error::new(Origin::None, Code::OperationFailed, detail)
                 })?);
             }
+        }
+        if counts.is_empty() {
+            return Err(Error::internal(Origin::None, "no suitable info found"));
         }
         Ok(NodeGetFreePagesRet { counts })
     }
@@ -263,8 +268,7 @@ impl Host for NodeHost {
     fn node_alloc_pages(&self, _: &ClientContext, args: NodeAllocPagesArgs) -> Result<NodeAllocPagesRet> {
         const SET: u32 = 1;
         flags(args.flags, SET, "qemuNodeAllocPages")?;
-        let cells = Cell::read_all(&self.root);
-        let last = cells.last().map_or(0, |cell| i32::try_from(cell.id).unwrap_or(i32::MAX));
+        let last = Cell::numbers(&self.root).last().map_or(0, |last| *last as i32);
         if args.start_cell > last {
             let detail = format!("start cell {} out of range (0-{last})", args.start_cell);
             return Err(Error::internal(Origin::None, detail));

@@ -90,7 +90,13 @@ fn memory_of_nodes() {
     assert_eq!(free(1, 1).expect("free").cells.len(), 1);
     assert_eq!(free(2, 1).expect_err("range").to_string(), "internal error: start cell 2 out of range (0-1)");
     let pages = NodeGetFreePagesArgs { pages: vec![4, 2048], start_cell: 1, cell_count: 1, flags: 0 };
-    assert_eq!(host.node_get_free_pages(&client(), pages).expect("pages").counts, [238, 1]);
+    assert_eq!(host.node_get_free_pages(&client(), pages).expect("pages").counts, [750, 1]);
+    // The whole host comes before its first node.
+    let all = NodeGetFreePagesArgs { pages: vec![4], start_cell: -1, cell_count: 2, flags: 0 };
+    assert_eq!(host.node_get_free_pages(&client(), all).expect("pages").counts, [1250, 750]);
+    let odd = NodeGetFreePagesArgs { pages: vec![64], start_cell: 0, cell_count: 1, flags: 0 };
+    let error = host.node_get_free_pages(&client(), odd).expect_err("no such size").to_string();
+    assert!(error.ends_with("page size 64 is not available on node 0"), "{error}");
     let stats = |cell_num| {
         host.node_get_memory_stats(&client(), NodeGetMemoryStatsArgs { nparams: 8, cell_num, flags: 0 })
     };

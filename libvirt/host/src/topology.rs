@@ -35,6 +35,11 @@ pub fn numbers(root: &Path) -> (Vec<usize>, Vec<usize>) {
     (of("present"), of("online"))
 }
 
+/// The numbers of the processors that are online, of the host below `root`.
+pub fn online(root: &Path) -> Vec<usize> {
+    numbers(root).1
+}
+
 impl Topology {
     /// The processors of the host below `root`.
     pub fn read(root: &Path) -> Self {

@@ -4,9 +4,11 @@ use crate::core::Core;
 use crate::error::Result;
 use cpu_map::{Cpu, Kind, Map, Mode, Offered, Policy, Usable};
 use host::capabilities::SecurityModel;
+use parking_lot::Mutex;
 use qemu_caps::{Accelerator, MachineType, PropertyValue, QemuCaps, VirtType};
 use qemu_domain::firmware::Available;
 use std::path::Path;
+use std::sync::{Arc, Weak};
 use xml::Writer;
 
 /// The targets whose emulators are looked for, with the bits of a word.
@@ -138,6 +140,8 @@ pub struct Wanted<'a> {
     pub arch: &'a str,
     /// The firmware for the machine.
     pub firmware: Available,
+    /// What guests see of the host's processor.
+    pub host_model: Option<Arc<Cpu>>,
 }
 
 fn supported(writer: &mut Writer, name: &str, is: bool, content: impl FnOnce(&mut Writer)) {
@@ -352,6 +356,29 @@ pub fn offered(accelerator: &Accelerator) -> Vec<Offered> {
         .collect()
 }
 
+/// The host's processors that guests see, as long as an emulator's capabilities stay: the best description of one is
+/// sought among all models.
+#[derive(Default)]
+pub(crate) struct HostModels(Mutex<Vec<HostModel>>);
+
+/// Of an emulator's capabilities, for one kind of guests.
+type HostModel = (Weak<QemuCaps>, VirtType, Option<Arc<Cpu>>);
+
+impl HostModels {
+    /// What [`host_model`] says of everything.
+    pub(crate) fn get(&self, caps: &Arc<QemuCaps>, virt: VirtType) -> Option<Arc<Cpu>> {
+        let mut known = self.0.lock();
+        known.retain(|(caps, ..)| caps.strong_count() > 0);
+        let same = |(of, with, _): &&_| Weak::as_ptr(of) == Arc::as_ptr(caps) && *with == virt;
+        if let Some((.., model)) = known.iter().find(same) {
+            return model.clone();
+        }
+        let model = caps.accelerator(virt).and_then(|it| host_model(it, true)).map(Arc::new);
+        known.push((Arc::downgrade(caps), virt, model.clone()));
+        model
+    }
+}
+
 /// The host's processor as a guest with that accelerator sees it, by names; everything, or only what can migrate.
 pub fn host_model(accelerator: &Accelerator, everything: bool) -> Option<Cpu> {
     let host = accelerator.host.as_ref()?;
@@ -397,9 +424,9 @@ fn cpus(writer: &mut Writer, wanted: &Wanted<'_>) {
     mode(writer, "host-passthrough", kvm, &|writer| choice(writer, "hostPassthroughMigratable", &migratable));
     let maximum = wanted.caps.has("cpu-max");
     mode(writer, "maximum", maximum, &|writer| choice(writer, "maximumMigratable", &migratable));
-    let model = host_model(accelerator, true);
+    let model = wanted.host_model.as_deref();
     mode(writer, "host-model", model.is_some(), &|writer| {
-        let Some(cpu) = &model else { return };
+        let Some(cpu) = model else { return };
         writer.with(
             "model",
             |writer| writer.attribute("fallback", "forbid"),

@@ -1,5 +1,6 @@
 //! What all parts of the driver share.
 
+use crate::capabilities::HostModels;
 use crate::config::Config;
 use crate::error::{Result, internal};
 use crate::files;
@@ -44,6 +45,8 @@ pub struct Core {
     pub table: Table,
     /// What emulators can do.
     pub caps: Store,
+    /// What their guests see of the host's processor.
+    pub(crate) host_models: HostModels,
     /// Where events go.
     pub events: OnceLock<Arc<dyn EventSink>>,
     /// The ports of displays.
@@ -79,6 +82,7 @@ impl Core {
             config,
             table: Table::default(),
             caps,
+            host_models: HostModels::default(),
             events: OnceLock::new(),
             ports: Ports::default(),
             interfaces: Names::default(),

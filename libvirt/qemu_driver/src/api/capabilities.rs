@@ -68,6 +68,7 @@ impl Capabilities for QemuDriver {
             virt,
             arch: &caps.arch,
             firmware: self.core.firmware_for(&caps.arch, &machine.name),
+            host_model: self.core.host_models.get(caps, virt),
         };
         Ok(ConnectGetDomainCapabilitiesRet { capabilities: capabilities::domain(&wanted) })
     }
@@ -106,7 +107,7 @@ impl Capabilities for QemuDriver {
         check_flags(args.flags, cpus::flags::FAIL_INCOMPATIBLE, "qemuConnectCompareHypervisorCPU")?;
         let emulator =
             Emulator::find(&self.core, [&args.emulator, &args.arch, &args.machine, &args.virttype])?;
-        let result = cpus::compare_with_guests(&emulator, &args.xml_cpu, args.flags != 0)?;
+        let result = cpus::compare_with_guests(&self.core, &emulator, &args.xml_cpu, args.flags != 0)?;
         Ok(ConnectCompareHypervisorCpuRet { result })
     }
 

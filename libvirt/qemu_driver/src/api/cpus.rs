@@ -97,9 +97,9 @@ impl Emulator {
     }
 
     /// The processor that its guests see of the host.
-    fn host_model(&self) -> Result<Cpu> {
-        const LACKING: &str = "reporting CPU model";
-        capabilities::host_model(self.accelerator(LACKING)?, true).ok_or_else(|| self.unsupported(LACKING))
+    fn host_model(&self, core: &Core) -> Result<Arc<Cpu>> {
+        let found = core.host_models.get(&self.caps, self.virt);
+        found.ok_or_else(|| self.unsupported("reporting CPU model"))
     }
 }
 
@@ -109,8 +109,8 @@ pub(super) fn compare_with_host(xml: &str, fail: bool) -> Result<i32> {
 }
 
 /// As [`compare_with_host`], with what the emulator's guests see of it.
-pub(super) fn compare_with_guests(emulator: &Emulator, xml: &str, fail: bool) -> Result<i32> {
-    compare(Some(&emulator.host_model()?), xml, fail)
+pub(super) fn compare_with_guests(core: &Core, emulator: &Emulator, xml: &str, fail: bool) -> Result<i32> {
+    compare(Some(&*emulator.host_model(core)?), xml, fail)
 }
 
 fn compare(host: Option<&Cpu>, xml: &str, fail: bool) -> Result<i32> {

@@ -8,7 +8,6 @@ use confinement::cgroup::{Controllers, MEMORY_UNLIMITED, Thread};
 use domain_xml::Domain as Definition;
 use domain_xml::tune::{BlkioDevice, CpuTune, MemTune};
 use domain_xml::units::Kib;
-use host::Topology;
 use rpc::protocol::device::{DomainGetBlkioParametersArgs, DomainGetBlkioParametersRet};
 use rpc::protocol::stats::{DomainGetCpuStatsArgs, DomainGetCpuStatsRet};
 use rpc::{Code, Domain, TypedParam, TypedValue};
@@ -311,7 +310,7 @@ impl QemuDriver {
             // The time of a processor, and vCPUs' part of it.
             return count(2);
         }
-        let total = Topology::read(Path::new("/")).online.last().map_or(0, |cpu| cpu.id + 1);
+        let total = host::online(Path::new("/")).last().map_or(0, |last| last + 1);
         if args.ncpus == 0 {
             return count(total);
         }

@@ -8,7 +8,6 @@ use domain_xml::Domain as Definition;
 use domain_xml::tune::{NumaMode, Perf, PerfEvent};
 use domain_xml::units::Kib;
 use domain_xml::words::YesNo;
-use host::Topology;
 use json::dict;
 use rpc::protocol::tuning::*;
 use rpc::{ClientContext, Code, TypedParam, TypedValue};
@@ -91,7 +90,7 @@ pub(super) fn numbers_of_map(map: &[u8]) -> Vec<usize> {
 
 /// The processors of the host that are online.
 fn online() -> Vec<usize> {
-    Topology::read(Path::new("/")).online.iter().map(|cpu| cpu.id).collect()
+    host::online(Path::new("/"))
 }
 
 /// Where one vCPU may run.
@@ -473,13 +472,14 @@ impl DomainTuning for QemuDriver {
             true => super::pinning::io_threads(&guest)?.into_iter().map(|(id, _)| id).collect(),
             false => super::pinning::io_thread_ids(&definition),
         };
-        let length = online().last().map_or(1, |last| last / 8 + 1);
+        let all = online();
+        let length = all.last().map_or(1, |last| last / 8 + 1);
         let tune = definition.cputune.as_ref();
         let info: Vec<_> = ids
             .into_iter()
             .map(|id| {
                 let pin = tune.and_then(|tune| tune.iothreadpin.iter().find(|pin| pin.iothread == id));
-                let cpus = pin.map_or_else(online, |pin| numbers(&pin.cpuset));
+                let cpus = pin.map_or_else(|| all.clone(), |pin| numbers(&pin.cpuset));
                 DomainIothreadInfo { iothread_id: id, cpumap: map_of(&cpus, length) }
             })
             .collect();

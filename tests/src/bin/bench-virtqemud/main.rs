@@ -3,9 +3,10 @@
 //!
 //! As root: `cargo run --profile quick -p blackbox --bin bench-virtqemud [--rounds=N] [--only=WORD] ORIGINAL OURS`, each a
 //! daemon's program. Each daemon has mounts, processes and a network of its own. With `--commands` the commands are timed
-//! instead. Ratios above 1 are ours being better.
+//! instead, with `--calls` each call that takes no action (`--rounds=101` and more: a call is short). Ratios above 1 are ours being better.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod client;
 mod commands;
 mod figures;
@@ -34,23 +35,27 @@ fn load() -> String {
 }
 
 fn main() -> Result<()> {
-    let (mut rounds, mut only, mut commands) = (3, None, false);
+    let (mut rounds, mut only, mut commands, mut calls) = (3, None, false, false);
     let mut programs: Vec<PathBuf> = Vec::new();
     for word in std::env::args().skip(1) {
         match word.split_once('=') {
             Some(("--rounds", count)) => rounds = count.parse().context("--rounds")?,
             Some(("--only", part)) => only = Some(part.to_owned()),
             _ if word == "--commands" => commands = true,
+            _ if word == "--calls" => calls = true,
             _ => programs.push(std::path::absolute(word)?),
         }
     }
     ensure!(
         programs.len() == 2 && rounds > 0,
-        "usage: bench-virtqemud [--rounds=N] [--only=WORD] [--commands] ORIGINAL OURS"
+        "usage: bench-virtqemud [--rounds=N] [--only=WORD] [--commands|--calls] ORIGINAL OURS"
     );
     blackbox::virtqemud::machines().map_err(anyhow::Error::msg)?;
     if commands {
         return commands::compare(&programs, rounds);
+    }
+    if calls {
+        return calls::compare(&programs, rounds, only.as_deref());
     }
     let mut benches = Vec::new();
     for program in &programs {
