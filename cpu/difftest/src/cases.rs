@@ -81,7 +81,8 @@ impl Maker {
         (insn.len() == code.len() && self.is_safe(&insn, &before)).then_some(Case { code, insn, before })
     }
 
-    fn registers(&mut self, state: &mut State) {
+    /// Random values of all registers.
+    pub fn registers(&mut self, state: &mut State) {
         let random = &mut self.random;
         for value in &mut state.gpr {
             *value = random.value();
@@ -124,7 +125,7 @@ impl Maker {
     }
 
     /// Where an operand lies, as an offset from the start of the data.
-    fn offset(&mut self) -> u64 {
+    pub fn offset(&mut self) -> u64 {
         let random = &mut self.random;
         let near = random.below(72);
         match random.below(20) {

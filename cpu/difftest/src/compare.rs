@@ -208,7 +208,9 @@ impl Comparison {
             let first = self.maker.info.info(insn).used_memory().first().copied();
             let at = first.and_then(|memory| address(before, &memory, 0));
             forgive(insn, at, &self.host_memory, &mut self.guest_memory);
-            list = differences(insn, before, &ours, &host, own(host_fault).is_some());
+            let faulted = own(host_fault).is_some();
+            let open = if faulted { 0 } else { undefined_flags(insn, before) };
+            list = differences(insn, before, &ours, &host, faulted, open);
             let (mut ours, mut theirs) = (our_fault, host_fault);
             // Linux says that the page is present where user code may not go.
             if let Some(theirs) = &mut theirs
@@ -331,8 +333,15 @@ fn forgive(insn: &Instruction, at: Option<u64>, host: &[u8], ours: &mut [u8]) {
     }
 }
 
-/// What differs between the host's and the engine's registers.
-fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, faulted: bool) -> Vec<String> {
+/// What differs between the host's and the engine's registers after `insn`; `open` are flags without a meaning.
+pub(crate) fn differences(
+    insn: &Instruction,
+    before: &State,
+    ours: &State,
+    host: &State,
+    faulted: bool,
+    open: u64,
+) -> Vec<String> {
     let mut list = Vec::new();
     // Upper halves do not survive compatibility mode (SDM volume 1, 3.4.1.1).
     let both = before.mode == Mode::Long && host.code_and_stack[0] == USER_CS64;
@@ -350,7 +359,6 @@ fn differences(insn: &Instruction, before: &State, ours: &State, host: &State, f
     if ours.rip != host.rip {
         list.push(format!("rip {:x}, host {:x}", ours.rip, host.rip));
     }
-    let open = if faulted { 0 } else { undefined_flags(insn, before) };
     if (ours.rflags ^ host.rflags) & !open != 0 {
         list.push(format!("rflags {:x}, host {:x}", ours.rflags, host.rflags));
     }

@@ -3,7 +3,7 @@
 use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, SMALL_LIMIT, SMALL_START, WRITABLE};
 use crate::native::{Fault, SETTABLE, SMALL_CS, SMALL_DS, State, USER_CS32, USER_CS64, USER_DS};
 use engine::testing::Bench;
-use x86::reg::{cr0, cr4, efer, flags, seg, vector};
+use x86::reg::{cr0, cr4, efer, flags, gpr, seg, vector};
 use x86::{Segment, X86State};
 
 /// Physical addresses.
@@ -13,6 +13,17 @@ const GDT_AT: u64 = 0x8000;
 const TABLES: u64 = 0x10000;
 /// Linear address of the GDT, where user code cannot get.
 const GDT: u64 = 0xffff_8000_0000_0000;
+
+/// Linear addresses of what the kernel has for exceptions: a halt for each vector, gates to them, and a stack.
+const HANDLERS: u64 = GDT + 0x1000;
+/// As above.
+const IDT: u64 = GDT + 0x2000;
+/// As above: where the stack begins, from above.
+const STACK: u64 = GDT + 0x4000;
+/// Bytes between two handlers.
+const HANDLER: u64 = 16;
+/// Blocks in which code under test ends, or never.
+const MOST_BLOCKS: u32 = 200_000;
 
 /// Linear address of the task state.
 const TSS: u64 = GDT + 0x800;
@@ -69,9 +80,15 @@ impl Guest {
     /// # Errors
     /// As for [`Guest::new`]; or there is no such model.
     pub fn with_model(model: &str) -> Result<Self, String> {
-        let mut bench = Bench::new(model, 4 << 20)?;
+        let mut guest = Self::bare(model)?;
         // Where the host does not let it, the interpreter is compared alone.
-        let _ = bench.compare_tiers();
+        let _ = guest.bench.compare_tiers();
+        Ok(guest)
+    }
+
+    /// The memory and what is in it.
+    fn bare(model: &str) -> Result<Self, String> {
+        let bench = Bench::new(model, 4 << 20)?;
         let mut guest = Self { bench, dirty: 0..0, tables: 1 };
         for place in [Place::HIGH, Place::LOW] {
             for page in (0..CODE_SIZE as u64).step_by(4096) {
@@ -99,6 +116,36 @@ impl Guest {
         // A task state without an I/O permission map.
         memory.write_int(GDT_AT + TSS - GDT + 102, 2, 0x68);
         memory.write(CODE_AT, &[0xcc; CODE_SIZE]);
+        guest.bench.set_state(&registers(&State::new(Mode::Long)));
+        Ok(guest)
+    }
+
+    /// A guest whose exceptions are delivered, to gates behind which it halts, for [`Guest::run_block`]; in tier 2 with
+    /// `options`, or in tier 1.
+    ///
+    /// # Errors
+    /// As for [`Guest::new`]; or what the host lacks for tier 2.
+    pub fn delivering(options: Option<&engine::Options>) -> Result<Self, String> {
+        let mut guest = Self::bare("max")?;
+        if let Some(options) = options {
+            guest.bench.translate(options)?;
+        }
+        for page in 1..4 {
+            let access = if page == 1 { 0 } else { WRITE | NO_EXECUTE };
+            guest.map(GDT + 4096 * page, (GDT_AT + 4096 * page) | PRESENT | access);
+        }
+        let at = |linear: u64| linear - GDT + GDT_AT;
+        let memory = guest.bench.memory();
+        memory.write_int(at(TSS) + 4, 8, STACK);
+        for vector in 0..256 {
+            let handler = HANDLERS + HANDLER * vector;
+            memory.write(at(handler), &[0xf4]);
+            // A gate of 64-bit mode (SDM volume 3, 6.14.1); only the breakpoint's may be used by INT3.
+            let kind = if vector == u64::from(vector::BP) { 0xee00 } else { 0x8e00 };
+            let low = handler & 0xffff | 0x10 << 16 | kind << 32 | (handler >> 16 & 0xffff) << 48;
+            memory.write_int(at(IDT) + 16 * vector, 8, low);
+            memory.write_int(at(IDT) + 16 * vector + 8, 8, handler >> 32);
+        }
         guest.bench.set_state(&registers(&State::new(Mode::Long)));
         Ok(guest)
     }
@@ -135,10 +182,7 @@ impl Guest {
     /// vector registers.
     pub fn run(&mut self, code: &[u8], state: &mut State, upper: u8) -> Option<Fault> {
         let at = state.rip.wrapping_sub(Place::of(state.mode).code) as usize % CODE_SIZE;
-        let memory = self.bench.memory();
-        memory.write(CODE_AT + self.dirty.start as u64, &[0xcc; 16][..self.dirty.len()]);
-        self.dirty = at..CODE_SIZE.min(at + code.len().min(16));
-        memory.write(CODE_AT + at as u64, &code[..self.dirty.len()]);
+        self.load(at, &code[..code.len().min(16)]);
         let mut from = registers(state);
         for z in &mut from.zmm[..16] {
             z[32..].fill(upper);
@@ -152,6 +196,93 @@ impl Guest {
             // A branch to where no code is: the host shows the fault of the fetch.
             result = self.bench.step();
         }
+        self.take(state);
+        let after = self.bench.state();
+        let raised = result.err()?;
+        let address = if raised.vector == vector::PF { after.cr2 } else { 0 };
+        Some(Fault { vector: raised.vector, code: raised.code.unwrap_or(0).into(), address })
+    }
+
+    /// Writes `code` at offset `at` of the code pages, breakpoints over what was there before.
+    fn load(&mut self, at: usize, code: &[u8]) {
+        let memory = self.bench.memory();
+        memory.write(CODE_AT + self.dirty.start as u64, &vec![0xcc; self.dirty.len()]);
+        self.dirty = at..CODE_SIZE.min(at + code.len());
+        memory.write(CODE_AT + at as u64, &code[..self.dirty.len()]);
+    }
+
+    /// Writes the block that [`Guest::run_block`] will run, at offset `at` of the code pages.
+    pub fn load_block(&mut self, at: usize, code: &[u8]) {
+        self.load(at, code);
+    }
+
+    /// Runs what is at `state.rip` up to the breakpoint behind it or an exception, which is delivered. `None` in an
+    /// outcome is the breakpoint. For guests made by [`Guest::delivering`].
+    ///
+    /// # Errors
+    /// It went on for too long, or ended otherwise.
+    pub fn run_block(&mut self, state: &mut State) -> Result<Option<Fault>, &'static str> {
+        let mut from = registers(state);
+        (from.idtr.base, from.idtr.limit) = (IDT, 0xfff);
+        if !self.bench.run_until_halted(&from, MOST_BLOCKS) {
+            return Err("no exception ended it");
+        }
+        self.take(state);
+        let after = self.bench.state();
+        let number = after.rip.wrapping_sub(HANDLERS) / HANDLER;
+        if number > 255 || after.cpl != 0 {
+            return Err("it halted elsewhere");
+        }
+        let (number, at, address) = (number as u8, after.gpr[gpr::RSP], after.cr2);
+        let memory = self.bench.memory();
+        let word = |n: u64| memory.read_int(at - GDT + GDT_AT + 8 * n, 8);
+        // Vectors with an error code (SDM volume 3, table 6-1).
+        let coded = matches!(number, 8 | 10..=14 | 17);
+        let first = u64::from(coded);
+        if at != STACK - 8 * (5 + first) {
+            return Err("the kernel's stack is not where an exception leaves it");
+        }
+        state.rip = word(first);
+        state.rflags = word(first + 2) & SETTABLE | flags::FIXED;
+        state.gpr[gpr::RSP] = word(first + 3);
+        state.code_and_stack = [word(first + 1) as u16, word(first + 4) as u16];
+        if number == vector::BP {
+            state.rip -= 1;
+            return Ok(None);
+        }
+        let address = if number == vector::PF { address } else { 0 };
+        Ok(Some(Fault { vector: number, code: if coded { word(0) } else { 0 }, address }))
+    }
+
+    /// As [`Guest::run_block`], an instruction at a time and without delivery; gives also how many were executed.
+    ///
+    /// # Errors
+    /// It went on for too long.
+    pub fn step_block(&mut self, state: &mut State) -> Result<(Option<Fault>, u64), &'static str> {
+        self.bench.set_registers(&registers(state));
+        for count in 0..MOST_BLOCKS {
+            let Err(raised) = self.bench.step() else { continue };
+            self.take(state);
+            // The breakpoint behind the block.
+            let done = raised.vector == vector::GP && raised.code == Some(u16::from(vector::BP) * 8 + 2);
+            if done {
+                return Ok((None, count.into()));
+            }
+            let address = if raised.vector == vector::PF { self.bench.state().cr2 } else { 0 };
+            let code = raised.code.unwrap_or(0).into();
+            return Ok((Some(Fault { vector: raised.vector, code, address }), count.into()));
+        }
+        Err("no exception ended it")
+    }
+
+    /// What the translator did so far.
+    pub fn status(&self) -> String {
+        let status = self.bench.status();
+        format!("{} blocks translated, {} instructions left to tier 1", status.made, status.interpreted)
+    }
+
+    /// The guest's registers as the host's side has them.
+    fn take(&mut self, state: &mut State) {
         let after = self.bench.state();
         state.gpr = after.gpr;
         state.rip = after.rip;
@@ -167,9 +298,6 @@ impl Guest {
         state.selectors = [seg::ES, seg::DS, seg::FS, seg::GS].map(|n| after.seg[n].selector);
         state.code_and_stack = [seg::CS, seg::SS].map(|n| after.seg[n].selector);
         (state.fs_base, state.gs_base) = (after.seg[seg::FS].base, after.seg[seg::GS].base);
-        let raised = result.err()?;
-        let address = if raised.vector == vector::PF { after.cr2 } else { 0 };
-        Some(Fault { vector: raised.vector, code: raised.code.unwrap_or(0).into(), address })
     }
 
     /// How many instructions the translator executed, with the interpreter's result.

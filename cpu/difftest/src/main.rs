@@ -1,7 +1,8 @@
 //! `difftest [--seconds N] [--seed N] [--filter TEXT] [-v]`: compares the engine with the host processor, and says what
-//! differs. `-v` prints every code with its number of cases.
+//! differs. `-v` prints every code with its number of cases. `difftest --blocks [--instructions N] ...`: random blocks
+//! instead of single instructions.
 
-use difftest::Comparison;
+use difftest::{BlockReport, Comparison, ThreeWays};
 use std::time::Duration;
 
 fn main() -> std::process::ExitCode {
@@ -12,6 +13,12 @@ fn main() -> std::process::ExitCode {
     };
     let number = |name: &str, default: u64| value(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let time = Duration::from_secs(number("--seconds", 30));
+    let verbose = arguments.iter().any(|argument| argument == "-v");
+    if arguments.iter().any(|argument| argument == "--blocks") {
+        let seed = number("--seed", 1);
+        let report = ThreeWays::new(seed).and_then(|ways| ways.run(time, number("--instructions", u64::MAX)));
+        return blocks(seed, report, verbose);
+    }
     let filter = value("--filter").cloned().unwrap_or_default();
     let report = Comparison::new(number("--seed", 1)).and_then(|c| c.run(time, 1, &filter));
     let report = match report {
@@ -21,7 +28,7 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::FAILURE;
         }
     };
-    if arguments.iter().any(|argument| argument == "-v") {
+    if verbose {
         for ((mode, code), row) in &report.rows {
             println!("{} {code:?}: {} cases, {} faults", mode.bits(), row.cases, row.faults);
         }
@@ -55,4 +62,35 @@ fn main() -> std::process::ExitCode {
         report.different().len()
     );
     if report.is_clean() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+/// Says what came of blocks.
+fn blocks(seed: u64, report: Result<BlockReport, String>, verbose: bool) -> std::process::ExitCode {
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("difftest: seed {seed}: {error}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    if verbose {
+        for ((mode, code), count) in &report.codes {
+            println!("{} {code:?}: {count}", mode.bits());
+        }
+    }
+    for example in &report.examples {
+        println!("differs: {example}");
+    }
+    println!(
+        "seed {seed}: {} instructions in {} runs of {} blocks, {} codes, {} runs with an exception, {} not on this host, {} differ",
+        report.instructions,
+        report.runs,
+        report.blocks,
+        report.codes.len(),
+        report.faults,
+        report.host_lacks,
+        report.differences
+    );
+    println!("tier 2: {}", report.tier2);
+    if report.differences == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

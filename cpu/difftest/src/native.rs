@@ -376,9 +376,12 @@ impl Native {
         let at = state.rip.wrapping_sub(place.code) as usize % CODE_SIZE;
         // SAFETY: the code pages, which only this function uses. The breakpoints behind the instruction end it.
         let page = unsafe { std::slice::from_raw_parts_mut(Place::LOW.code as *mut u8, CODE_SIZE) };
-        page[self.dirty.clone()].fill(0xcc);
-        self.dirty = at..CODE_SIZE.min(at + code.len());
-        page[self.dirty.clone()].copy_from_slice(&code[..self.dirty.len()]);
+        let place = at..CODE_SIZE.min(at + code.len());
+        if place != self.dirty || page[place.clone()] != code[..place.len()] {
+            page[self.dirty.clone()].fill(0xcc);
+            page[place.clone()].copy_from_slice(&code[..place.len()]);
+            self.dirty = place;
+        }
         let exchange = Exchange {
             state: state.clone(),
             home: None,

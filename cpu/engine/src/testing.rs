@@ -97,7 +97,7 @@ impl Bench {
     pub fn new(model: &str, ram: u64) -> Result<Self, String> {
         let root = Region::whole("system");
         let memory = AddressSpace::memory("memory", &root);
-        root.add(&Region::ram("ram", RamBlock::new("ram", ram).map_err(|error| error.to_string())?), 0);
+        root.add(&Region::ram("ram", RamBlock::shared("ram", ram).map_err(|error| error.to_string())?), 0);
         let setup = VcpuSetup {
             index: 0,
             apic_id: 0,
@@ -126,6 +126,28 @@ impl Bench {
         self.cpu.set_options(&options, None);
         self.translated = Some(0);
         Ok(())
+    }
+
+    /// Lets [`Bench::run_until_halted`] execute by the translator, as `options` say.
+    ///
+    /// # Errors
+    /// What the host lacks for the translator.
+    pub fn translate(&mut self, options: &crate::Options) -> Result<(), &'static str> {
+        crate::translator::host_is_able(options.without)?;
+        self.cpu.set_options(&crate::Options { translate: true, ..*options }, None);
+        Ok(())
+    }
+
+    /// What the translator did so far, and instructions that the interpreter executed meanwhile.
+    pub fn status(&self) -> accel::JitStatus {
+        self.cpu.jit_status()
+    }
+
+    /// Runs from `state`, with cached translations kept as by [`Bench::set_registers`] and exceptions delivered, until the
+    /// processor halts; false when it has not within `most` blocks, or something else ended it.
+    pub fn run_until_halted(&mut self, state: &X86State, most: u32) -> bool {
+        self.set_registers(state);
+        self.cpu.run_blocks(most) == Some(Exit::Halted)
     }
 
     /// How many instructions were executed in both tiers.
