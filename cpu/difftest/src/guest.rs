@@ -278,7 +278,10 @@ impl Guest {
     /// What the translator did so far.
     pub fn status(&self) -> String {
         let status = self.bench.status();
-        format!("{} blocks translated, {} instructions left to tier 1", status.made, status.interpreted)
+        let (made, left, pieces, stays) = (status.made, status.interpreted, status.pieces, status.stays.0);
+        format!(
+            "{made} blocks translated, {left} instructions left to tier 1; lane B: {pieces} pieces, entered {stays} times"
+        )
     }
 
     /// The guest's registers as the host's side has them.

