@@ -91,6 +91,17 @@ pub fn libvirt_clients() -> Result<PathBuf, String> {
     if clients.is_dir() { Ok(clients) } else { Err(missing(&clients, "libvirt")) }
 }
 
+/// Where OpenStack Nova is installed.
+pub fn nova_folder() -> PathBuf {
+    folder().join("nova")
+}
+
+/// A Python that has OpenStack Nova, or the reason why it cannot be had.
+pub fn nova() -> Result<PathBuf, String> {
+    let folder = nova_folder();
+    if folder.is_dir() { Ok(folder.join("bin/python")) } else { Err(missing(&folder, "nova")) }
+}
+
 /// The folder of libvirt's own tests, or the reason why it cannot be had.
 pub fn libvirt_tests() -> Result<PathBuf, String> {
     let tests = libvirt_folder().join("tests");

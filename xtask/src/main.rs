@@ -17,7 +17,8 @@ const HELP: &str = "\
 usage: cargo xtask TASK [ARGUMENT...]
 
   guests [SET...]   fetch and unpack guest systems into the build directory; sets: basic (default), kernels,
-                    userspace, workloads, suites, helpers, disk, oracle, firmware, libvirt, all;
+                    userspace, workloads, suites, helpers, disk, oracle, firmware, libvirt,
+                    nova, all;
                     --refresh asks the mirrors for newer packages
   boot-all [NAME...]
                     boot every kernel on every board, run dynamic programs, boot and check a whole Debian disk;

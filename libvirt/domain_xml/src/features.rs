@@ -203,3 +203,17 @@ pub struct Features {
     #[child]
     pub tcg: Option<Tcg>,
 }
+
+impl Features {
+    /// Switches that are named without a state are on.
+    pub fn fill_states(&mut self) {
+        let plain =
+            [&mut self.hap, &mut self.pvspinlock, &mut self.pmu, &mut self.vmport, &mut self.vmcoreinfo];
+        for switch in plain.into_iter().flatten() {
+            switch.state.get_or_insert(OnOff::On);
+        }
+        if let Some(smm) = &mut self.smm {
+            smm.state.get_or_insert(OnOff::On);
+        }
+    }
+}

@@ -28,6 +28,9 @@ pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     {
         genid.uuid = Some(context.generate.uuid());
     }
+    if let Some(features) = &mut domain.features {
+        features.fill_states();
+    }
     let virt = virt_type(domain);
     if let Some(bootloader) = &domain.bootloader {
         let _ = bootloader;

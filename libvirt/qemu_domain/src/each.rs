@@ -1,8 +1,8 @@
 //! All devices of a domain, one after the other.
 
-use domain_xml::Domain;
 use domain_xml::address::HasInfo;
 use domain_xml::interface::InterfaceType;
+use domain_xml::{Devices, Domain, Error, Result};
 
 /// What sort of device an alias or address belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,41 +57,75 @@ pub enum Sort {
     Vsock,
 }
 
+/// Calls `$visit` with every device; `$iter` is `iter` or, for devices that change, `iter_mut` with `mut`.
+macro_rules! each_device {
+    ($devices:expr, $iter:ident, $visit:expr $(, $change:tt)?) => {{
+        let devices = $devices;
+        macro_rules! visit_all {
+            ($sort:ident, $field:ident) => {
+                for (index, device) in devices.$field.$iter().enumerate() {
+                    $visit(Sort::$sort, index, &$($change)? device.info);
+                }
+            };
+        }
+        visit_all!(Disk, disk);
+        visit_all!(Interface, interface);
+        visit_all!(Sound, sound);
+        visit_all!(Hostdev, hostdev);
+        visit_all!(Filesystem, filesystem);
+        for (index, device) in devices.controller.$iter().enumerate() {
+            $visit(Sort::Controller, index, device);
+        }
+        visit_all!(Smartcard, smartcard);
+        visit_all!(Serial, serial);
+        visit_all!(Parallel, parallel);
+        visit_all!(Channel, channel);
+        for (index, console) in devices.console.$iter().enumerate() {
+            // The first console may be the first serial port again.
+            let kind = console.target.as_ref().and_then(|target| target.kind.as_deref());
+            if kind.is_some_and(|kind| kind != "serial") {
+                $visit(Sort::Console, index, &$($change)? console.info);
+            }
+        }
+        visit_all!(Input, input);
+        visit_all!(Video, video);
+        visit_all!(Redirdev, redirdev);
+        visit_all!(Hub, hub);
+        visit_all!(Watchdog, watchdog);
+        visit_all!(Balloon, memballoon);
+        visit_all!(Rng, rng);
+        visit_all!(Shmem, shmem);
+        visit_all!(Memory, memory);
+        visit_all!(Tpm, tpm);
+        visit_all!(Panic, panic);
+        visit_all!(Iommu, iommu);
+        visit_all!(Vsock, vsock);
+    }};
+}
+
 /// Calls `visit` with every device: its sort, its place among its kind, and what all devices have.
 pub fn device(domain: &mut Domain, mut visit: impl FnMut(Sort, usize, &mut dyn HasInfo)) {
-    let devices = &mut domain.devices;
-    macro_rules! visit_all {
-        ($($sort:ident $field:ident $($inner:ident)?,)*) => {$(
-            for (index, device) in devices.$field.iter_mut().enumerate() {
-                visit(Sort::$sort, index, &mut device$(.$inner)?);
+    each_device!(&mut domain.devices, iter_mut, visit, mut);
+}
+
+/// Refuses a name that a user gave to two devices, which may stand in several places.
+///
+/// # Errors
+/// It names it.
+pub fn names_are_unique(places: &[&Devices]) -> Result<()> {
+    let mut names = std::collections::BTreeSet::new();
+    let mut twice = None;
+    for devices in places {
+        each_device!(*devices, iter, |_, _, info: &dyn HasInfo| {
+            let own = info.alias().as_ref().filter(|alias| crate::inactive::is_own(alias));
+            if let Some(alias) = own
+                && !names.insert(alias.name.clone())
+            {
+                twice.get_or_insert_with(|| alias.name.clone());
             }
-        )*};
+        });
     }
-    macro_rules! visit_controllers {
-        () => {
-            for (index, device) in devices.controller.iter_mut().enumerate() {
-                visit(Sort::Controller, index, device);
-            }
-        };
-    }
-    visit_all! { Disk disk info, Interface interface info, Sound sound info, Hostdev hostdev info, Filesystem filesystem info, }
-    visit_controllers!();
-    visit_all! {
-        Smartcard smartcard info, Serial serial info, Parallel parallel info, Channel channel info,
-    }
-    for (index, console) in devices.console.iter_mut().enumerate() {
-        // The first console may be the first serial port again.
-        let serial =
-            console.target.as_ref().is_none_or(|target| target.kind.as_deref().is_none_or(|k| k == "serial"));
-        if !serial {
-            visit(Sort::Console, index, &mut console.info);
-        }
-    }
-    visit_all! {
-        Input input info, Video video info, Redirdev redirdev info, Hub hub info,
-        Watchdog watchdog info, Balloon memballoon info, Rng rng info, Shmem shmem info, Memory memory info,
-        Tpm tpm info, Panic panic info, Iommu iommu info, Vsock vsock info,
-    }
+    twice.map_or(Ok(()), |name| Err(Error::unsupported(format!("non unique alias detected: {name}"))))
 }
 
 /// The places in the order of boot devices that devices ask for.

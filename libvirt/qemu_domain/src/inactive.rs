@@ -13,7 +13,7 @@ use domain_xml::words::{YesNo, yes};
 use crate::{Settings, devices, each, machine};
 
 /// Whether a user chose the name.
-fn is_own(alias: &Alias) -> bool {
+pub(crate) fn is_own(alias: &Alias) -> bool {
     alias.name.starts_with("ua-")
 }
 

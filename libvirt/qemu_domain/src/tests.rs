@@ -80,3 +80,31 @@ fn too_many_devices_are_refused_at_once() {
     assert!(refused.ends_with("more than 4096 devices of type 'controller'"));
     assert!(refusal("", "<disk><target dev='vda'/></disk>".repeat(5000).as_str()).contains("'disk'"));
 }
+
+#[test]
+fn a_switch_without_a_state_is_on() {
+    let features = |text: &str| complete_text(&format!("<features>{text}</features>"), "").unwrap().features;
+    assert_eq!(
+        features("<pmu/><smm/><vmcoreinfo/>"),
+        features("<pmu state='on'/><smm state='on'/><vmcoreinfo state='on'/>")
+    );
+    assert_ne!(features("<pmu/>"), features("<pmu state='off'/>"));
+}
+
+#[test]
+fn names_that_users_give_are_unique() {
+    let disk = |dev: &str, alias: &str| {
+        format!(
+            "<disk type='block'><source dev='/{dev}'/><target dev='{dev}' bus='virtio'/><alias name='{alias}'/></disk>"
+        )
+    };
+    let check = |first: &str, second: &str| {
+        let domain = complete_text("", &(disk("vda", first) + &disk("vdb", second))).unwrap();
+        let elsewhere = domain.devices.clone();
+        (validate::domain(&domain).is_ok(), each::names_are_unique(&[&domain.devices, &elsewhere]).is_ok())
+    };
+    assert_eq!(check("ua-a", "ua-b"), (true, false));
+    assert_eq!(check("ua-a", "ua-a"), (false, false));
+    // Other names are the driver's to give.
+    assert_eq!(check("a", "a"), (true, true));
+}

@@ -95,6 +95,7 @@ const SETS: &[&str] = &[
     "oracle",
     "firmware",
     "libvirt",
+    "nova",
 ];
 
 /// Runs the task: the arguments are names of sets, and `--refresh`.
@@ -130,6 +131,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
                 guests.libvirt()?;
                 guests.libvirt_clients()?;
             }
+            "nova" => guests.nova()?,
             _ => unreachable!("the names were checked above"),
         }
     }
@@ -372,6 +374,31 @@ impl Guests {
             };
             for file in apt.download_all(&packages)? {
                 apt::unpack(&file, folder, &["./usr/share/doc", "./usr/share/man", "./etc", "./lib"])?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    /// OpenStack's compute service, from Python's package index, beside the machine's own bindings of libvirt.
+    fn nova(&mut self) -> Result<()> {
+        self.make(known::nova_folder(), "OpenStack Nova", |_, folder| {
+            let pip = folder.join("bin/pip");
+            let steps: [(&Path, &[&str]); 2] = [
+                (Path::new("/usr/bin/python3"), &["-m", "venv", "--system-site-packages"]),
+                // The machine's own pyOpenSSL may be too old for the other packages.
+                (&pip, &["install", "--quiet", "--upgrade", "nova", "pyOpenSSL"]),
+            ];
+            for (program, words) in steps {
+                let mut command = std::process::Command::new(program);
+                command.args(words);
+                if program != pip {
+                    command.arg(folder);
+                }
+                match command.status() {
+                    Ok(status) if status.success() => {}
+                    Ok(status) => return Ok(Made::Nothing(format!("{}: {status}", program.display()))),
+                    Err(error) => return Ok(Made::Nothing(format!("{}: {error}", program.display()))),
+                }
             }
             Ok(Made::Folder)
         })

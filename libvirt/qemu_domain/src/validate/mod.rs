@@ -13,6 +13,7 @@ use domain_xml::{Domain, Result};
 
 /// Checks a completed domain.
 pub fn domain(domain: &Domain) -> Result<()> {
+    crate::each::names_are_unique(&[&domain.devices])?;
     machine::check(domain)?;
     disks::check(domain)?;
     devices::check(domain)

@@ -231,6 +231,7 @@ impl Core {
     /// # Errors
     /// They cannot be added.
     pub fn with_devices(&self, definition: &Definition, devices: Devices) -> Result<Definition> {
+        qemu_domain::each::names_are_unique(&[&definition.devices, &devices]).map_err(|error| xml(&error))?;
         let mut definition = definition.clone();
         append(&mut definition.devices, devices)?;
         Ok(self.complete(definition, false)?.definition)
