@@ -10,6 +10,7 @@ use super::classify::{ARITH, Kind, Vectors, flags, kind};
 use super::flow::{condition, reachable};
 use super::recipe::{Recipe, changed_registers};
 use super::registers::{host, number};
+use super::spans::{self, Holds, Plan};
 use super::stubs::{GUEST_RSP, Stubs, T0, T1};
 use super::{Entries, Page, Slots};
 use crate::insn::Insn;
@@ -125,8 +126,8 @@ pub(super) struct Emitter<'a> {
     pub(super) kinds: Vec<Kind>,
     /// The instruction behind the present group of stack accesses.
     pub(super) group_end: usize,
-    /// T0 is the difference between host and linear addresses of the stack.
-    pub(super) delta_in_t0: bool,
+    pub(super) t0: Holds,
+    pub(super) plan: Plan,
 }
 
 /// Translates a block for `origin`; what is off the straight path, for `cold`.
@@ -144,7 +145,8 @@ pub(super) fn block(origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> P
         unchecked: false,
         kinds: kinds(source.instructions, source.insns, source.vectors),
         group_end: 0,
-        delta_in_t0: false,
+        t0: Holds::Nothing,
+        plan: Plan::default(),
     };
     let (entry, head_memory, head) = e.run();
     e.a.go_cold(cold);
@@ -186,7 +188,8 @@ impl Emitter<'_> {
         for n in (0..kinds.len()).rev() {
             let i = &source.instructions[n];
             let (mut read, written) = flags(i, kinds[n]);
-            if source.exact && may_fault(i, kinds[n]) {
+            let may_fault = may_fault(i, kinds[n]) && !self.plan.covers(n) || self.plan.checks_at(n);
+            if source.exact && may_fault {
                 read = ARITH;
             }
             // The ways off a trace.
@@ -222,6 +225,10 @@ impl Emitter<'_> {
     pub(super) fn run(&mut self) -> (Label, Label, Label) {
         let source = self.source;
         let kinds = self.kinds.clone();
+        if source.groups {
+            let live = self.liveness(&kinds);
+            self.plan = spans::plan(source.instructions, &kinds, &live, &mut self.info);
+        }
         let live = self.liveness(&kinds);
         let (entry, head_memory, mut head) = (self.a.label(), self.a.label(), self.a.label());
         self.a.bind(entry);
@@ -434,11 +441,16 @@ impl Emitter<'_> {
 
     /// Emits instruction `n`; true when it ends the block.
     pub(super) fn instruction(&mut self, n: usize, kind: Kind, live: u32, live_after: u32) -> bool {
+        self.check_spans(n, live);
         let before = self.flags.recipe;
         let spoilt = self.spoils_recipe(n, kind, live_after);
-        self.delta_in_t0 &= n < self.group_end;
+        if self.t0 == Holds::StackDelta && n >= self.group_end {
+            self.t0 = Holds::Nothing;
+        }
         let ended = self.emit(n, kind, live, live_after);
-        self.delta_in_t0 &= self.keeps_t0(n, kind);
+        if !self.keeps_t0(n, kind) {
+            self.t0 = Holds::Nothing;
+        }
         if spoilt && self.flags.recipe == before {
             self.flags.recipe = None;
         }
@@ -585,7 +597,7 @@ impl Emitter<'_> {
             Kind::Return => {
                 if self.in_group(n, live) {
                     self.a.load(T0, Mem::Sum(GUEST_RSP, T0, 0));
-                    self.delta_in_t0 = false;
+                    self.t0 = Holds::Nothing;
                 } else {
                     self.check_stack_or_end(n, 0, live);
                     self.load_word(T0, Mem::Base(T0, 0));
@@ -634,7 +646,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn interpret(&mut self, n: usize) {
-        self.delta_in_t0 = false;
+        self.t0 = Holds::Nothing;
         self.need_flags_somewhere();
         self.call_interpreter(n, self.flags.rflags && !self.flags.memory);
         self.flags = FlagsIn { rflags: true, memory: true, recipe: None };

@@ -10,6 +10,7 @@ use super::classify::{Kind, alignment};
 use super::emit::{ColdPath, Emitter};
 use super::native::stack_offset;
 use super::registers::{host, number};
+use super::spans::Holds;
 use super::stubs::{GUEST_RSP, T0};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
@@ -82,9 +83,9 @@ impl Emitter<'_> {
     /// here. T0 then is the difference between host and linear addresses.
     pub(super) fn in_group(&mut self, n: usize, live: u32) -> bool {
         if n < self.group_end {
-            if !self.delta_in_t0 {
+            if self.t0 != Holds::StackDelta {
                 self.a.load(T0, self.slots.stack_delta);
-                self.delta_in_t0 = true;
+                self.t0 = Holds::StackDelta;
             }
             return true;
         }
@@ -104,7 +105,7 @@ impl Emitter<'_> {
         self.push_cold(other, Some(again), ColdPath::Stack(plain));
         self.push_cold(plain, None, ColdPath::Plain { n, unchecked: self.unchecked });
         self.group_end = end;
-        self.delta_in_t0 = true;
+        self.t0 = Holds::StackDelta;
         true
     }
 
@@ -142,21 +143,23 @@ impl Emitter<'_> {
         Some((end, low.min(high - 8), high))
     }
 
-    /// Whether instruction `n` leaves T0 alone.
+    /// Whether instruction `n` leaves alone what it found in T0, or what it has put there for others.
     pub(super) fn keeps_t0(&self, n: usize, kind: Kind) -> bool {
         let i = &self.source.instructions[n];
         let memory = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory);
-        let pinned = (0..i.op_count()).all(|k| {
-            i.op_kind(k) != OpKind::Register || number(i.op_register(k)).is_none_or(|r| host(r).is_some())
-        });
+        let in_memory = |r: Register| number(r).is_some_and(|n| host(n).is_none());
         match kind {
-            Kind::Nothing | Kind::Jump | Kind::Condition | Kind::Push | Kind::Pop | Kind::Call => true,
-            Kind::Lea => {
-                let of = |r: Register| r == Register::None || number(r).is_some_and(|n| host(n).is_some());
-                pinned && of(i.memory_base()) && of(i.memory_index())
+            Kind::Nothing | Kind::Jump | Kind::Condition => true,
+            Kind::Push | Kind::Pop | Kind::Call => n < self.group_end,
+            Kind::Lea => ![i.op0_register(), i.memory_base(), i.memory_index()].into_iter().any(in_memory),
+            Kind::Native if memory => operand(i).is_some() && n < self.group_end || self.plan.covers(n),
+            Kind::Native => {
+                let registers = |k| Some(i.op_register(k)).filter(|_| i.op_kind(k) == OpKind::Register);
+                let mut others = (0..i.op_count()).filter_map(registers).filter(|r| in_memory(*r));
+                // The first one goes through T1.
+                let first = others.next().and_then(number);
+                others.all(|r| number(r) == first) && !super::x87::concerns(i)
             }
-            Kind::Native if operand(i).is_some() => true,
-            Kind::Native => !memory && pinned && !super::x87::concerns(i),
             _ => false,
         }
     }

@@ -8,6 +8,33 @@ use crate::mmu::TlbEntry;
 use iced_x86::{Instruction, OpKind, Register};
 use std::mem::offset_of;
 
+/// What an address is computed from.
+#[derive(Clone, Copy)]
+pub(super) struct Operand {
+    pub(super) base: Register,
+    pub(super) index: Register,
+    pub(super) scale: u32,
+    pub(super) displacement: i64,
+    pub(super) segment: Register,
+}
+
+impl Operand {
+    fn of(i: &Instruction) -> Self {
+        let (base, displacement) = if i.is_ip_rel_memory_operand() {
+            (Register::None, i.ip_rel_memory_address())
+        } else {
+            (i.memory_base(), i.memory_displacement64())
+        };
+        Self {
+            base,
+            index: i.memory_index(),
+            scale: i.memory_index_scale(),
+            displacement: displacement.cast_signed(),
+            segment: i.memory_segment(),
+        }
+    }
+}
+
 impl Emitter<'_> {
     /// Turns the linear address in T0 into a host address, or lets the interpreter execute instruction `n` and goes
     /// to the returned label.
@@ -31,16 +58,27 @@ impl Emitter<'_> {
             self.a.test8_imm(T0, aligned - 1);
             self.a.jcc(CC_NE, slow);
         }
-        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
         let (again, other) = (self.a.label(), self.a.label());
         self.a.bind(again);
+        self.look_up(write, size, other);
+        self.push_cold(other, Some(slow), ColdPath::Refill { write, again });
+        self.add_host();
+    }
+
+    /// Makes the linear address in T0 the offset in its page, and T1 the TLB's entry; goes to `other` when the entry is
+    /// another's, or does not allow `size` bytes there. RFLAGS are lost.
+    pub(super) fn look_up(&mut self, write: bool, size: u32, other: Label) {
+        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
         self.a.rotate(T1, T0, 7);
         self.a.and32_imm(T1, TLB_MASK);
         self.a.add(T1, self.slots.tlb);
         self.a.xor(T0, Mem::Base(T1, tag));
         self.a.cmp_imm(T0, 0x1000 - size as i32);
         self.a.jcc(CC_A, other);
-        self.push_cold(other, Some(slow), ColdPath::Refill { write, again });
+    }
+
+    /// Makes the offset in T0 a host address, by the entry at T1.
+    pub(super) fn add_host(&mut self) {
         self.a.add(T0, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
     }
 
@@ -68,27 +106,30 @@ impl Emitter<'_> {
 
     /// Puts the linear address of the memory operand into T0; flags untouched.
     pub(super) fn address(&mut self, i: &Instruction) -> bool {
-        if i.is_ip_rel_memory_operand() {
-            self.a.imm(T0, i.ip_rel_memory_address());
-        } else if i.memory_base() == Register::None && i.memory_index() == Register::None {
-            self.a.imm(T0, i.memory_displacement64());
+        self.linear(&Operand::of(i))
+    }
+
+    /// The same for an operand of no instruction.
+    pub(super) fn linear(&mut self, operand: &Operand) -> bool {
+        let Operand { base, index, scale, displacement, segment } = *operand;
+        if base == Register::None && index == Register::None {
+            self.a.imm(T0, displacement.cast_unsigned());
         } else {
             let mut lea = Instruction::default();
-            let wide = [i.memory_base(), i.memory_index()].iter().any(|r| r.size() == 8);
+            let wide = [base, index].iter().any(|r| r.size() == 8);
             lea.set_code(if wide { iced_x86::Code::Lea_r64_m } else { iced_x86::Code::Lea_r32_m });
             lea.set_op0_kind(OpKind::Register);
             lea.set_op0_register(sized(T0, if wide { Register::RAX } else { Register::EAX }));
             lea.set_op1_kind(OpKind::Memory);
-            lea.set_memory_base(i.memory_base());
-            lea.set_memory_index(i.memory_index());
-            lea.set_memory_index_scale(i.memory_index_scale());
-            lea.set_memory_displacement64(i.memory_displacement64());
-            lea.set_memory_displ_size(i.memory_displ_size());
+            lea.set_memory_base(base);
+            lea.set_memory_index(index);
+            lea.set_memory_index_scale(scale);
+            lea.set_memory_displacement64(displacement.cast_unsigned());
+            lea.set_memory_displ_size(if displacement == 0 { 0 } else { 8 });
             if !self.map_address(&mut lea) || !self.encode(&lea) {
                 return false;
             }
         }
-        let segment = i.memory_segment();
         let narrow = self.source.bits == 32;
         if narrow && self.source.segments >> segment.number() & 1 == 0 {
             return false;

@@ -21,6 +21,7 @@ mod native;
 pub(crate) mod profile;
 mod recipe;
 mod registers;
+mod spans;
 mod stack;
 mod strings;
 mod stubs;
@@ -120,6 +121,8 @@ struct Slots {
     temp: Mem,
     temp2: Mem,
     temp3: Mem,
+    /// The first of the places for host addresses of spans.
+    spans: u32,
     second: Mem,
     touched: Mem,
     set: Mem,
@@ -226,6 +229,8 @@ pub(crate) struct Jit {
     temp: u64,
     temp2: u64,
     temp3: u64,
+    /// Host addresses that a translation has checked, while it runs.
+    spans: [u64; spans::SPANS],
     /// The TLB's second level.
     second: *const SecondEntry,
     touched: *const u8,
@@ -313,6 +318,7 @@ impl Jit {
             temp: 0,
             temp2: 0,
             temp3: 0,
+            spans: [0; spans::SPANS],
             second: std::ptr::null(),
             touched: std::ptr::null(),
             set: 0,

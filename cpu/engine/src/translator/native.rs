@@ -41,7 +41,7 @@ impl Emitter<'_> {
             return false;
         }
         // Registers that are kept in memory go through temporaries; with a memory operand one is left.
-        let free: &[Reg] = if memory { &[T1] } else { &[T0, T1] };
+        let free: &[Reg] = if memory { &[T1] } else { &[T1, T0] };
         let mut held: Vec<(u8, Reg, bool, bool)> = Vec::new();
         for k in 0..i.op_count() {
             if i.op_kind(k) != OpKind::Register {
@@ -74,10 +74,12 @@ impl Emitter<'_> {
             i.set_op_register(k, sized(target, r));
         }
         let grouped = self.operand_in_group(n);
+        let spanned = self.operand_in_span(n);
         if memory {
-            let (base, index, disp) = match grouped {
-                Some(disp) => (Register::R9, Register::R10, disp),
-                None => (Register::R10, Register::None, 0),
+            let (base, index, disp) = match (grouped, spanned) {
+                (Some(disp), _) => (Register::R9, Register::R10, disp),
+                (None, Some(disp)) => (Register::R10, Register::None, disp),
+                (None, None) => (Register::R10, Register::None, 0),
             };
             i.set_memory_base(base);
             i.set_memory_index(index);
@@ -100,7 +102,7 @@ impl Emitter<'_> {
         if memory {
             let before = self.a.code.len();
             let stack = stack_offset(&original).filter(|_| size <= 8 && !x87);
-            let found = grouped.is_some() || stack.is_some();
+            let found = grouped.is_some() || spanned.is_some() || stack.is_some();
             if !found && !self.address(&original) || x87 && !self.note_operand(&original) {
                 self.a.code.truncate(before);
                 return false;
@@ -122,6 +124,10 @@ impl Emitter<'_> {
             back = Some(match stack {
                 _ if grouped.is_some() => {
                     self.in_group(n, live);
+                    self.a.label()
+                }
+                _ if spanned.is_some() => {
+                    self.reach_span(n);
                     self.a.label()
                 }
                 Some(disp) => self.check_stack(n, disp, live),

@@ -336,6 +336,7 @@ impl Slots {
             temp: jit(offset_of!(Jit, temp)),
             temp2: jit(offset_of!(Jit, temp2)),
             temp3: jit(offset_of!(Jit, temp3)),
+            spans: offset_of!(Cpu, jit) as u32 + offset_of!(Jit, spans) as u32,
             second: jit(offset_of!(Jit, second)),
             touched: jit(offset_of!(Jit, touched)),
             set: jit(offset_of!(Jit, set)),
@@ -352,6 +353,11 @@ impl Slots {
 
     pub(super) fn gpr(&self, n: Reg) -> Mem {
         Mem::Cpu(self.registers + u32::from(n) * 8)
+    }
+
+    /// Where the host address of a span is.
+    pub(super) fn span(&self, n: usize) -> Mem {
+        Mem::Cpu(self.spans + 8 * n as u32)
     }
 
     fn vector(&self, n: u8) -> Mem {

@@ -194,6 +194,64 @@ fn traces_do_the_same_as_the_interpreter() {
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def9, &options, true);
 }
 
+/// Operands at few bases, whose distances are known: fields, steps of unrolled loops, long additions, about the borders
+/// of pages and of what is mapped, with bases that move and flags that are held in between.
+#[test]
+fn operands_that_are_checked_together_do_the_same() {
+    let operands = |random: &mut Random| operand_at_few_bases(random);
+    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defb, &HOT, true);
+    let options = Options { tiny_tlb: true, ..HOT };
+    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defd, &options, false);
+}
+
+/// An instruction with an operand at RBX, RDI or R10, perhaps indexed by RCX or R11, or one that moves such a base.
+fn operand_at_few_bases(random: &mut Random) -> (Vec<u8>, Instruction) {
+    use iced_x86::{Code, Encoder, MemoryOperand};
+    const BASES: [Register; 3] = [Register::RBX, Register::RDI, Register::R10];
+    const OTHERS: [Register; 6] =
+        [Register::RAX, Register::R9, Register::R11, Register::RCX, Register::R13, Register::RDI];
+    if random.below(8) == 0 {
+        return instruction(random, 64);
+    }
+    let base = BASES[random.below(3) as usize];
+    let other = OTHERS[random.below(6) as usize];
+    let index = match random.below(5) {
+        0 => Register::RCX,
+        1 => Register::R11,
+        _ => Register::None,
+    };
+    let at = MemoryOperand::with_base_index_scale_displ_size(
+        base,
+        index,
+        if index == Register::None { 1 } else { 1 << random.below(4) },
+        random.below(96) as i64 - 32,
+        8,
+    );
+    let made = match random.below(16) {
+        0 => Instruction::with2(Code::Add_rm64_imm8, base, random.below(64) as i32 - 32),
+        1 => Instruction::with2(Code::Lea_r64_m, base, MemoryOperand::with_base_displ(base, 16)),
+        2 => Instruction::with1(Code::Inc_rm64, base),
+        3 => Instruction::with2(Code::Mov_r64_rm64, base, BASES[random.below(3) as usize]),
+        4 => Instruction::with2(Code::Xor_rm32_r32, Register::ECX, Register::ECX),
+        5 | 6 => Instruction::with2(Code::Adc_r64_rm64, other, at),
+        7 => Instruction::with2(Code::Adc_rm64_r64, at, other),
+        8 => Instruction::with2(Code::Mov_rm64_r64, at, other),
+        9 => Instruction::with2(Code::Mov_r32_rm32, Register::EAX, at),
+        10 => Instruction::with2(Code::Cmp_rm8_imm8, at, 5),
+        11 => Instruction::with2(Code::Movups_xmm_xmmm128, Register::XMM1, at),
+        12 => Instruction::with2(Code::Movaps_xmmm128_xmm, at, Register::XMM1),
+        13 => Instruction::with2(Code::Sbb_rm64_r64, other, Register::RAX),
+        14 => Instruction::with2(Code::Xchg_rm64_r64, at, other),
+        _ => Instruction::with1(Code::Push_rm64, at),
+    };
+    let mut encoder = Encoder::new(64);
+    let made = made.expect("an instruction");
+    encoder.encode(&made, 0x1000).expect("its encoding");
+    let bytes = encoder.take_buffer();
+    let i = Decoder::with_ip(64, &bytes, 0x1000, DecoderOptions::NONE).decode();
+    (bytes, i)
+}
+
 #[test]
 fn slower_forms_do_the_same() {
     let without = Without { bmi2: true, avx: true, fsgsbase: true, xsave: true, shm: false };
@@ -338,6 +396,18 @@ fn branch(random: &mut Random, at: u64, length: usize, conditions: bool) -> (Vec
 
 /// Runs random code in both tiers.
 fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options, branches: bool) {
+    compare_of(|random| instruction(random, bits), make, bits, seed, options, branches);
+}
+
+/// The same with instructions from `instruction`.
+fn compare_of(
+    instruction: impl Fn(&mut Random) -> (Vec<u8>, Instruction),
+    make: impl Fn() -> Bench,
+    bits: u8,
+    seed: u64,
+    options: &Options,
+    branches: bool,
+) {
     let (mut a, mut b) = (make(), make());
     assert_eq!(super::host_is_able(Without::default()), Ok(()));
     a.cpu.set_options(options, None);
@@ -353,7 +423,7 @@ fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options, bra
         let mut list = Vec::new();
         let mut bad = false;
         for _ in 0..=random.below(if branches { 12 } else { 6 }) {
-            let (bytes, i) = instruction(&mut random, bits);
+            let (bytes, i) = instruction(&mut random);
             let (read, written) = classify::flags(&i, classify::kind(&i, ALL));
             bad |= i.rflags_read() & undefined != 0 || read == classify::ARITH && undefined != 0;
             let mut skipped = 0;
