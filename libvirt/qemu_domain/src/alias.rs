@@ -1,5 +1,7 @@
 //! Names of devices while the domain runs.
 
+use std::collections::HashMap;
+
 use domain_xml::address::{Alias, HasInfo};
 use domain_xml::controller::{Controller, ControllerType};
 use domain_xml::disk::DiskBus;
@@ -33,6 +35,8 @@ pub fn assign(domain: &mut Domain) -> Result<()> {
             (module.model, slot)
         })
         .collect();
+    let used = numbers(domain);
+    let mut added: HashMap<&str, u32> = HashMap::new();
     let balloon = domain.devices.memballoon.as_ref().is_some_and(|b| b.model != BalloonModel::None);
     each::device(domain, |sort, index, info| {
         if info.alias().is_some() {
@@ -71,14 +75,24 @@ pub fn assign(domain: &mut Domain) -> Result<()> {
                     MemoryModel::VirtioMem => "virtiomem",
                     MemoryModel::SgxEpc => "epc",
                 };
-                let next = memory.iter().filter(|(other, _)| *other == model).count() as u32;
+                let after = used.get(prefix).map_or(0, |last| last + 1);
+                let next = after + memory.iter().filter(|(other, _)| *other == model).count() as u32;
                 let number = slot.unwrap_or(next);
                 memory.push((model, number));
                 *info.alias_mut() = Some(Alias { name: format!("{prefix}{number}") });
                 return;
             }
         };
-        *info.alias_mut() = Some(Alias { name: format!("{prefix}{index}") });
+        // A running guest's devices keep their names when one before them goes.
+        let number = match used.get(prefix) {
+            Some(last) => {
+                let more = added.entry(prefix).or_insert(*last);
+                *more = more.saturating_add(1);
+                *more
+            }
+            None => index as u32,
+        };
+        *info.alias_mut() = Some(Alias { name: format!("{prefix}{number}") });
     });
     // The first console is the first serial port, if it is not a device of its own.
     if let (Some(console), Some(serial)) = (domain.devices.console.first_mut(), domain.devices.serial.first())
@@ -87,6 +101,20 @@ pub fn assign(domain: &mut Domain) -> Result<()> {
         console.info.alias.clone_from(&serial.info.alias);
     }
     Ok(())
+}
+
+/// The highest numbers of the names that were given before, by what stands before the number.
+fn numbers(domain: &mut Domain) -> HashMap<String, u32> {
+    let mut numbers: HashMap<String, u32> = HashMap::new();
+    each::device(domain, |_, _, info| {
+        let Some(alias) = info.alias() else { return };
+        let prefix = alias.name.trim_end_matches(|it: char| it.is_ascii_digit());
+        if let Ok(number) = alias.name[prefix.len()..].parse::<u32>() {
+            let last = numbers.entry(prefix.to_owned()).or_default();
+            *last = number.min(u32::MAX - 1).max(*last);
+        }
+    });
+    numbers
 }
 
 fn controller_name(controller: &Controller, q35: bool, i440fx: bool) -> String {

@@ -305,13 +305,24 @@ pub fn remove_device(definition: &mut Definition, alias: &str) {
     devices.controller.retain(|it| other(it.alias.as_ref()));
     devices.hostdev.retain(|it| other(it.info.alias.as_ref()));
     devices.serial.retain(|it| other(it.info.alias.as_ref()));
+    devices.parallel.retain(|it| other(it.info.alias.as_ref()));
+    devices.console.retain(|it| other(it.info.alias.as_ref()));
     devices.channel.retain(|it| other(it.info.alias.as_ref()));
     devices.input.retain(|it| other(it.info.alias.as_ref()));
     devices.rng.retain(|it| other(it.info.alias.as_ref()));
     devices.redirdev.retain(|it| other(it.info.alias.as_ref()));
+    let modules =
+        |devices: &domain_xml::Devices| devices.memory.iter().map(|module| module.size()).sum::<u64>();
+    let before = modules(devices);
     devices.memory.retain(|it| other(it.info.alias.as_ref()));
+    let total = &mut definition.memory.size.0;
+    *total = total.saturating_sub(before.saturating_sub(modules(devices)));
+    if let Some(current) = &mut definition.current_memory {
+        current.0 = current.0.min(*total);
+    }
     devices.shmem.retain(|it| other(it.info.alias.as_ref()));
     devices.sound.retain(|it| other(it.info.alias.as_ref()));
+    devices.watchdog = devices.watchdog.take().filter(|it| other(it.info.alias.as_ref()));
 }
 
 /// The names of the interfaces whose cables are not plugged in.

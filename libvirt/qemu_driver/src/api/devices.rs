@@ -3,7 +3,7 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, failed, internal, invalid, not_running, system};
 use crate::guest::Guest;
-use crate::process::hotplug;
+use crate::process::{devices, hotplug};
 use crate::query::{self, Nodes};
 use json::{Dict, Value, dict};
 use rpc::call::Stream;
@@ -43,7 +43,7 @@ impl QemuDriver {
 
     fn detach(&self, dom: &rpc::Domain, text: &str, flags: u32, api: &'static str) -> Result<()> {
         check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceFlags")?;
-        let devices = hotplug::parse_device(text)?;
+        let wanted = hotplug::parse_device(text)?;
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
         let (running, config) = {
@@ -52,9 +52,9 @@ impl QemuDriver {
             let running = inner.live.as_ref().filter(|_| live).map(|live| live.definition.clone());
             (running, config.then(|| inner.config()).flatten())
         };
-        let config = config.map(|config| hotplug::without(&config, &devices)).transpose()?;
+        let config = config.map(|config| devices::without(&config, &wanted)).transpose()?;
         if let Some(definition) = running {
-            let alias = hotplug::alias_of(&definition, &devices)?;
+            let alias = devices::alias_of(&definition, &wanted)?;
             self.core.unplug(&guest, &alias)?;
         }
         self.replace_config(&guest, config)

@@ -1,7 +1,7 @@
 //! What was begun with a running guest's devices: noted in its status file before each step, so that whoever finds the
 //! guest after a daemon was killed can take back what is not complete.
 
-use super::hotplug::{Part, devices};
+use super::hotplug::{Part, plugged};
 use super::network;
 use crate::core::{Core, Level};
 use crate::error::Result;
@@ -14,8 +14,13 @@ use std::time::Duration;
 use xml::Any;
 
 /// Commands that take back what the emulator has, each with its argument's name: nothing else is done for a file's sake.
-const COMMANDS: [(&str, &str); 4] =
-    [("object-del", "id"), ("netdev_del", "id"), ("blockdev-del", "node-name"), ("closefd", "fdname")];
+const COMMANDS: [(&str, &str); 5] = [
+    ("object-del", "id"),
+    ("netdev_del", "id"),
+    ("chardev-remove", "id"),
+    ("blockdev-del", "node-name"),
+    ("closefd", "fdname"),
+];
 /// How often is looked whether a device is gone: what the guest has to let go of itself may take it some time, and stays
 /// where it does not; and what a device stood on is free a moment after it.
 const MOST: u32 = 100;
@@ -154,12 +159,12 @@ impl Core {
     /// Takes away the devices that nobody knows of.
     fn unplug_unknown(&self, guest: &Arc<Guest>, known: &[String]) -> Result<()> {
         let unknown: Vec<String> =
-            devices(guest)?.into_iter().filter(|alias| !known.contains(alias)).collect();
+            plugged(guest)?.into_iter().filter(|alias| !known.contains(alias)).collect();
         for alias in &unknown {
             guest.execute("device_del", dict! { "id" => alias.as_str() })?;
         }
         for _ in 0..MOST {
-            let left = devices(guest)?;
+            let left = plugged(guest)?;
             if !unknown.iter().any(|alias| left.contains(alias)) {
                 break;
             }

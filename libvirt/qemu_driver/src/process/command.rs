@@ -271,11 +271,11 @@ fn told(error: &rpc::Error) -> Error {
 }
 
 impl Host for Opener<'_> {
-    fn listen(&mut self, alias: &str, path: &str) -> Result<Option<String>, Error> {
+    fn listen(&mut self, _: &str, path: &str) -> Result<Option<String>, Error> {
         match self.purpose {
             Purpose::Start(_) => {}
-            Purpose::Compare(_) => return Ok(Some(alias.to_owned())),
-            Purpose::Show => return Ok(None),
+            // The emulator makes the socket of a device that is plugged itself.
+            Purpose::Compare(_) | Purpose::Show => return Ok(None),
         }
         let failed = |error| io_error(&error, &format!("Unable to bind to UNIX socket path '{path}'"));
         let _ = std::fs::remove_file(path);

@@ -223,12 +223,19 @@ impl Core {
                 }
             }
             "DEVICE_UNPLUG_GUEST_ERROR" => {
-                let dev_alias = text(data, "device").to_owned();
-                self.event(DomainEvent::DeviceRemovalFailed(DomainEventCallbackDeviceRemovalFailedMsg {
-                    callback_id: 0,
-                    dom: dom(),
-                    dev_alias,
-                }));
+                self.device_kept(guest, id, text(data, "device"));
+            }
+            "ACPI_DEVICE_OST" => {
+                /// ACPI 6, section 6.3.5: what the guest tells of (a request to eject, by us or by it), and that it failed.
+                const EJECT: [i64; 2] = [3, 0x103];
+                const FAILED: i64 = 1;
+                let Some(info) = data.get("info") else { return };
+                let word = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default();
+                let number = |key: &str| info.get(key).and_then(Value::as_i64).unwrap_or(0);
+                let failed = EJECT.contains(&number("source")) && number("status") == FAILED;
+                if word("slot-type") == "DIMM" && failed {
+                    self.device_kept(guest, id, word("device"));
+                }
             }
             "MIGRATION_PASS" => {
                 if let Some(pass) = data.get("pass").and_then(Value::as_u64) {
@@ -251,6 +258,16 @@ impl Core {
                 self.event(graphics_event(dom(), phase, data));
             }
         }
+    }
+
+    /// The guest does not let go of a device.
+    fn device_kept(&self, guest: &Arc<Guest>, id: i32, alias: &str) {
+        guest.with_live(id, |live| live.kept_device = Some(alias.to_owned()));
+        self.event(DomainEvent::DeviceRemovalFailed(DomainEventCallbackDeviceRemovalFailedMsg {
+            callback_id: 0,
+            dom: guest.reference(),
+            dev_alias: alias.to_owned(),
+        }));
     }
 
     /// The guest was powered off, by itself (1), by us (2) or by whomever (0).

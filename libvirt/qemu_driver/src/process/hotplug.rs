@@ -4,16 +4,17 @@
 //! the emulator is told over its monitor.
 
 use crate::core::{Core, Level};
-use crate::error::{Result, error, internal, invalid, unsupported, xml};
+use crate::error::{Result, error, failed, unsupported, xml};
 use crate::guest::Guest;
 use crate::process::begun::{Begun, undo_of};
 use crate::process::command::{self, Context};
+use crate::process::devices;
 use crate::process::network::{self, Connected, Owner};
 use crate::process::start::launch_error as confinement_error;
 use domain_xml::{Devices, Domain as Definition};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
-use rpc::{Code, DomainEvent, Error, Origin};
+use rpc::{Code, DomainEvent};
 use security::Confined;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ impl Part {
             "-object" => "object-add",
             "-netdev" => "netdev_add",
             "-blockdev" => "blockdev-add",
+            "-chardev" => "chardev-add",
+            "-watchdog-action" => "watchdog-set-action",
             _ => "device_add",
         }
     }
@@ -51,6 +54,7 @@ impl Part {
             "-object" => Some(("object-del", dict! { "id" => name("id")? })),
             "-netdev" => Some(("netdev_del", dict! { "id" => name("id")? })),
             "-blockdev" => Some(("blockdev-del", dict! { "node-name" => name("node-name")? })),
+            "-chardev" => Some(("chardev-remove", dict! { "id" => name("id")? })),
             _ => None,
         }
     }
@@ -75,10 +79,17 @@ pub(super) fn difference(without: &[String], with: &[String]) -> Result<Vec<Part
             old.remove(at);
             continue;
         }
-        let plugged = matches!(option.as_str(), "-object" | "-netdev" | "-blockdev" | "-device");
-        let properties = json::parse(value.as_bytes()).ok();
+        let plugged = matches!(
+            option.as_str(),
+            "-object" | "-netdev" | "-blockdev" | "-chardev" | "-watchdog-action" | "-device"
+        );
+        let properties = match option.as_str() {
+            "-chardev" => super::chardev::described(&value),
+            "-watchdog-action" => Some(dict! { "action" => value.as_str() }),
+            _ => json::parse(value.as_bytes()).ok().and_then(|value| value.as_dict().cloned()),
+        };
         match properties {
-            Some(Value::Dict(properties)) if plugged => parts.push(Part { option, properties }),
+            Some(properties) if plugged => parts.push(Part { option, properties }),
             _ => {
                 return Err(error(
                     Code::OperationUnsupported,
@@ -102,82 +113,6 @@ pub fn parse_device(text: &str) -> Result<Devices> {
         None => body,
     };
     xml::from_str(&format!("<devices>{body}</devices>"), "devices").map_err(|error| xml(&error))
-}
-
-/// Adds the devices of `from` that are no others.
-fn append(devices: &mut Devices, from: Devices) -> Result<()> {
-    let other = Devices {
-        disk: Vec::new(),
-        interface: Vec::new(),
-        controller: Vec::new(),
-        hostdev: Vec::new(),
-        input: Vec::new(),
-        rng: Vec::new(),
-        sound: Vec::new(),
-        watchdog: None,
-        ..from.clone()
-    };
-    if other != Devices::default() {
-        return Err(error(Code::OperationUnsupported, "live attach of this device is not supported yet"));
-    }
-    for disk in &from.disk {
-        if let Some(old) = devices.disk.iter().find(|old| old.dev() == disk.dev()) {
-            let path = |disk| crate::query::local_path(disk).unwrap_or_default().to_owned();
-            let (dev, one, other) = (disk.dev(), path(old), path(disk));
-            let detail = format!("target '{dev}' duplicated for disk sources '{one}' and '{other}'");
-            return Err(Error::new(Origin::Domain, Code::XmlError, detail));
-        }
-    }
-    devices.disk.extend(from.disk);
-    devices.interface.extend(from.interface);
-    devices.controller.extend(from.controller);
-    devices.hostdev.extend(from.hostdev);
-    devices.input.extend(from.input);
-    devices.rng.extend(from.rng);
-    devices.sound.extend(from.sound);
-    if from.watchdog.is_some() {
-        if devices.watchdog.is_some() {
-            return Err(invalid("domain already has a watchdog"));
-        }
-        devices.watchdog = from.watchdog;
-    }
-    Ok(())
-}
-
-/// Puts a disk among those of its bus, by name.
-fn insert_disk(disks: &mut Vec<domain_xml::disk::Disk>, disk: domain_xml::disk::Disk) {
-    let name = |disk: &domain_xml::disk::Disk| (disk.dev().len(), disk.dev().to_owned());
-    let of_bus = |own: &domain_xml::disk::Disk| own.bus() == disk.bus();
-    let after = disks.iter().rposition(|own| of_bus(own) && name(own) < name(&disk)).map(|place| place + 1);
-    let place = after.or_else(|| disks.iter().position(of_bus)).unwrap_or(disks.len());
-    disks.insert(place, disk);
-}
-
-/// What `completed` has more than `live`: it is `live` with devices added and without what only a running guest has.
-fn take_new(live: &mut Devices, completed: Devices) {
-    for disk in completed.disk {
-        if !live.disk.iter().any(|old| old.dev() == disk.dev()) {
-            insert_disk(&mut live.disk, disk);
-        }
-    }
-    for controller in completed.controller {
-        let same = |old: &domain_xml::controller::Controller| {
-            old.kind == controller.kind && old.index() == controller.index()
-        };
-        if !live.controller.iter().any(same) {
-            live.controller.push(controller);
-        }
-    }
-    macro_rules! take_last {
-        ($($field:ident),*) => {$({
-            let known = live.$field.len();
-            live.$field.extend(completed.$field.into_iter().skip(known));
-        })*};
-    }
-    take_last!(interface, hostdev, input, rng, sound);
-    if live.watchdog.is_none() {
-        live.watchdog = completed.watchdog;
-    }
 }
 
 /// Each descriptor and the name under which the emulator is passed it.
@@ -216,7 +151,7 @@ fn take_back(guest: &Guest, connected: &[Connected]) {
 ///
 /// # Errors
 /// It does not run, or the emulator does not answer.
-pub(super) fn devices(guest: &Guest) -> Result<Vec<String>> {
+pub(super) fn plugged(guest: &Guest) -> Result<Vec<String>> {
     let reply = guest.execute("qom-list", dict! { "path" => "/machine/peripheral" })?;
     let name = |item: &Value| {
         let is_child = item.get("type")?.as_str()?.starts_with("child<");
@@ -230,10 +165,10 @@ impl Core {
     ///
     /// # Errors
     /// They cannot be added.
-    pub fn with_devices(&self, definition: &Definition, devices: Devices) -> Result<Definition> {
-        qemu_domain::each::names_are_unique(&[&definition.devices, &devices]).map_err(|error| xml(&error))?;
+    pub fn with_devices(&self, definition: &Definition, added: Devices) -> Result<Definition> {
+        qemu_domain::each::names_are_unique(&[&definition.devices, &added]).map_err(|error| xml(&error))?;
         let mut definition = definition.clone();
-        append(&mut definition.devices, devices)?;
+        devices::append(&mut definition, added)?;
         Ok(self.complete(definition, false)?.definition)
     }
 
@@ -241,17 +176,24 @@ impl Core {
     ///
     /// # Errors
     /// They cannot be plugged; then the guest is as before.
-    pub fn plug(self: &Arc<Self>, guest: &Arc<Guest>, devices: Devices) -> Result<()> {
+    pub fn plug(self: &Arc<Self>, guest: &Arc<Guest>, added: Devices) -> Result<()> {
         let id = guest.running_id()?;
+        devices::check_live(&added)?;
+        let characters = !(added.serial.is_empty() && added.console.is_empty() && added.channel.is_empty());
+        let memory = !added.memory.is_empty();
         let found = guest.with_live(id, |live| {
             (live.definition.clone(), live.caps.clone(), live.directory.clone(), live.channels.clone())
         });
         let (old, caps, directory, channels) = found.ok_or_else(crate::error::not_running)?;
-        let completed = self.with_devices(&old, devices)?;
+        let completed = self.with_devices(&old, added)?;
         let mut new = Definition::clone(&old);
-        take_new(&mut new.devices, completed.devices);
+        devices::take_new(&mut new, completed);
         qemu_domain::address::assign(&mut new, &caps, true).map_err(|error| xml(&error))?;
         qemu_domain::alias::assign(&mut new).map_err(|error| xml(&error))?;
+        let known = [old.devices.serial.len(), old.devices.parallel.len(), old.devices.channel.len()];
+        let lists = [&new.devices.serial, &new.devices.parallel, &new.devices.channel];
+        let new_ones = lists.into_iter().zip(known).flat_map(|(list, known)| list.iter().skip(known));
+        new_ones.into_iter().try_for_each(devices::check_place)?;
         command::end_chains(&mut new);
         qemu_command::prepare::number_new_sources(&mut new);
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
@@ -270,7 +212,24 @@ impl Core {
         plugged.inspect_err(|_| {
             guest.with_live(id, |live| live.begun = None);
             self.save_status(guest);
-        })
+        })?;
+        // What is known only now; the devices are there in any case.
+        if characters && let Ok(reply) = guest.execute("query-chardev", Dict::default()) {
+            guest.with_live(id, |live| live.change(|it| super::chardev::note_paths(it, &reply)));
+            self.save_status(guest);
+        }
+        if memory {
+            self.refresh_balloon(guest, id);
+            self.save_status(guest);
+        }
+        Ok(())
+    }
+
+    /// Follows how much memory the balloon leaves.
+    pub(super) fn refresh_balloon(&self, guest: &Guest, id: i32) {
+        if let Ok(balloon) = guest.execute("query-balloon", Dict::default()) {
+            guest.with_live(id, |live| live.change(|it| crate::definition::note_balloon(it, &balloon)));
+        }
     }
 
     /// Notes what is begun with the guest, before it is.
@@ -397,9 +356,13 @@ impl Core {
     /// The emulator refuses.
     pub fn unplug(self: &Arc<Self>, guest: &Arc<Guest>, alias: &str) -> Result<()> {
         let id = guest.running_id()?;
+        guest.with_live(id, |live| live.kept_device = None);
         guest.execute("device_del", dict! { "id" => alias })?;
         let begin = Instant::now();
         while begin.elapsed() < UNPLUG {
+            if guest.with_live(id, |live| live.kept_device.as_deref() == Some(alias)) == Some(true) {
+                return Err(failed("unplug of device was rejected by the guest"));
+            }
             let there = guest.with_live(id, |live| crate::definition::has_device(&live.definition, alias));
             if there != Some(true) {
                 break;
@@ -439,8 +402,26 @@ impl Core {
         if old.devices.interface.iter().any(|interface| named(interface.info.alias.as_ref())) {
             let _ = guest.execute("netdev_del", dict! { "id" => format!("host{alias}") });
         }
-        if old.devices.rng.iter().any(|rng| named(rng.info.alias.as_ref())) {
-            let _ = guest.execute("object-del", dict! { "id" => format!("obj{alias}") });
+        let devices = &old.devices;
+        let object = if devices.rng.iter().any(|rng| named(rng.info.alias.as_ref())) {
+            Some(format!("obj{alias}"))
+        } else if devices.memory.iter().any(|module| named(module.info.alias.as_ref())) {
+            Some(format!("mem{alias}"))
+        } else if devices.shmem.iter().any(|shared| named(shared.info.alias.as_ref())) {
+            Some(format!("shmmem-{alias}"))
+        } else {
+            None
+        };
+        if let Some(object) = object {
+            let _ = guest.execute("object-del", dict! { "id" => object });
+        }
+        let characters = [&devices.serial, &devices.parallel, &devices.console, &devices.channel];
+        let character = characters.into_iter().flatten().any(|it| named(it.info.alias.as_ref()))
+            || devices.redirdev.iter().any(|it| named(it.info.alias.as_ref()))
+            || devices.shmem.iter().any(|it| named(it.info.alias.as_ref()));
+        if character {
+            // Shared memory without a server has none.
+            let _ = guest.execute("chardev-remove", dict! { "id" => format!("char{alias}") });
         }
         let mut left = Definition::clone(&old);
         crate::definition::remove_device(&mut left, alias);
@@ -453,82 +434,15 @@ impl Core {
         let gone = |it: &&domain_xml::interface::Interface| named(it.info.alias.as_ref());
         let gone: Vec<_> = old.devices.interface.iter().filter(gone).cloned().collect();
         network::release(self, &gone);
+        if old.devices.memory.iter().any(|module| named(module.info.alias.as_ref())) {
+            self.refresh_balloon(guest, id);
+        }
         self.save_status(guest);
         self.event(DomainEvent::DeviceRemoved(DomainEventDeviceRemovedMsg {
             dom: guest.reference(),
             dev_alias: alias.to_owned(),
         }));
     }
-}
-
-/// The name of the running guest's device that the XML of a client means.
-///
-/// # Errors
-/// There is none, or the kind of device is not one that can be unplugged yet.
-pub fn alias_of(live: &Definition, wanted: &Devices) -> Result<String> {
-    let name = |alias: Option<&domain_xml::address::Alias>| alias.map(|alias| alias.name.clone());
-    let missing = |what: String| error(Code::DeviceMissing, what);
-    let devices = &live.devices;
-    if let Some(disk) = wanted.disk.first() {
-        let found = devices.disk.iter().find(|old| old.dev() == disk.dev());
-        let found = found.and_then(|disk| name(disk.info.alias.as_ref()));
-        return found.ok_or_else(|| missing(format!("disk {} not found", disk.dev())));
-    }
-    if let Some(interface) = wanted.interface.first() {
-        let mac = interface.mac.as_ref().map(|mac| mac.address.to_ascii_lowercase());
-        let same = |old: &&domain_xml::interface::Interface| {
-            mac.is_none() || old.mac.as_ref().map(|mac| mac.address.to_ascii_lowercase()) == mac
-        };
-        let found = devices.interface.iter().find(same).and_then(|it| name(it.info.alias.as_ref()));
-        return found.ok_or_else(|| {
-            let (none, mac) = ("(<null>)", mac.as_deref().unwrap_or("(<null>)"));
-            missing(format!(
-                "no device found at address '{none}' matching MAC address '{mac}' and alias '{none}'"
-            ))
-        });
-    }
-    if let Some(controller) = wanted.controller.first() {
-        let same = |old: &&domain_xml::controller::Controller| {
-            old.kind == controller.kind && old.index() == controller.index()
-        };
-        let found = devices.controller.iter().find(same).and_then(|it| name(it.alias.as_ref()));
-        return found.ok_or_else(|| missing("matching controller not found".to_owned()));
-    }
-    if let Some(rng) = wanted.rng.first() {
-        let bare = |rng: &domain_xml::misc::Rng| {
-            let mut rng = rng.clone();
-            (rng.info.alias, rng.info.address) = (None, None);
-            rng
-        };
-        let found = devices.rng.iter().find(|old| bare(old) == bare(rng));
-        let found = found.and_then(|it| name(it.info.alias.as_ref()));
-        return found.ok_or_else(|| missing("matching RNG device not found".to_owned()));
-    }
-    Err(error(Code::OperationUnsupported, "live detach of this device is not supported yet"))
-}
-
-/// Takes the devices that the XML of a client means out of a definition.
-///
-/// # Errors
-/// One is not there.
-pub fn without(definition: &Definition, wanted: &Devices) -> Result<Definition> {
-    let mut named = definition.clone();
-    qemu_domain::alias::assign(&mut named).map_err(|error| xml(&error))?;
-    let alias = alias_of(&named, wanted)?;
-    let mut left = definition.clone();
-    // The names tell the places; the definition itself keeps none.
-    macro_rules! remove {
-        ($($field:ident $($inner:ident)?),*) => {$({
-            let its = |name: Option<&domain_xml::address::Alias>| name.is_some_and(|name| name.name == alias);
-            let place = named.devices.$field.iter().position(|device| its(device.$($inner.)?alias.as_ref()));
-            if let Some(place) = place.filter(|place| *place < left.devices.$field.len()) {
-                left.devices.$field.remove(place);
-                return Ok(left);
-            }
-        })*};
-    }
-    remove!(disk info, interface info, controller, rng info);
-    Err(internal(format!("device '{alias}' is not in the definition")))
 }
 
 #[cfg(test)]
@@ -546,7 +460,7 @@ mod tests {
         let commands: Vec<_> = parts.iter().map(Part::add).collect();
         assert_eq!(commands, ["blockdev-add", "device_add"]);
         assert_eq!(parts[0].remove(), Some(("blockdev-del", dict! { "node-name" => "n" })));
-        assert!(difference(&old, &words("-S -name a -chardev pty,id=x")).is_err());
+        assert!(difference(&old, &words("-S -name a -serial chardev:x")).is_err());
         assert_eq!(difference(&old, &old).expect("nothing"), []);
     }
 

@@ -6,6 +6,7 @@ mod command;
 mod compression;
 mod control;
 mod cpu;
+pub mod devices;
 mod direct;
 mod drives;
 mod dump;
@@ -124,6 +125,8 @@ pub struct Live {
     pub destroyed: bool,
     /// What was begun with its devices and is not complete.
     pub begun: Option<Begun>,
+    /// A device that it did not let go of, though it was asked to.
+    pub kept_device: Option<String>,
     /// Where its state is being saved: with a complete file there it ends, else it goes on.
     pub saving: Option<PathBuf>,
     /// What of long duration is done with it, and since when.

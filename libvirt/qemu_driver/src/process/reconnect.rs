@@ -139,6 +139,7 @@ impl Core {
             ending: false,
             destroyed: false,
             begun: status.begun,
+            kept_device: None,
             saving,
             work: None,
             restored_from: status.restored_from,
@@ -292,7 +293,7 @@ impl Core {
             guest.execute("cont", Dict::default())?;
             self.set_running(guest, id, Running::SaveCanceled);
         }
-        let devices = super::hotplug::devices(guest)?;
+        let devices = super::hotplug::plugged(guest)?;
         let known = guest.with_live(id, |live| live.devices.clone()).unwrap_or_default();
         for alias in known.iter().filter(|alias| !devices.contains(alias)) {
             self.device_deleted(guest, id, alias);
@@ -300,7 +301,7 @@ impl Core {
         if guest.with_live(id, |live| live.owners_noted) == Some(true) {
             self.settle(guest, id, &known)?;
         }
-        let devices = super::hotplug::devices(guest)?;
+        let devices = super::hotplug::plugged(guest)?;
         guest.with_live(id, |live| live.devices = devices);
         let vcpus = super::start::threads(&guest.execute("query-cpus-fast", Dict::default())?);
         let chardevs = guest.execute("query-chardev", Dict::default())?;
@@ -308,9 +309,7 @@ impl Core {
             live.vcpus = vcpus;
             live.change(|it| super::chardev::note_paths(it, &chardevs));
         });
-        if let Ok(balloon) = guest.execute("query-balloon", Dict::default()) {
-            guest.with_live(id, |live| live.change(|it| crate::definition::note_balloon(it, &balloon)));
-        }
+        self.refresh_balloon(guest, id);
         Ok(())
     }
 

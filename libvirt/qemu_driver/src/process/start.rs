@@ -265,6 +265,7 @@ impl Starting<'_> {
             ending: false,
             destroyed: false,
             begun: None,
+            kept_device: None,
             saving: None,
             work: None,
             restored_from: self.options.restore.as_ref().and_then(|restore| restore.used_up.clone()),
@@ -376,7 +377,7 @@ impl Starting<'_> {
         crate::process::chardev::note_paths(&mut definition, &chardevs);
         let asked_for = definition.cpu.clone();
         crate::process::cpu::note_features(&mut definition, &qemu, &cpus);
-        let devices = super::hotplug::devices(self.guest)?;
+        let devices = super::hotplug::plugged(self.guest)?;
         let (balloon, agent) = self.with_live(|live| {
             live.vcpus = threads(&cpus);
             live.devices = devices;

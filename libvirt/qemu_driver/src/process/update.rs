@@ -23,35 +23,6 @@ const TRAY: Duration = Duration::from_secs(5);
 /// How long is waited between two looks at one.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The kind of a device that is no disk, interface or display, as libvirt calls it.
-fn other_kind(devices: &Devices) -> Option<&'static str> {
-    let characters = [&devices.serial, &devices.parallel, &devices.console, &devices.channel];
-    let kinds = [
-        (!devices.lease.is_empty(), "lease"),
-        (!devices.filesystem.is_empty(), "filesystem"),
-        (!devices.input.is_empty(), "input"),
-        (!devices.sound.is_empty(), "sound"),
-        (!devices.video.is_empty(), "video"),
-        (!devices.hostdev.is_empty(), "hostdev"),
-        (devices.watchdog.is_some(), "watchdog"),
-        (!devices.controller.is_empty(), "controller"),
-        (!devices.hub.is_empty(), "hub"),
-        (!devices.redirdev.is_empty(), "redirdev"),
-        (!devices.smartcard.is_empty(), "smartcard"),
-        (characters.iter().any(|list| !list.is_empty()), "chr"),
-        (devices.memballoon.is_some(), "memballoon"),
-        (!devices.rng.is_empty(), "rng"),
-        (!devices.shmem.is_empty(), "shmem"),
-        (!devices.tpm.is_empty(), "tpm"),
-        (!devices.panic.is_empty(), "panic"),
-        (!devices.memory.is_empty(), "memory"),
-        (devices.iommu.is_some(), "iommu"),
-        (devices.vsock.is_some(), "vsock"),
-        (!devices.audio.is_empty(), "audio"),
-    ];
-    kinds.into_iter().find(|(there, _)| *there).map(|(_, kind)| kind)
-}
-
 /// The word that stands for a kind in XML.
 fn word(kind: GraphicsType) -> String {
     format!("{kind:?}").to_ascii_lowercase()
@@ -73,7 +44,7 @@ fn pci(interface: &Interface) -> Option<(u64, u64, u64, u64)> {
 }
 
 /// The place of the interface that a client means.
-fn find_interface(devices: &Devices, wanted: &Interface) -> Result<usize> {
+pub(super) fn find_interface(devices: &Devices, wanted: &Interface) -> Result<usize> {
     let (mac_wanted, pci_wanted) = (mac(wanted), pci(wanted));
     let alias = |interface: &Interface| interface.info.alias.as_ref().map(|alias| alias.name.clone());
     let alias_wanted = alias(wanted);
@@ -370,7 +341,7 @@ impl Core {
             };
             *place.ok_or_else(missing)? = graphics.clone();
         } else {
-            let kind = other_kind(wanted).unwrap_or("none");
+            let kind = super::devices::kind(wanted).unwrap_or("none");
             let detail = format!("persistent update of device '{kind}' is not supported");
             return Err(error(Code::OperationUnsupported, detail));
         }
@@ -393,7 +364,7 @@ impl Core {
         if let Some(graphics) = wanted.graphics.first() {
             return self.change_display(guest, id, &old, graphics);
         }
-        let kind = other_kind(wanted).unwrap_or("none");
+        let kind = super::devices::kind(wanted).unwrap_or("none");
         Err(unsupported(format!("live update of device '{kind}' is not supported")))
     }
 
@@ -754,11 +725,6 @@ mod tests {
         new.port = Some(5901);
         let error = display_may_become(&old, &new).expect_err("refused").to_string();
         assert!(error.ends_with("cannot change port settings on vnc graphics"));
-        assert_eq!(
-            other_kind(&devices("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")),
-            Some("rng")
-        );
-        assert_eq!(other_kind(&devices(text)), None);
     }
 
     #[test]

@@ -477,6 +477,95 @@ fn devices_come_and_go() {
     daemon.destroy(&dom).unwrap();
 }
 
+/// Of each kind what needs no help of the guest, in which nothing runs.
+fn devices_of_many_kinds_come_and_go() {
+    let scene = Scene::new("kinds");
+    let daemon = scene.daemon();
+    let xml = scene
+        .xml("guest")
+        .replace("<memory unit", "<maxMemory slots='4' unit='MiB'>1024</maxMemory><memory unit");
+    let xml = xml.replace(
+        "<features>",
+        "<cpu><numa><cell id='0' cpus='0-1' memory='64' unit='MiB'/></numa></cpu><features>",
+    );
+    let dom = daemon.define(&xml.replace("<devices>", "<devices><controller type='usb' model='qemu-xhci'/>"));
+    daemon.create(&dom).unwrap();
+    daemon.take_events();
+    let attach = |xml: &str, flags| {
+        let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        daemon.driver.domain_attach_device_flags(&daemon.client, args)
+    };
+    let detach = |xml: &str, flags| {
+        let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        daemon.driver.domain_detach_device_flags(&daemon.client, args)
+    };
+    let socket = scene.root.join("socket");
+    let channel = format!(
+        "<channel type='unix'><source mode='bind' path='{}'/><target type='virtio' name='org.a.0'/></channel>",
+        socket.display()
+    );
+    let gone = [
+        ("<input type='tablet' bus='usb'/>", "<alias name='input2'/>", 1),
+        ("<serial type='pty'><target type='usb-serial'/></serial>", "<alias name='serial1'/>", 1),
+        (
+            "<channel type='null'><target type='virtio' name='org.b.0'/></channel>",
+            "<alias name='channel0'/>",
+            3,
+        ),
+        (channel.as_str(), "path='", 3),
+    ];
+    for _ in 0..2 {
+        for (device, shown, flags) in gone {
+            attach(device, flags).unwrap_or_else(|error| panic!("{device}: {error}"));
+            assert!(daemon.xml(&dom, 0).contains(shown), "{}", daemon.xml(&dom, 0));
+            let (live, config) = (daemon.xml(&dom, 0), daemon.xml(&dom, 2));
+            assert!(!shown.contains("alias") || !config.contains(shown), "{config}");
+            if device == channel {
+                std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            }
+            assert!(!live.contains("serial1") || live.matches("/dev/pts/").count() > 2, "{live}");
+            daemon.take_events();
+            detach(device, flags).unwrap_or_else(|error| panic!("{device}: {error}"));
+            assert_eq!(daemon.take_events(), ["#15"], "{device}");
+            assert!(!daemon.xml(&dom, 0).contains(shown) || shown == "path='");
+            assert!(detach(device, 1).is_err(), "{device}");
+        }
+        assert!(!daemon.xml(&dom, 0).contains("org.a.0") && !daemon.xml(&dom, 2).contains("org."));
+    }
+    // Those that stay keep their names, and a new one has its own.
+    for _ in 0..2 {
+        attach("<input type='tablet' bus='usb'/>", 1).unwrap();
+    }
+    let alias = DomainDetachDeviceAliasArgs { dom: dom.clone(), alias: "input2".to_owned(), flags: 1 };
+    daemon.driver.domain_detach_device_alias(&daemon.client, alias).unwrap();
+    attach("<input type='mouse' bus='usb'/>", 1).unwrap();
+    assert!(daemon.xml(&dom, 0).contains("<alias name='input4'/>"));
+    // Into slots, which a guest would have to empty.
+    let memory = |live: bool| {
+        let xml = daemon.xml(&dom, if live { 0 } else { 2 });
+        xml.split("<memory unit='KiB'>").nth(1).unwrap().split('<').next().unwrap().parse::<u64>().unwrap()
+    };
+    let module = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>";
+    attach(module, 3).unwrap();
+    assert_eq!((memory(true), memory(false)), (192 << 10, 192 << 10));
+    assert!(daemon.xml(&dom, 0).contains("<alias name='dimm0'/>"));
+    detach(module, 2).unwrap();
+    assert_eq!((memory(true), memory(false)), (192 << 10, 64 << 10));
+    attach("<watchdog model='i6300esb' action='none'/>", 1).unwrap();
+    attach("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>", 1).unwrap();
+    attach("<controller type='scsi' model='virtio-scsi'/>", 1).unwrap();
+    assert!(daemon.xml(&dom, 0).contains("<alias name='watchdog0'/>"));
+    let refused = |xml: &str| attach(xml, 1).unwrap_err().to_string();
+    assert!(refused("<watchdog model='i6300esb'/>").ends_with("domain already has a watchdog"));
+    assert!(refused("<sound model='ac97'/>").ends_with("live attach of device 'sound' is not supported"));
+    assert!(
+        refused("<serial type='pty'/>").ends_with("Unsupported address type for character device"),
+        "{}",
+        refused("<serial type='pty'/>")
+    );
+    daemon.destroy(&dom).unwrap();
+}
+
 fn state_is_saved_and_restored() {
     let scene = Scene::new("saved");
     let daemon = scene.daemon();
@@ -620,6 +709,7 @@ fn main() {
         ),
         ("a_guest_that_hangs_blocks_nobody_else", hangs::a_guest_that_hangs_blocks_nobody_else),
         ("devices_come_and_go", devices_come_and_go),
+        ("devices_of_many_kinds_come_and_go", devices_of_many_kinds_come_and_go),
         ("state_is_saved_and_restored", state_is_saved_and_restored),
         (
             "states_are_compressed_looked_at_and_aborted",

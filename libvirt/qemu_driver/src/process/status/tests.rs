@@ -42,6 +42,7 @@ fn what_is_planned_is_known() {
     let read = parse(&status.format()).expect("ours");
     assert_eq!((read.pid, read.id, read.is_starting()), (0, 7, true));
     assert_eq!(read.journal(), Some(Journal::of(directory)));
-    let port = |status: &Status| status.definition.devices.interface[0].source.clone().expect("source").portid;
+    let port =
+        |status: &Status| status.definition.devices.interface[0].source.clone().expect("source").portid;
     assert_eq!(port(&read).as_deref(), Some("2b1ab6c4-9b3c-4e2b-8a53-0f0d2f5b8c11"));
 }
