@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod detach;
 pub mod inherit;
+pub mod links;
 pub mod netdev;
 pub mod pidlock;
 pub mod pty;

@@ -4,6 +4,7 @@ use super::params;
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal, not_running, unsupported};
 use crate::guest::Guest;
+use crate::process::network::bandwidth;
 use crate::query;
 use domain_xml::Domain as Definition;
 use domain_xml::disk::{Disk, IoTune};
@@ -370,9 +371,9 @@ impl QemuDriver {
             return Ok(DomainGetInterfaceParametersRet { params: Vec::new(), nparams });
         }
         let at = find_interface(&definition, &args.device)?;
-        let bandwidth = definition.devices.interface[at].bandwidth.clone().unwrap_or_default();
+        let limits = definition.devices.interface[at].bandwidth.clone().unwrap_or_default();
         let rate = |rate: &Option<Rate>| rate.clone().unwrap_or_default();
-        let (inbound, outbound) = (rate(&bandwidth.inbound), rate(&bandwidth.outbound));
+        let (inbound, outbound) = (rate(&limits.inbound), rate(&limits.outbound));
         let values = [
             inbound.average,
             inbound.peak,
@@ -402,21 +403,12 @@ impl QemuDriver {
         let next = config.as_ref().map(|it| find(it)).transpose()?;
         for (definition, at) in [(&live, running), (&config, next)] {
             let kind = definition.as_ref().zip(at).map(|(it, at)| it.devices.interface[at].kind);
-            let limited = [
-                InterfaceType::Bridge,
-                InterfaceType::Network,
-                InterfaceType::Direct,
-                InterfaceType::Ethernet,
-            ];
-            if let Some(kind) = kind.filter(|kind| !limited.contains(kind)) {
+            if let Some(kind) = kind.filter(|kind| !bandwidth::is_supported(*kind)) {
                 let word: String = xml::Value::format(&kind).into();
                 let detail =
                     format!("setting bandwidth on interfaces of type '{word}' is not implemented yet");
                 return Err(unsupported(detail));
             }
-        }
-        if live.is_some() {
-            return Err(unsupported("setting bandwidth on interfaces in use is not implemented yet"));
         }
         let value = |name: &str| {
             let found = args.params.iter().find(|param| param.field == name).map(|param| &param.value);
@@ -440,17 +432,44 @@ impl QemuDriver {
             (named, Some(rate).filter(|_| limited))
         };
         let (inbound, outbound) = (rate("inbound"), rate("outbound"));
-        let Some(at) = next else { return Ok(()) };
-        self.change(&guest, CONFIG, &mut |it| {
-            let Some(interface) = it.devices.interface.get_mut(at) else { return };
-            let mut bandwidth = interface.bandwidth.take().unwrap_or_default();
+        let merged = |old: &Option<Bandwidth>| {
+            let mut merged = old.clone().unwrap_or_default();
             if inbound.0 {
-                bandwidth.inbound.clone_from(&inbound.1);
+                merged.inbound.clone_from(&inbound.1);
             }
             if outbound.0 {
-                bandwidth.outbound.clone_from(&outbound.1);
+                merged.outbound.clone_from(&outbound.1);
             }
-            interface.bandwidth = Some(bandwidth).filter(|it| *it != Bandwidth::default());
+            Some(merged).filter(|it| *it != Bandwidth::default())
+        };
+        if let Some((definition, at)) = live.as_ref().zip(running) {
+            let interface = &definition.devices.interface[at];
+            let limits = merged(&interface.bandwidth);
+            let floor = inbound.1.as_ref().and_then(|rate| rate.floor).is_some();
+            if floor && interface.kind != InterfaceType::Network {
+                let mac = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
+                let detail = format!(
+                    "Invalid use of 'floor' on interface with MAC address {mac} - 'floor' is only supported for \
+                     interface type 'network' with forward type 'nat', 'route', 'open' or none"
+                );
+                return Err(error(Code::OperationUnsupported, detail));
+            }
+            bandwidth::change(&self.core, interface, limits.as_ref())?;
+            let id = guest.running_id()?;
+            guest.with_live(id, |live| {
+                live.change(|it| {
+                    if let Some(interface) = it.devices.interface.get_mut(at) {
+                        interface.bandwidth = limits;
+                    }
+                });
+            });
+            self.core.save_status(&guest);
+        }
+        let Some(at) = next else { return Ok(()) };
+        self.change(&guest, CONFIG, &mut |it| {
+            if let Some(interface) = it.devices.interface.get_mut(at) {
+                interface.bandwidth = merged(&interface.bandwidth);
+            }
         })
     }
 }

@@ -16,7 +16,7 @@ pub mod hotplug;
 mod log;
 mod missing;
 mod native;
-mod network;
+pub mod network;
 mod ports;
 mod progress;
 mod reconnect;

@@ -3,6 +3,7 @@
 use super::begun::Begun;
 use super::command::{self, Context};
 use super::hotplug::{self, Part};
+use super::network;
 use super::start::launch_error;
 use crate::core::Core;
 use crate::error::{Result, error, failed, internal, not_running, system, unsupported};
@@ -261,10 +262,21 @@ fn interface_may_become(old: &Interface, new: &Interface) -> Result<()> {
         let kind = network_word(new.kind);
         return refuse(format!("cannot change network interface type to '{kind}'"));
     }
-    // Only the link is left to change: whatever else differs would be a new connection.
+    // Only the link, the limits, the bridge and how its port behaves are left to change: whatever else differs would be a
+    // new connection.
     let mut rest = new.clone();
-    rest.link = old.link.clone();
-    rest.info.alias = old.info.alias.clone();
+    rest.link.clone_from(&old.link);
+    rest.bandwidth.clone_from(&old.bandwidth);
+    rest.info.alias.clone_from(&old.info.alias);
+    if old.kind == InterfaceType::Bridge && new.kind == old.kind {
+        rest.source.clone_from(&old.source);
+        rest.port.clone_from(&old.port);
+    }
+    // Notes of the running guest.
+    rest.actual.clone_from(&old.actual);
+    if let (InterfaceType::Network, Some(source), Some(own)) = (old.kind, &mut rest.source, &old.source) {
+        (source.portid, source.bridge) = (own.portid.clone(), own.bridge.clone());
+    }
     if rest != *old {
         return refuse(format!("unable to change config on '{}' network type", network_word(new.kind)));
     }
@@ -587,10 +599,26 @@ impl Core {
             )*};
         }
         keep!(mac, target, info.address, info.alias, info.rom, info.boot);
+        let target = filled.target.clone();
         let devices = Devices { interface: vec![filled], ..Devices::default() };
         let completed = self.replaced(old, &devices)?;
-        let after = completed.devices.interface.get(place).ok_or_else(missing)?;
-        interface_may_become(before, after)?;
+        let mut after = completed.devices.interface.get(place).ok_or_else(missing)?.clone();
+        // A generated name is not one that a definition keeps.
+        after.target = target;
+        interface_may_become(before, &after)?;
+        if before.bandwidth != after.bandwidth && network::bandwidth::is_supported(before.kind) {
+            network::bandwidth::change(self, before, after.bandwidth.as_ref())?;
+            self.note_interface(guest, id, place, |own| own.bandwidth.clone_from(&after.bandwidth));
+        }
+        if (&before.source, &before.port) != (&after.source, &after.port)
+            && before.kind == InterfaceType::Bridge
+        {
+            network::move_to_bridge(before, &after)?;
+            self.note_interface(guest, id, place, |own| {
+                own.source.clone_from(&after.source);
+                own.port.clone_from(&after.port);
+            });
+        }
         if before.link == after.link {
             return Ok(());
         }
@@ -598,14 +626,14 @@ impl Core {
         let alias = alias.ok_or_else(|| failed("can't change link state: device alias not found"))?;
         let up = after.link.as_ref().is_none_or(|link| link.state != LinkState::Down);
         guest.execute("set_link", dict! { "name" => alias.name.as_str(), "up" => up })?;
-        guest.with_live(id, |live| {
-            live.change(|it| {
-                if let Some(own) = it.devices.interface.get_mut(place) {
-                    own.link = after.link.clone();
-                }
-            });
-        });
+        self.note_interface(guest, id, place, |own| own.link.clone_from(&after.link));
         Ok(())
+    }
+
+    fn note_interface(&self, guest: &Arc<Guest>, id: i32, place: usize, note: impl Fn(&mut Interface)) {
+        guest.with_live(id, |live| {
+            live.change(|it| it.devices.interface.get_mut(place).into_iter().for_each(note))
+        });
     }
 
     fn change_display(

@@ -585,7 +585,7 @@ fn state_is_saved_and_restored() {
     let mut events = daemon.take_events();
     // As often as memory was gone through.
     events.dedup_by(|one, other| one == "#20" && other == "#20");
-    assert_eq!((daemon.state(&dom), events.join(" ")), ((5, 5), "3/0 #20 5/4".to_owned()));
+    assert_eq!((daemon.state(&dom), events.join(" ")), ((5, 5), "3/0 #20 #21 5/4".to_owned()));
     assert!(scene.emulators().is_empty() && path.exists());
     let shown = daemon.driver.domain_managed_save_get_xml_desc(
         &daemon.client,

@@ -4,7 +4,9 @@
 //! outlives it, a port of a virtual network, is named by [`choose`], and in the guest's status file before [`connect`]
 //! makes it; whoever ends the guest, or what was begun with it, gives it back from there.
 
+pub mod bandwidth;
 mod port;
+mod program;
 
 pub(super) use port::daemon;
 
@@ -16,10 +18,8 @@ use domain_xml::words::YesNo;
 use hostio::netdev::{self, TapMode};
 use parking_lot::Mutex;
 use rpc::Code;
-use rustix::thread::CapabilitySet;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
 /// How many names are tried.
 const ATTEMPTS: u32 = 10_000;
 /// More than a guest can have queues.
@@ -102,14 +102,16 @@ pub fn has_tap(interface: &Interface) -> bool {
     )
 }
 
+/// Whether the host's end is a part of a device of the host, so that the guest sends what it sends.
+fn is_direct(interface: &Interface) -> bool {
+    interface.kind == InterfaceType::Direct
+}
+
 /// What cannot be had is refused before anything is made.
 fn check(interface: &Interface, privileged: bool) -> Result<()> {
     let refuse = |what: &str| Err(unsupported(format!("{what} cannot be had yet")));
     if interface.kind == InterfaceType::Direct {
         return refuse("interfaces of type 'direct'");
-    }
-    if interface.bandwidth.is_some() {
-        return refuse("limits of an interface's bandwidth");
     }
     if interface.filterref.is_some() {
         return refuse("filters of an interface's traffic");
@@ -230,8 +232,9 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
     if interface.kind == InterfaceType::Ethernet
         && let Some(script) = &interface.script
     {
-        run_script(&script.path, &name, core.paths.privileged)?;
+        program::run_script(&script.path, &name, core.paths.privileged)?;
     }
+    bandwidth::set_up(core, interface)?;
     if let Some(mtu) = interface.mtu.as_ref().filter(|_| managed) {
         netdev::set_mtu(&name, mtu.size)
             .map_err(|error| system(&error, &format!("Cannot set interface MTU on '{name}'")))?;
@@ -307,18 +310,52 @@ fn add_to_bridge(bridge: &str, name: &str, interface: &Interface) -> Result<()> 
         .map_err(|error| system(&error, &format!("Cannot set interface MTU on '{name}'")))?;
     netdev::add_to_bridge(bridge, name)
         .map_err(|error| system(&error, &format!("Unable to add bridge {bridge} port {name}")))?;
-    if interface.port.as_ref().is_some_and(|port| port.isolated == YesNo::Yes) {
-        let path = format!("/sys/class/net/{name}/brport/isolated");
-        let written = std::fs::write(path, "1").map_err(|error| match error.kind() {
-            // The kernel has no such setting.
-            std::io::ErrorKind::NotFound => rustix::io::Errno::INVAL.into(),
-            _ => error,
-        });
-        written.map_err(|error| {
-            system(&error, &format!("Unable to set bridge {bridge} port {name} isolated to 1"))
-        })?;
+    if is_isolated(interface) { set_isolated(bridge, name, interface) } else { Ok(()) }
+}
+
+fn is_isolated(interface: &Interface) -> bool {
+    interface.port.as_ref().is_some_and(|port| port.isolated == YesNo::Yes)
+}
+
+/// Whether the port sees the bridge's other isolated ports.
+fn set_isolated(bridge: &str, name: &str, interface: &Interface) -> Result<()> {
+    let value = if is_isolated(interface) { "1" } else { "0" };
+    let path = format!("/sys/class/net/{name}/brport/isolated");
+    let written = std::fs::write(path, value).map_err(|error| match error.kind() {
+        // The kernel has no such setting.
+        std::io::ErrorKind::NotFound => rustix::io::Errno::INVAL.into(),
+        _ => error,
+    });
+    written.map_err(|error| {
+        system(&error, &format!("Unable to set bridge {bridge} port {name} isolated to {value}"))
+    })
+}
+
+/// Moves the device of a running guest's interface to another bridge, or sets anew how its port there behaves.
+///
+/// # Errors
+/// It cannot be moved; then it is where it was.
+pub fn move_to_bridge(old: &Interface, new: &Interface) -> Result<()> {
+    let bridge = |interface: &Interface| interface.source.as_ref().and_then(|source| source.bridge.clone());
+    let (from, to) = (bridge(old), bridge(new));
+    let (from, to) = from.zip(to).ok_or_else(|| internal("Missing bridge name"))?;
+    let name = old.target.as_ref().and_then(|target| target.dev.clone());
+    let name = name.ok_or_else(|| internal("the interface has no device"))?;
+    if from == to {
+        return set_isolated(&to, &name, new);
     }
-    Ok(())
+    if netdev::index(&to).is_none() {
+        return Err(crate::error::failed(format!("bridge {to} doesn't exist")));
+    }
+    if let Err(error) = netdev::remove_from_bridge(&from, &name)
+        && error.raw_os_error() != Some(rustix::io::Errno::INVAL.raw_os_error())
+    {
+        return Err(system(&error, &format!("Unable to remove bridge {from} port {name}")));
+    }
+    add_to_bridge(&to, &name, new).inspect_err(|_| {
+        // What was wrong first is what to tell.
+        let _ = add_to_bridge(&from, &name, old);
+    })
 }
 
 fn open_vhost(core: &Core, owner: Owner<'_>, interface: &Interface) -> Result<Vec<OwnedFd>> {
@@ -355,45 +392,6 @@ fn open_vhost(core: &Core, owner: Owner<'_>, interface: &Interface) -> Result<Ve
     Ok(descriptors)
 }
 
-/// Runs the program that sets an interface up or takes it down. Of the daemon's rights it has that over networks only.
-fn run_script(path: &str, name: &str, privileged: bool) -> Result<()> {
-    if path.is_empty() {
-        return Ok(());
-    }
-    let mut environment = vec![("LC_ALL", "C".to_owned())];
-    for name in ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"] {
-        environment.extend(std::env::var(name).ok().map(|value| (name, value)));
-    }
-    let run = || {
-        if privileged {
-            // The thread's only: whoever it starts cannot have them back.
-            for capability in CapabilitySet::all().difference(CapabilitySet::NET_ADMIN).iter() {
-                match rustix::thread::remove_capability_from_bounding_set(capability) {
-                    // One that this kernel does not know.
-                    Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        let mut command = Command::new(path);
-        command.arg(name).env_clear().envs(environment.iter().cloned()).stdin(Stdio::null());
-        command.output()
-    };
-    let result = std::thread::scope(|scope| scope.spawn(run).join());
-    let result = result.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
-    let output = result.map_err(|error| system(&error, &format!("Cannot run '{path}'")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    let shown: String = environment.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-    let ending = match output.status.code() {
-        Some(code) => format!("unexpected exit status {code}"),
-        None => "was ended by a signal".to_owned(),
-    };
-    Err(internal(format!("Child process ({shown}{path} {name}) {ending}: {words}")))
-}
-
 /// Gives back what outlives the emulator that the interfaces were of.
 pub fn release(core: &Core, interfaces: &[Interface]) {
     for interface in interfaces {
@@ -401,7 +399,9 @@ pub fn release(core: &Core, interfaces: &[Interface]) {
         let result = match interface.kind {
             InterfaceType::Network => port::remove(core, interface),
             InterfaceType::Ethernet => match &interface.downscript {
-                Some(script) if !name.is_empty() => run_script(&script.path, name, core.paths.privileged),
+                Some(script) if !name.is_empty() => {
+                    program::run_script(&script.path, name, core.paths.privileged)
+                }
                 _ => Ok(()),
             },
             _ => Ok(()),

@@ -3,12 +3,13 @@
 use super::Owner;
 use crate::core::Core;
 use crate::error::{Result, unsupported};
-use domain_xml::interface::{Interface, InterfaceSource, Mac};
+use domain_xml::interface::{Bandwidth, Interface, InterfaceSource, Mac};
 use rpc::procedure::Secondary;
 use rpc::protocol::network::{
     Network, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs, NetworkPortDeleteArgs,
-    NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs,
+    NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs, NetworkPortSetParametersArgs,
 };
+use rpc::protocol::types::TypedParam;
 use rpc::relay::{Peer, Sockets};
 use rpc::{Code, Error, Origin};
 use std::time::Duration;
@@ -39,15 +40,33 @@ struct Port {
     group: Option<String>,
     #[child]
     mac: Option<Mac>,
+    #[child]
+    bandwidth: Option<Bandwidth>,
 }
 
-/// What a port is plugged into: type, bridge, and who keeps the bridge's table of addresses.
-fn plug_of(text: &str) -> Result<(String, Option<String>, Option<String>), xml::Error> {
+/// What a port is plugged into.
+#[derive(Debug, Default, PartialEq)]
+struct Plug {
+    kind: String,
+    bridge: Option<String>,
+    /// Who keeps the bridge's table of addresses.
+    manager: Option<String>,
+    /// The limits that the port has, which may be the network's.
+    bandwidth: Option<Bandwidth>,
+}
+
+fn plug_of(text: &str) -> Result<Plug, xml::Error> {
     xml::parse(text, "networkport", |node| {
         let plug = node.children().find(|child| child.name() == "plug");
         let get =
             |name: &str| plug.as_ref().and_then(|plug| plug.attribute(name)).map(|value| value.to_string());
-        Ok((get("type").unwrap_or_default(), get("bridge"), get("macTableManager")))
+        let limits = node.children().find(|child| child.name() == "bandwidth");
+        Ok(Plug {
+            kind: get("type").unwrap_or_default(),
+            bridge: get("bridge"),
+            manager: get("macTableManager"),
+            bandwidth: limits.map(|limits| xml::read(&limits)).transpose()?,
+        })
     })
 }
 
@@ -71,7 +90,7 @@ fn look_up(daemon: &mut Peer, source: &InterfaceSource) -> Result<Network> {
 
 /// Asks for the port of the network that the interface names; what it is plugged into is noted in the interface.
 pub(super) fn make(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Result<()> {
-    let mac = interface.mac.clone();
+    let (mac, bandwidth) = (interface.mac.clone(), interface.bandwidth.clone());
     let source = interface.source.get_or_insert_default();
     let mut daemon = network_daemon(core)?;
     let network = look_up(&mut daemon, source)?;
@@ -80,20 +99,42 @@ pub(super) fn make(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> 
         owner: Some(PortOwner { name: Some(owner.name.to_owned()), uuid: owner.uuid.map(str::to_owned) }),
         group: source.portgroup.clone(),
         mac: mac.map(|mac| Mac { address: mac.address, ..Mac::default() }),
+        bandwidth,
     };
     let xml = xml::to_string(&port, "networkport");
     let port = daemon.call(&NetworkPortCreateXmlArgs { network, xml, flags: 0 })?.port;
     let text = daemon.call(&NetworkPortGetXmlDescArgs { port, flags: 0 })?.xml;
-    let (kind, bridge, manager) =
-        plug_of(&text).map_err(|error| Error::new(Origin::Domain, Code::XmlError, error.detail))?;
-    if !matches!(kind.as_str(), "network" | "bridge") {
+    let plug = plug_of(&text).map_err(|error| Error::new(Origin::Domain, Code::XmlError, error.detail))?;
+    if !matches!(plug.kind.as_str(), "network" | "bridge") {
+        let kind = plug.kind;
         return Err(unsupported(format!("ports of networks of type '{kind}' cannot be had yet")));
     }
-    if manager.as_deref() == Some("libvirt") {
+    if plug.manager.as_deref() == Some("libvirt") {
         return Err(unsupported("bridges whose table of addresses libvirt keeps cannot be had yet"));
     }
-    source.bridge = bridge;
+    source.bridge = plug.bridge;
+    interface.bandwidth = plug.bandwidth;
     Ok(())
+}
+
+/// Gives the interface's port other limits, so that the network knows what it has promised.
+pub(super) fn limit(core: &Core, interface: &Interface, wanted: &Bandwidth) -> Result<()> {
+    let Some(source) = &interface.source else { return Ok(()) };
+    let Some(uuid) = source.portid.as_deref().and_then(crate::uuid::parse) else { return Ok(()) };
+    let mut daemon = network_daemon(core)?;
+    let network = look_up(&mut daemon, source)?;
+    let port = daemon.call(&NetworkPortLookupByUuidArgs { network, uuid })?.port;
+    let mut params = Vec::new();
+    for (way, rate) in [("inbound", &wanted.inbound), ("outbound", &wanted.outbound)] {
+        let rate = rate.clone().unwrap_or_default();
+        let values =
+            [("average", rate.average), ("peak", rate.peak), ("burst", rate.burst), ("floor", rate.floor)];
+        for (name, value) in values.into_iter().filter(|(name, _)| (way, *name) != ("outbound", "floor")) {
+            let value = u32::try_from(value.unwrap_or(0)).unwrap_or(u32::MAX);
+            params.push(TypedParam::new(format!("{way}.{name}"), value));
+        }
+    }
+    daemon.call(&NetworkPortSetParametersArgs { port, params, flags: 0 }).map(drop)
 }
 
 /// Gives the interface's port back, if there is one.
@@ -123,14 +164,17 @@ mod tests {
             owner: Some(PortOwner { name: Some("a & b".to_owned()), uuid: None }),
             group: None,
             mac: Some(Mac { address: "52:54:00:12:34:56".to_owned(), ..Mac::default() }),
+            bandwidth: None,
         };
         let text = xml::to_string(&port, "networkport");
         let wanted = "<networkport>\n  <uuid>u</uuid>\n  <owner>\n    <name>a &amp; b</name>\n  </owner>\n  \
                       <mac address='52:54:00:12:34:56'/>\n</networkport>\n";
         assert_eq!(text, wanted);
-        let answer = "<networkport><uuid>u</uuid><plug type='network' bridge='virbr0'/></networkport>";
+        let answer = "<networkport><uuid>u</uuid><bandwidth><inbound average='5'/></bandwidth>\
+            <plug type='network' bridge='virbr0'/></networkport>";
         let plug = plug_of(answer).expect("plug");
-        assert_eq!(plug, ("network".to_owned(), Some("virbr0".to_owned()), None));
+        assert_eq!((plug.kind.as_str(), plug.bridge.as_deref()), ("network", Some("virbr0")));
+        assert_eq!(plug.bandwidth.and_then(|it| it.inbound?.average), Some(5));
         assert!(plug_of("<network/>").is_err());
     }
 }
