@@ -63,22 +63,29 @@ struct Rcrb(Weak<Ich9Lpc>);
 /// The SCI input.
 struct Sci(Weak<Ich9Lpc>);
 
+/// The legacy ports of a machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LegacyPorts {
+    /// COM1 and COM2.
+    pub serial: [bool; 2],
+    /// LPT1.
+    pub parallel: bool,
+}
+
 impl Ich9Lpc {
     /// Puts the bridge at 1f.0 of `bus` and routes the bus's interrupts through it to `gsi` (0 to 23). `pm` holds the
     /// ACPI registers (128 bytes), which appear in `io` where the guest says; chipset configuration appears in
-    /// `memory`. `serial` tells which of COM1 and COM2 exist, `parallel` whether LPT1 does: a register shows it.
+    /// `memory`. A register shows which of `legacy` exist.
     ///
     /// # Errors
     /// The slot is taken.
-    #[allow(clippy::too_many_arguments)] // What the chip is wired to.
     pub fn new(
         bus: &Arc<PciBus>,
         io: &Region,
         memory: &Region,
         pm: &Region,
         gsi: Vec<IrqLine>,
-        serial: [bool; 2],
-        parallel: bool,
+        legacy: LegacyPorts,
         system: Arc<dyn SystemControl>,
     ) -> Result<Arc<Self>, DeviceError> {
         let builder = FunctionBuilder::new("ICH9-LPC", intel(0x2918, 2, 0x0601, 0))
@@ -101,7 +108,9 @@ impl Ich9Lpc {
                 Arc::new(Rcrb(weak.clone())),
                 IoRules { impl_max: 4, ..IoRules::ANY },
             ),
-            legacy_ports: u8::from(serial[0]) | u8::from(serial[1]) << 1 | u8::from(parallel) << 2,
+            legacy_ports: u8::from(legacy.serial[0])
+                | u8::from(legacy.serial[1]) << 1
+                | u8::from(legacy.parallel) << 2,
             reset_control: AtomicU8::new(0),
             system,
         });

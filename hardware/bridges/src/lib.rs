@@ -14,7 +14,7 @@ mod q35_north;
 mod smbus;
 
 pub use ahci::Ich9Ahci;
-pub use ich9::{Ich9Lpc, Ich9Smbus};
+pub use ich9::{Ich9Lpc, Ich9Smbus, LegacyPorts};
 pub use ide::{Piix3Ide, no_drives};
 pub use pam::Shadow;
 pub use pc_north::I440fx;

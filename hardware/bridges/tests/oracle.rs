@@ -1,7 +1,7 @@
 //! The configuration space of our boards' chips beside that of the distribution's QEMU, after reset and after writing
 //! ones and zeros everywhere.
 
-use bridges::{I440fx, Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch, Piix3, Piix3Ide, Piix4Pm};
+use bridges::{I440fx, Ich9Ahci, Ich9Lpc, Ich9Smbus, LegacyPorts, Mch, Piix3, Piix3Ide, Piix4Pm};
 use guestmem::{AddressSpace, IoHandler, IoRules, RamBlock, Region};
 use irq::{IrqLine, MsiMessage, MsiSink};
 use pci::{ConfigPorts, PciBus};
@@ -101,7 +101,7 @@ fn ours(machine: &str) -> Ours {
     let devices: Vec<Arc<dyn Device>> = if machine == "q35" {
         vec![
             Mch::new(&bus, &system, &pci, &ram).expect("mch"),
-            Ich9Lpc::new(&bus, &ports, &system, &pm, gsi, [false; 2], false, control).expect("lpc"),
+            Ich9Lpc::new(&bus, &ports, &system, &pm, gsi, LegacyPorts::default(), control).expect("lpc"),
             Ich9Ahci::new(&bus).expect("ahci"),
             Ich9Smbus::new(&bus).expect("smbus"),
         ]

@@ -330,7 +330,7 @@ impl Hpet {
                 at if at >= 0x100 => {
                     let index = usize::try_from((at - 0x100) / 0x20).unwrap_or(usize::MAX);
                     if index < state.timers.len() {
-                        self.write_timer(&mut state, index, at & 0x18, value, mask, now, &mut lower);
+                        lower.extend(self.write_timer(&mut state, index, at & 0x18, value, mask, now));
                     }
                 }
                 _ => {}
@@ -345,7 +345,7 @@ impl Hpet {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // One register write with its context.
+    /// Writes a timer's register; the input whose line is to go low, if one is.
     fn write_timer(
         &self,
         state: &mut State,
@@ -354,8 +354,8 @@ impl Hpet {
         value: u64,
         mask: u64,
         now: u64,
-        lower: &mut Vec<usize>,
-    ) {
+    ) -> Option<usize> {
+        let mut lower = None;
         match register {
             0 => {
                 let route = state.route(index);
@@ -369,7 +369,7 @@ impl Hpet {
                 // An interrupt that is no longer level-triggered or enabled lets its line go.
                 if t.config & (TN_LEVEL | TN_ENABLE) != TN_LEVEL | TN_ENABLE && state.isr & 1 << index != 0 {
                     state.isr &= !(1 << index);
-                    lower.push(route);
+                    lower = Some(route);
                 }
             }
             8 => {
@@ -385,9 +385,10 @@ impl Hpet {
                 }
                 t.config &= !TN_SETVAL;
             }
-            _ => return,
+            _ => return None,
         }
         state.plan(index, now);
+        lower
     }
 }
 

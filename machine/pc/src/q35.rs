@@ -2,7 +2,7 @@
 
 use crate::board::{Common, Platform};
 use crate::options::MachineOptions;
-use bridges::{Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch};
+use bridges::{Ich9Ahci, Ich9Lpc, Ich9Smbus, LegacyPorts, Mch};
 use chipset::acpi_pm::{AcpiPm, PmConfig};
 use clock::Clock;
 use guestmem::{IoHandler, IoRules, Region};
@@ -87,8 +87,8 @@ impl Chips {
         registers.add(&Region::io("acpi-smi", 8, smi.clone(), IoRules::DWORD_ONLY), SMI_OFFSET);
         ports.add(&pm.apm_region(), 0xb2);
         let system = board.system.clone();
-        let lpc =
-            Ich9Lpc::new(pci, ports, memory.memory.root(), &registers, gsi, board.serial, false, system)?;
+        let legacy = LegacyPorts { serial: board.serial, parallel: false };
+        let lpc = Ich9Lpc::new(pci, ports, memory.memory.root(), &registers, gsi, legacy, system)?;
         let _ = sci.0.set(lpc.sci());
         let ahci = options.sata.then(|| Ich9Ahci::new(pci)).transpose()?;
         let smbus = options.smbus.then(|| Ich9Smbus::new(pci)).transpose()?;

@@ -14,6 +14,7 @@ mod events;
 mod firmware;
 pub mod hotplug;
 mod log;
+mod medium;
 mod missing;
 mod native;
 pub mod network;

@@ -1,12 +1,8 @@
 //! Changes of devices that a guest has: media, links, passwords of displays.
 
-use super::begun::Begun;
-use super::command::{self, Context};
-use super::hotplug::{self, Part};
 use super::network;
-use super::start::launch_error;
 use crate::core::Core;
-use crate::error::{Result, error, failed, internal, not_running, system, unsupported};
+use crate::error::{Result, error, failed, internal, not_running, unsupported};
 use crate::guest::Guest;
 use domain_xml::address::Address;
 use domain_xml::disk::{Disk, DiskBus, DiskDevice, IoTune, Tray};
@@ -14,15 +10,9 @@ use domain_xml::graphics::{Graphics, GraphicsType, ListenType};
 use domain_xml::interface::{Interface, InterfaceType, LinkState};
 use domain_xml::words::YesNo;
 use domain_xml::{Devices, Domain as Definition};
-use json::{Dict, dict};
+use json::dict;
 use rpc::Code;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a guest may take to open a tray.
-const TRAY: Duration = Duration::from_secs(5);
-/// How long is waited between two looks at one.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// The word that stands for a kind in XML.
 fn word(kind: GraphicsType) -> String {
@@ -426,159 +416,6 @@ impl Core {
         self.change_medium(guest, id, old, new, place, force)
     }
 
-    /// Puts another medium into a drive: `new` is `old` with it.
-    fn change_medium(
-        self: &Arc<Self>,
-        guest: &Arc<Guest>,
-        id: i32,
-        old: &Definition,
-        mut new: Definition,
-        place: usize,
-        force: bool,
-    ) -> Result<()> {
-        let found = guest.with_live(id, |live| {
-            (live.caps.clone(), live.directory.clone(), live.channels.clone(), live.confined.clone())
-        });
-        let (caps, directory, channels, confined) = found.ok_or_else(not_running)?;
-        command::end_chains(&mut new);
-        let last = old.devices.disk.iter().filter_map(|disk| disk.source.as_ref()?.index).max();
-        qemu_command::prepare::number_sources(&mut new, last.unwrap_or(0) + 1);
-        let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
-        let (had, has) =
-            (command::arguments(self, old, &context, &[])?, command::arguments(self, &new, &context, &[])?);
-        // The drive itself stays: only what it stands on comes and goes.
-        let parts = |without: &[String], with: &[String]| -> Result<Vec<Part>> {
-            let mut parts = hotplug::difference(without, with)?;
-            parts.retain(|part| part.add() != "device_add");
-            Ok(parts)
-        };
-        let (leaves, comes) = (parts(&has, &had)?, parts(&had, &has)?);
-        let disk = new.devices.disk.get(place).ok_or_else(|| internal("no such disk"))?.clone();
-        if let Some(path) = crate::query::local_path(&disk).filter(|path| !path.is_empty()) {
-            std::fs::metadata(path)
-                .map_err(|error| system(&error, &format!("Cannot access storage file '{path}'")))?;
-        }
-        let alias = crate::definition::disk_alias(&disk).ok_or_else(|| internal("the disk has no alias"))?;
-        let drive = drive_name(&disk, alias);
-        let used = self.security.difference(old, &new).map_err(|error| launch_error(&error))?;
-        self.begin(guest, id, Begun::Medium(Box::new(disk.clone())))?;
-        let mut removed = false;
-        let given = match &confined {
-            Some(confined) => {
-                self.security.attach(old, confined, &used).map_err(|error| launch_error(&error))
-            }
-            None => Ok(()),
-        };
-        if given.is_err() {
-            guest.with_live(id, |live| live.begun = None);
-            self.save_status(guest);
-            return given;
-        }
-        let done = self.swap_medium(guest, id, &disk, &drive, force, &leaves, &comes, &mut removed);
-        if let Err(error) = done {
-            for part in comes.iter().rev().filter_map(Part::remove) {
-                // What was never added cannot be removed.
-                let _ = guest.execute(part.0, part.1);
-            }
-            self.detach(old, confined.as_deref(), &used);
-            guest.with_live(id, |live| {
-                live.begun = None;
-                if removed {
-                    // The drive is empty then.
-                    live.change(|it| {
-                        if let Some(disk) = it.devices.disk.get_mut(place) {
-                            disk.source = None;
-                            disk.backing_store = None;
-                        }
-                    });
-                }
-            });
-            self.save_status(guest);
-            return Err(error);
-        }
-        let free = self.security.difference(&new, old).unwrap_or_default();
-        // The tray has moved meanwhile.
-        guest.with_live(id, |live| {
-            live.begun = None;
-            live.change(|it| {
-                if let Some(own) = it.devices.disk.get_mut(place) {
-                    let tray = own.target.as_ref().and_then(|target| target.tray);
-                    *own = disk;
-                    if let Some(target) = &mut own.target {
-                        target.tray = tray;
-                    }
-                }
-            });
-        });
-        self.save_status(guest);
-        self.detach(old, confined.as_deref(), &free);
-        Ok(())
-    }
-
-    /// The drive's part of a change of medium; notes when the old medium is out.
-    #[allow(clippy::too_many_arguments, reason = "one step of `change_medium`")]
-    fn swap_medium(
-        &self,
-        guest: &Arc<Guest>,
-        id: i32,
-        disk: &Disk,
-        drive: &str,
-        force: bool,
-        leaves: &[Part],
-        comes: &[Part],
-        removed: &mut bool,
-    ) -> Result<()> {
-        let open = || {
-            guest.with_live(id, |live| {
-                let mut disks = live.definition.devices.disk.iter();
-                let own = disks.find(|own| own.dev() == disk.dev());
-                own.and_then(|own| own.target.as_ref()?.tray) == Some(Tray::Open)
-            }) == Some(true)
-        };
-        let named = || dict! { "id" => drive };
-        let has_tray = disk.device == DiskDevice::Cdrom;
-        let with_open_tray = |command: &str, arguments: Dict| -> Result<()> {
-            let begin = Instant::now();
-            loop {
-                if has_tray && !open() {
-                    guest.execute("blockdev-open-tray", dict! { "id" => drive, "force" => force })?;
-                    while !force && !open() {
-                        if begin.elapsed() > TRAY {
-                            let detail = format!("timed out waiting to open tray of '{}'", disk.dev());
-                            return Err(failed(detail));
-                        }
-                        std::thread::sleep(PAUSE);
-                    }
-                }
-                let Err(error) = guest.execute(command, arguments.clone()) else { return Ok(()) };
-                // The guest may have closed it again, and its word for that be on its way.
-                let closed = error.message.as_deref().is_some_and(|text| text.ends_with("is not open"));
-                if !closed || begin.elapsed() > TRAY {
-                    return Err(error);
-                }
-                std::thread::sleep(PAUSE);
-            }
-        };
-        with_open_tray("blockdev-remove-medium", named())?;
-        *removed = true;
-        for (command, arguments) in leaves.iter().rev().filter_map(Part::remove) {
-            // The new medium can be put in whatever stays of the old one.
-            let _ = guest.execute(command, arguments);
-        }
-        let mut top = None;
-        for part in comes {
-            guest.execute(part.add(), part.properties().clone())?;
-            if part.add() == "blockdev-add" {
-                top = part.properties().get("node-name").cloned();
-            }
-        }
-        if let Some(node) = top {
-            with_open_tray("blockdev-insert-medium", dict! { "id" => drive, "node-name" => node })?;
-        }
-        guest.execute("blockdev-close-tray", named())?;
-        Ok(())
-    }
-
     fn change_interface(
         self: &Arc<Self>,
         guest: &Arc<Guest>,
@@ -686,7 +523,7 @@ mod tests {
     use super::*;
 
     fn devices(text: &str) -> Devices {
-        hotplug::parse_device(text).expect("device")
+        crate::process::hotplug::parse_device(text).expect("device")
     }
 
     const CARD: &str =
