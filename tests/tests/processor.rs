@@ -92,3 +92,8 @@ fn translator() {
 fn translator_with_few_entries_in_its_tlb_and_everything_translated() {
     compare("tcg,tier=2,x-tiny-tlb=on,x-threshold=0", "2");
 }
+
+#[test]
+fn translator_on_a_host_that_lacks_much() {
+    compare("tcg,tier=2,x-threshold=0,x-without=bmi2:avx:fsgsbase:xsave", "2");
+}

@@ -25,6 +25,8 @@ struct Case {
     /// In MiB.
     memory: u64,
     kind: Kind,
+    /// The emulator's options beyond these.
+    options: String,
 }
 
 /// What is done in the guest.
@@ -90,7 +92,7 @@ fn cases() -> Vec<Case> {
             Kind::Disk => " disk",
         };
         let name = format!("{kernel} {board} smp={processors} m={memory}{what}");
-        cases.push(Case { name, board, kernel, processors, memory, kind });
+        cases.push(Case { name, board, kernel, processors, memory, kind, options: String::new() });
     };
     for board in BOARDS {
         for kernel in guests::KERNELS {
@@ -112,6 +114,20 @@ fn cases() -> Vec<Case> {
     add(Kind::Programs, "cloud", "q35", 2, 1024);
     add(Kind::Disk, "cloud", "pc", 1, 1024);
     add(Kind::Disk, "generic-bpo", "q35", 2, 1024);
+    // The translator: every translated block executed twice and compared, hosts that lack something, many processors.
+    let mut add = |kernel: &'static str, processors, memory, what: &str, accelerator: &str| {
+        let name = format!("{kernel} pc smp={processors} m={memory} {what}");
+        let options = format!("-cpu max -accel tcg,tier=2{accelerator}");
+        cases.push(Case { name, board: "pc", kernel, processors, memory, kind: Kind::PowerOff, options });
+    };
+    for kernel in ["cloud", "generic"] {
+        add(kernel, 1, 512, "lock-step", ",x-lockstep=on");
+    }
+    for feature in ["bmi2", "avx", "fsgsbase", "xsave", "shm", "bmi2:avx:fsgsbase:xsave"] {
+        let accelerator = format!(",x-threshold=0,x-without={feature}");
+        add("cloud", 2, 512, &format!("without={feature}"), &accelerator);
+    }
+    add("cloud", 255, 2048, "many", "");
     cases
 }
 
@@ -145,6 +161,7 @@ fn start(
     arguments.extend(["-initrd".to_owned(), initrd.display().to_string()]);
     arguments.extend(["-append".to_owned(), "console=ttyS0 quiet".to_owned()]);
     arguments.extend_from_slice(more);
+    arguments.extend(case.options.split_ascii_whitespace().map(str::to_owned));
     let mut running = emulator.start(&arguments).map_err(anyhow::Error::msg)?;
     running.expect(USERSPACE, STEP).map_err(anyhow::Error::msg)?;
     *user_space = Some(running.started.elapsed());

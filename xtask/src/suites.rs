@@ -102,9 +102,12 @@ fn run(emulator: &Emulator, options: &str, tree: &Path, name: &str, comparable: 
     ensure!(status.success(), "the emulator: {status}");
     let section =
         sections(&text).into_iter().find(|section| section.name == name).context("no such section")?;
-    ensure!(section.status == 0, "status {}:\n{}", section.status, section.text);
+    let native = || in_tree(tree, &["/bin/bash", "/run.sh", name]).output().context("cannot run unshare");
+    if section.status != 0 {
+        bail!("status {}, natively {}:\n{}", section.status, native()?.status, section.text);
+    }
     if comparable {
-        let native = in_tree(tree, &["/bin/bash", "/run.sh", name]).output().context("cannot run unshare")?;
+        let native = native()?;
         ensure!(native.status.success(), "natively: {}", String::from_utf8_lossy(&native.stderr));
         let unexpected = difference(&String::from_utf8_lossy(&native.stdout), &section.text);
         ensure!(unexpected.is_empty(), "- is the host's, + is the guest's:\n{unexpected}");
