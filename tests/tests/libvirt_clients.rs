@@ -102,6 +102,31 @@ fn prometheus_exporter() {
     compare("exporter", Daemon::alone, &format!("CLIENTS={} bash exporter.sh", clients.display()));
 }
 
+/// Builds the program that uses libvirt's Rust bindings. It is not of the workspace, which needs no libvirt.
+fn rust_client() -> Result<PathBuf, String> {
+    let found = Command::new("pkg-config").args(["--exists", "libvirt"]).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return Err("the machine has no libvirt-dev".to_owned());
+    }
+    let target = paths::target_dir().join("rust_client");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(paths::repository().join("tests/rust_client/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Ok(target.join("debug/client"))
+}
+
+#[test]
+fn rust_bindings() {
+    or_skip!(virtqemud::machines());
+    let client = or_skip!(rust_client());
+    compare("rust", Daemon::alone, &format!("CLIENT={} bash rust.sh", client.display()));
+}
+
 #[test]
 fn openstack_nova() {
     or_skip!(virtqemud::machines());
