@@ -2,9 +2,10 @@
 
 use crate::monitor::Error;
 use crate::{Event, ProtocolError};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How many events may wait. What comes beyond is dropped, and the callback is told so.
 pub const EVENT_QUEUE: usize = 4096;
@@ -27,17 +28,21 @@ struct Waiting {
     notices: VecDeque<Notice>,
     /// Whether a thread is handling notices.
     handled: bool,
+    /// How many notices the callback has had.
+    told: u64,
 }
 
 /// The queue, and the thread that exists while it is not empty.
 pub(crate) struct Events {
     waiting: Mutex<Waiting>,
+    told: Condvar,
     callback: Callback,
 }
 
 impl Events {
     pub(crate) fn new(callback: Callback) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::new(Waiting { notices: VecDeque::new(), handled: false }), callback })
+        let waiting = Waiting { notices: VecDeque::new(), handled: false, told: 0 };
+        Arc::new(Self { waiting: Mutex::new(waiting), told: Condvar::new(), callback })
     }
 
     /// Queues one more event.
@@ -77,17 +82,32 @@ impl Events {
         Ok(())
     }
 
+    /// Waits until the callback has had all that there is now, at the longest until `deadline`. Not to be called by it.
+    pub(crate) fn settle(&self, deadline: Instant) {
+        let mut waiting = self.waiting.lock();
+        let in_hand = u64::from(waiting.handled);
+        let all = waiting.told + waiting.notices.len() as u64 + in_hand;
+        while waiting.handled && waiting.told < all {
+            if self.told.wait_until(&mut waiting, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
     fn drain(&self) {
         loop {
             let notice = {
                 let mut waiting = self.waiting.lock();
                 let Some(notice) = waiting.notices.pop_front() else {
                     waiting.handled = false;
+                    self.told.notify_all();
                     return;
                 };
                 notice
             };
             (self.callback)(notice);
+            self.waiting.lock().told += 1;
+            self.told.notify_all();
         }
     }
 }

@@ -189,6 +189,12 @@ impl Monitor {
         self.inner.state.lock().silent_since.map(|since| since.elapsed())
     }
 
+    /// Waits until the callback has been told of every event that came before the last reply, at the longest `limit`. Not
+    /// to be called by it.
+    pub fn settle(&self, limit: Duration) {
+        self.inner.events.settle(Instant::now() + limit);
+    }
+
     /// Ends the connection; whoever waits for a reply gets [`Error::Closed`].
     pub fn close(&self) {
         let _ = self.inner.stream.shutdown(Shutdown::Both);

@@ -2,8 +2,11 @@
 
 use crate::{Decoder, Error, Event, MAX_MESSAGE, Message, Monitor, Notice, Options, ProtocolError};
 use json::{Value, dict};
+use parking_lot::Mutex;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -75,6 +78,43 @@ fn replies_come_in_any_order_and_events_between() {
     );
     drop(monitor);
     assert_eq!(next(&notices), Notice::Closed(None));
+}
+
+#[test]
+fn what_came_before_a_reply_can_be_waited_for() {
+    let (ours, theirs) = UnixStream::pair().expect("socketpair");
+    std::thread::spawn(move || {
+        let mut stream = theirs;
+        let mut reader = negotiate(&stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("request");
+        let event = "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 5, \"microseconds\": 6}}\n";
+        let text = format!("{event}{event}{{\"return\": {{}}, \"id\": \"libvirt-2\"}}\n");
+        stream.write_all(text.as_bytes()).expect("write");
+        let _ = reader.read_line(&mut line);
+    });
+    let (told, count) = (Arc::new(AtomicUsize::new(0)), |told: &AtomicUsize| told.load(Ordering::SeqCst));
+    let counter = told.clone();
+    let (gate, passed) = channel();
+    let passed = Mutex::new(passed);
+    let monitor = Monitor::from_stream(ours, Options::default(), move |_| {
+        let _ = passed.lock().recv();
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let monitor = monitor.expect("connected");
+    monitor.execute("any", json::Dict::default()).expect("reply");
+    monitor.settle(Duration::from_millis(1));
+    assert_eq!(count(&told), 0);
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        (gate.send(()), gate.send(()))
+    });
+    monitor.settle(Duration::from_secs(10));
+    assert_eq!(count(&told), 2);
+    // With nothing on its way there is nothing to wait for.
+    let begin = Instant::now();
+    monitor.settle(Duration::from_secs(10));
+    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -37,6 +37,8 @@ const WAS_RUNNING: u64 = 24;
 const ROOM: usize = 64 << 10;
 /// Most data that is read.
 const MAX_DATA: u32 = 64 << 20;
+/// How long what the emulator reported before its state was written may take to get to clients.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// What a file of a saved state tells.
 pub struct Image {
@@ -157,7 +159,11 @@ pub(super) fn await_migration(qemu: &Monitor, what: &str) -> Result<Value> {
         let reply = qemu.execute("query-migrate", Dict::default());
         let reply = reply.map_err(|error| monitor(error, "query-migrate"))?;
         match reply.get("status").and_then(Value::as_str) {
-            Some("completed") => return Ok(reply),
+            Some("completed") => {
+                // Clients hear of its passes before they hear of its end.
+                qemu.settle(SETTLING);
+                return Ok(reply);
+            }
             Some("failed") => {
                 let why = reply.get("error-desc").and_then(Value::as_str).map(|why| format!(": {why}"));
                 return Err(failed(format!("{what}: unexpectedly failed{}", why.unwrap_or_default())));
