@@ -1,6 +1,6 @@
 //! What has been translated for one helper process.
 
-use super::encode::{Flavour, Piece, Point, distance, entry};
+use super::encode::{Flavour, Piece, Point, State, distance, entry};
 use super::image::{CODE, CODE_SIZE, TABLE};
 use super::process::Process;
 use crate::block::Watched;
@@ -99,6 +99,16 @@ impl Translated {
     pub(super) fn point(&self, at: u64) -> Option<Point> {
         let n = self.points.partition_point(|p| p.at <= at);
         self.points.get(n.checked_sub(1)?).copied()
+    }
+
+    /// The guest's RIP at host address `at` when everything is in place there.
+    pub(super) fn boundary(&self, at: u64) -> Option<u64> {
+        let point = self.point(at)?;
+        match point.state {
+            State::Boundary if point.at == at => Some(point.rip),
+            State::Link | State::Leave => Some(point.rip),
+            _ => None,
+        }
     }
 
     /// Guest addresses that are jumped to and not translated.

@@ -4,7 +4,8 @@
 //! engine has to execute. The flags are the guest's at all times. A fault in the middle of a sequence finds the
 //! guest's registers in place or in their spill slots, as the [`Point`] in force says.
 
-use super::image::{ORIGIN, SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
+use super::frame::RIP;
+use super::image::{FRAME, ORIGIN, SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
 use crate::translator::asm::*;
 use crate::translator::classify::{self, Kind, Vectors};
 use crate::translator::registers::number;
@@ -24,9 +25,9 @@ pub(super) enum State {
     Boundary,
     /// Within the guest instruction, which has had no effect yet but for registers in their spill slots.
     Within(Spilled),
-    /// A trap: the target is to be translated.
+    /// On the way out: the target is to be translated.
     Link,
-    /// A trap: the engine executes the instruction.
+    /// On the way out: the engine executes the instruction.
     Leave,
 }
 
@@ -82,6 +83,8 @@ pub(super) struct Input<'a> {
     pub(super) flavour: Flavour,
     /// Where the code will run.
     pub(super) origin: u64,
+    /// The process's way out.
+    pub(super) leave: u64,
     /// Whether the model has the instruction.
     pub(super) offered: &'a mut dyn FnMut(&Instruction) -> bool,
     /// The host code for a guest address.
@@ -103,6 +106,7 @@ struct Builder<'a> {
     encoder: Encoder,
     info: InstructionInfoFactory,
     known: &'a dyn Fn(u64) -> Option<u64>,
+    leave: u64,
 }
 
 fn gs(at: u64) -> Mem {
@@ -119,6 +123,7 @@ pub(super) fn piece(input: Input) -> Piece {
         encoder: Encoder::new(64),
         info: InstructionInfoFactory::new(),
         known: input.known,
+        leave: input.leave,
     };
     let mut decoder = Decoder::with_ip(64, input.bytes, input.rip, DecoderOptions::NONE);
     let mut count = 0;
@@ -176,7 +181,10 @@ impl Builder<'_> {
 
     fn trap(&mut self, rip: u64, state: State) {
         self.point(rip, state);
-        self.a.bytes(&[0x0f, 0x0b]);
+        let at = self.a.here();
+        // The area is a multiple of 4 GiB.
+        self.a.store_imm32(gs(FRAME + RIP), (at as u32).cast_signed());
+        self.a.jmp_to(self.leave);
     }
 
     /// `jmp` to the code for `target`.

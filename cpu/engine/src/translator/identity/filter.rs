@@ -27,12 +27,12 @@ enum Check {
     Lacks(u32, u32),
 }
 
-/// The program: messages to and from the engine, mapping parts of the guest's RAM without the right to execute them,
+/// The program: messages to the engine, waiting for it, mapping parts of the guest's RAM without the right to execute them,
 /// unmapping, the end of a signal handler, and the end. Anything else kills the process.
 pub(super) fn program() -> Vec<sock_filter> {
     let not_executable = |n| Check::Lacks(n, !(libc::PROT_READ | libc::PROT_WRITE).cast_unsigned());
     let rules: [(libc::c_long, Vec<Check>); 7] = [
-        (libc::SYS_read, vec![Check::Is(0, 0)]),
+        (libc::SYS_futex, vec![Check::Is(1, libc::FUTEX_WAIT.cast_unsigned())]),
         (libc::SYS_write, vec![Check::Is(0, 0)]),
         (libc::SYS_rt_sigreturn, vec![]),
         (
@@ -108,9 +108,13 @@ mod tests {
         assert!(!verdict(libc::SYS_mmap, [0x1000, 0x1000, 3, 0x22, RAM, 0]));
         assert!(verdict(libc::SYS_mprotect, [0x1000, 0x1000, 1, 0, 0, 0]));
         assert!(!verdict(libc::SYS_mprotect, [0x1000, 0x1000, 4, 0, 0, 0]));
-        assert!(verdict(libc::SYS_read, [0; 6]) && !verdict(libc::SYS_read, [3, 0, 0, 0, 0, 0]));
+        assert!(verdict(libc::SYS_write, [0; 6]) && !verdict(libc::SYS_write, [3, 0, 0, 0, 0, 0]));
+        assert!(
+            verdict(libc::SYS_futex, [0x1000, 0, 0, 0, 0, 0])
+                && !verdict(libc::SYS_futex, [0x1000, 1, 0, 0, 0, 0])
+        );
         assert!(verdict(libc::SYS_rt_sigreturn, [0; 6]));
-        for call in [libc::SYS_openat, libc::SYS_execve, libc::SYS_clone, libc::SYS_ptrace, libc::SYS_close] {
+        for call in [libc::SYS_openat, libc::SYS_execve, libc::SYS_clone, libc::SYS_ptrace, libc::SYS_read] {
             assert!(!verdict(call, [0; 6]));
         }
     }

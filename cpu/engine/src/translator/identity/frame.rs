@@ -1,6 +1,7 @@
 //! The signal frame of a stopped helper process: the guest's registers (Linux: arch/x86/include/uapi/asm/sigcontext.h).
+//! What the process stores itself looks the same.
 
-use super::image::{CONTEXT, FS_BASE, SIGNAL, STACK, STACK_SIZE, TSC_AUX, TSC_OFFSET};
+use super::image::{CONTEXT, FRAME, FS_BASE, SIGNAL, STACK, STACK_SIZE, TARGET, TSC_AUX, TSC_OFFSET};
 use super::process::Process;
 use std::arch::x86_64::__cpuid_count;
 use std::io;
@@ -8,13 +9,14 @@ use x86::X86State;
 use x86::reg::flags;
 
 /// Where the kernel keeps the general registers, from the context's start, in the guest's order.
-const REGISTERS: [u64; 16] = [144, 152, 136, 128, 160, 120, 112, 104, 40, 48, 56, 64, 72, 80, 88, 96];
-const RIP: u64 = 168;
-const FLAGS: u64 = 176;
+pub(super) const REGISTERS: [u64; 16] =
+    [144, 152, 136, 128, 160, 120, 112, 104, 40, 48, 56, 64, 72, 80, 88, 96];
+pub(super) const RIP: u64 = 168;
+pub(super) const FLAGS: u64 = 176;
 const ERROR: u64 = 192;
 const TRAP: u64 = 200;
 const CR2: u64 = 216;
-const VECTORS: u64 = 224;
+pub(super) const VECTORS: u64 = 224;
 /// Bytes of the context as far as it is looked at.
 const SIZE: u64 = 304;
 
@@ -81,8 +83,17 @@ impl<'a> Frame<'a> {
             vector: word(TRAP),
             error: word(ERROR),
             address: word(CR2),
-            at: word(RIP),
+            at: match self.is_planned() {
+                // Guest code stores the lower half alone; the area is a multiple of 4 GiB.
+                true => self.process.base + (word(RIP) & 0xffff_ffff),
+                false => word(RIP),
+            },
         }
+    }
+
+    /// Whether it was left by a planned way out, not by a signal.
+    pub(super) fn is_planned(&self) -> bool {
+        self.context == FRAME
     }
 
     pub(super) fn register(&self, n: u8) -> u64 {
@@ -96,9 +107,10 @@ impl<'a> Frame<'a> {
     /// Where the process goes on.
     pub(super) fn set_at(&mut self, at: u64) {
         self.process.put_u64(self.context + RIP, at);
+        self.process.put_u64(TARGET, at);
     }
 
-    /// Whether it stops after each instruction.
+    /// Whether it stops after each instruction; only after a signal.
     pub(super) fn set_stepping(&mut self, stepping: bool) {
         let old = self.process.read_u64(self.context + FLAGS) & !flags::TF;
         self.process.put_u64(self.context + FLAGS, old | if stepping { flags::TF } else { 0 });

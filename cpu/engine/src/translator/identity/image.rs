@@ -4,13 +4,20 @@
 //! use. What says where the process goes on is read-only or executable there; the guest's code can write to the page
 //! of spilled registers and to the signal stack only, and no frame is on that stack while the guest's code runs.
 
+use super::frame::{FLAGS, REGISTERS, RIP, VECTORS};
 use crate::translator::asm::*;
 
 /// Spilled registers and what the signal handler tells; GS points here.
 pub(super) const SPILLS: u64 = 0;
-/// The signal stack.
+/// The signal stack, and a frame below it.
 pub(super) const STACK: u64 = 0x1000;
 pub(super) const STACK_SIZE: u64 = 0x2_0000;
+/// At its bottom, which is not for signals: the registers as in a signal frame.
+pub(super) const FRAME: u64 = STACK;
+const VECTORS_AT: u64 = FRAME + 0x400;
+const FRAME_SIZE: u64 = 0x1000;
+/// The end of a few words of stack for the fixed code.
+const OWN_STACK: u64 = SPILLS + 0xff0;
 /// What the engine writes and the process reads.
 pub(super) const CONTROL: u64 = STACK + STACK_SIZE;
 const CONTROL_SIZE: u64 = 0x8000;
@@ -37,7 +44,8 @@ pub(super) const CONTEXT: u64 = SPILLS + 24;
 pub(super) const SIGNAL: u64 = SPILLS + 32;
 /// All results of the last system calls, OR'ed.
 pub(super) const RESULTS: u64 = SPILLS + 40;
-const BYTE: u64 = SPILLS + 48;
+/// Not 0: a signal came while the process was not in guest code.
+const CALLED: u64 = SPILLS + 48;
 /// Where the indirect jump began, from the area's start.
 pub(super) const ORIGIN: u64 = SPILLS + 56;
 
@@ -53,6 +61,10 @@ pub(super) const TSC_OFFSET: u64 = CONTROL + 24;
 pub(super) const TSC_AUX: u64 = CONTROL + 32;
 /// A byte to send.
 const LETTER: u64 = CONTROL + 40;
+/// Where guest code goes on after a planned way out.
+pub(super) const TARGET: u64 = CONTROL + 48;
+/// Changes when the process is to go on.
+pub(super) const TURN: u64 = CONTROL + 56;
 /// The filter program's descriptor, signal actions and the signal stack's description for the start.
 pub(super) const START_DATA: u64 = CONTROL + 0x7000;
 /// System calls: number and six arguments each.
@@ -61,8 +73,8 @@ pub(super) const CALLS: u64 = CONTROL + 64;
 pub(super) const MOST_CALLS: usize = 500;
 const _: () = assert!(CALLS + 56 * MOST_CALLS as u64 <= START_DATA);
 
-/// A descriptor of the process: the engine's end of a socket.
-const SOCKET: u64 = 0;
+/// A descriptor of the process: the pipe that the engine reads.
+const PIPE: u64 = 0;
 /// The file that holds the area.
 const OWN: u64 = 1;
 /// The guest's RAM.
@@ -79,9 +91,17 @@ pub(super) struct Parts {
     batch: u64,
     /// Where an indirect jump ends whose target is not known.
     pub(super) miss: u64,
+    /// A planned way out of guest code: jumped to with its own place in the frame's RIP.
+    pub(super) leave: u64,
     /// The first byte behind.
     pub(super) end: u64,
 }
+
+/// How the process goes on: values of R15 in the fixed code. A new process has 1.
+const FROM_SIGNAL: i32 = 0;
+const FROM_FRAME: i32 = 2;
+/// The parts of the vector state that guest code uses (XCR0's bits).
+const X87_SSE_AVX: u64 = 7;
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const UD2: [u8; 2] = [0x0f, 0x0b];
@@ -91,27 +111,38 @@ fn gs(at: u64) -> Mem {
 }
 
 /// The fixed code, for an area at `base`; it lies at [`CODE`].
+///
+/// A planned way out of guest code stores all registers where a signal frame would have them, and loads them from
+/// there again: no signal is needed. Signals are not blocked meanwhile. The handler only notes those that find the
+/// process here; the last part, which leads to guest code, looks at that note and is then given up for another report.
 pub(super) fn fixed(base: u64) -> (Vec<u8>, Parts) {
     let origin = base + CODE;
     let mut a = Assembler::new(origin, false);
-    let (report, batch, next, done, die, finish) =
-        (a.label(), a.label(), a.label(), a.label(), a.label(), a.label());
+    let (report, wait, batch, next, done, die, finish, commit, again) =
+        (a.label(), a.label(), a.label(), a.label(), a.label(), a.label(), a.label(), a.label(), a.label());
+    let (leave, normal, quiet, restore) = (a.label(), a.label(), a.label(), a.label());
     let part = |a: &Assembler| a.here() - base;
-    // handler(edi = signal, rsi = information, rdx = context), with every signal blocked
-    let handler = part(&a);
-    a.store(gs(CONTEXT), RDX);
-    a.store(gs(SIGNAL), RDI);
-    a.imm(15, 0);
+    // With R15 = how to go on: by the end of the signal handler, by a trap, or from the frame.
     a.bind(report);
-    for (call, byte) in [(libc::SYS_write, LETTER), (libc::SYS_read, BYTE)] {
-        a.imm(RAX, call.cast_unsigned());
-        a.imm(RDI, SOCKET);
-        a.imm(RSI, base + byte);
-        a.imm(RDX, 1);
-        a.bytes(&SYSCALL);
-        a.cmp_imm(RAX, 1);
-        a.jcc(CC_NE, die);
-    }
+    a.store_imm(gs(CALLED), 0);
+    a.load(14, gs(TURN));
+    a.imm(RAX, libc::SYS_write.cast_unsigned());
+    a.imm(RDI, PIPE);
+    a.imm(RSI, base + LETTER);
+    a.imm(RDX, 1);
+    a.bytes(&SYSCALL);
+    a.cmp_imm(RAX, 1);
+    a.jcc(CC_NE, die);
+    a.bind(wait);
+    a.cmp(14, gs(TURN));
+    a.jcc(CC_NE, batch);
+    a.imm(RAX, libc::SYS_futex.cast_unsigned());
+    a.imm(RDI, base + TURN);
+    a.imm(RSI, libc::FUTEX_WAIT as u64);
+    a.mov(RDX, 14);
+    a.imm(R10, 0);
+    a.bytes(&SYSCALL);
+    a.jmp(wait);
     a.bind(batch);
     let batch_at = part(&a);
     a.store_imm(gs(RESULTS), 0);
@@ -139,24 +170,101 @@ pub(super) fn fixed(base: u64) -> (Vec<u8>, Parts) {
     a.jcc(CC_NE, report);
     a.load(RAX, gs(FS_BASE));
     a.bytes(&[0xf3, 0x48, 0x0f, 0xae, 0xd0]); // wrfsbase rax
-    a.cmp_imm(15, 0);
+    a.cmp_imm(15, FROM_SIGNAL);
     a.jcc(CC_E, finish);
+    a.cmp_imm(15, FROM_FRAME);
+    a.jcc(CC_E, commit);
     a.bytes(&UD2);
-    a.bind(finish);
-    a.lea(RSP, RSP, 8);
-    let restorer = part(&a);
-    a.imm(RAX, libc::SYS_rt_sigreturn.cast_unsigned());
-    a.bytes(&SYSCALL);
     a.bind(die);
     a.imm(RAX, libc::SYS_exit_group.cast_unsigned());
     a.imm(RDI, 1);
     a.bytes(&SYSCALL);
     a.bytes(&UD2);
+
     let miss = part(&a);
-    a.bytes(&UD2);
+    a.store_imm32(gs(FRAME + RIP), miss as i32);
+    let leave_at = part(&a);
+    a.bind(leave);
+    for (n, at) in (0..).zip(REGISTERS) {
+        a.store(gs(FRAME + at), n);
+    }
+    a.imm(RSP, base + OWN_STACK);
+    a.bytes(&[0x9c]); // pushfq
+    a.pop(RAX);
+    a.store(gs(FRAME + FLAGS), RAX);
+    // What XSAVE does not write, and XRSTOR looks at.
+    for word in 1..8 {
+        a.store_imm(gs(VECTORS_AT + 512 + 8 * word), 0);
+    }
+    let state = |a: &mut Assembler| {
+        a.imm(RAX, X87_SSE_AVX);
+        a.imm(RDX, 0);
+    };
+    state(&mut a);
+    a.xsave(gs(VECTORS_AT));
+    a.imm(RAX, base + VECTORS_AT);
+    a.store(gs(FRAME + VECTORS), RAX);
+    a.store_imm(gs(SIGNAL), 0);
+    a.bind(restore);
+    a.imm(RAX, base + FRAME);
+    a.store(gs(CONTEXT), RAX);
+    a.imm(15, FROM_FRAME as u64);
+    a.jmp(report);
+    a.bind(again);
+    a.load(RAX, gs(TARGET));
+    a.store(gs(FRAME + RIP), RAX);
+    a.store_imm(gs(SIGNAL), libc::SIGUSR1);
+    a.jmp(restore);
+
+    a.bind(commit);
+    let commit_at = a.here();
+    a.cmp32_mem(gs(CALLED), 0);
+    a.jcc(CC_NE, again);
+    state(&mut a);
+    a.xrstor(gs(VECTORS_AT));
+    a.imm(RSP, base + OWN_STACK);
+    a.load(RAX, gs(FRAME + FLAGS));
+    a.push(RAX);
+    a.bytes(&[0x9d]); // popfq
+    for (n, at) in (0..).zip(REGISTERS) {
+        a.load(n, gs(FRAME + at));
+    }
+    a.jmp_mem(gs(TARGET));
+    let length = a.here() - origin;
+
+    // handler(edi = signal, rsi = information, rdx = context), with every signal blocked
+    let handler = part(&a);
+    a.load(RCX, Mem::Base(RDX, RIP as i32));
+    a.imm(RAX, origin.wrapping_neg());
+    a.lea_sum(RAX, RAX, RCX);
+    a.cmp_imm(RAX, length as i32);
+    a.jcc(CC_AE, normal);
+    a.cmp_imm(RDI, libc::SIGUSR1);
+    a.jcc(CC_E, quiet);
+    a.cmp_imm(RDI, libc::SIGTRAP);
+    a.jcc(CC_NE, normal);
+    a.bind(quiet);
+    a.store_imm(gs(CALLED), 1);
+    a.and_mem32(Mem::Base(RDX, FLAGS as i32), !(x86::reg::flags::TF as i32));
+    a.cmp_imm(RAX, (commit_at - origin) as i32);
+    a.jcc(CC_B, finish);
+    if let Some(again) = a.address_of(again) {
+        a.imm(RAX, again);
+    }
+    a.store(Mem::Base(RDX, RIP as i32), RAX);
+    a.bind(finish);
+    a.lea(RSP, RSP, 8);
+    let restorer = part(&a);
+    a.imm(RAX, libc::SYS_rt_sigreturn.cast_unsigned());
+    a.bytes(&SYSCALL);
+    a.bind(normal);
+    a.store(gs(CONTEXT), RDX);
+    a.store(gs(SIGNAL), RDI);
+    a.imm(15, FROM_SIGNAL as u64);
+    a.jmp(report);
     a.finish();
     let end = part(&a);
-    (a.code, Parts { handler, restorer, batch: batch_at, miss, end })
+    (a.code, Parts { handler, restorer, batch: batch_at, miss, leave: leave_at, end })
 }
 
 /// The program that starts a process with its area at `base`: an ELF file that maps the area and goes there.
@@ -242,7 +350,7 @@ pub(super) fn start(base: u64, parts: &Parts) -> (Vec<u8>, Vec<Call>) {
     ];
     let name = put(&[u64::from_le_bytes(*b"tinamou-"), u64::from_le_bytes(*b"user\0\0\0\0")]);
     calls.push(call(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, name]));
-    let stack = put(&[base + STACK, 0, STACK_SIZE]);
+    let stack = put(&[base + STACK + FRAME_SIZE, 0, STACK_SIZE - FRAME_SIZE]);
     calls.push(call(libc::SYS_sigaltstack, &[stack, 0]));
     const SA_RESTORER: u64 = 0x0400_0000;
     let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64 | SA_RESTORER;

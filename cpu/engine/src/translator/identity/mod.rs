@@ -440,6 +440,7 @@ impl Cpu {
             rip,
             flavour: helper.code.flavour,
             origin: helper.code.next(&helper.process),
+            leave: helper.process.base + helper.process.parts.leave,
             offered: &mut |i| {
                 let undefined = crate::decode::undefined as crate::insn::Exec;
                 !std::ptr::fn_addr_eq(self.executor(i), undefined)
@@ -471,16 +472,16 @@ impl Cpu {
             helper.process.caller.set_inside(true);
             // Whoever posts an event from here on calls the process.
             let stopping = self.signals.pending() & self.jit.mask != 0;
-            let at = Frame::of(&mut helper.process)?.report().at;
-            if !std::mem::take(&mut first)
-                && stopping
-                && let Some(point) = helper.code.point(at)
-                && point.state == State::Boundary
-                && point.at == at
+            let frame = Frame::of(&mut helper.process)?;
+            let (at, planned) = (frame.report().at, frame.is_planned());
+            if stopping
+                && (!std::mem::take(&mut first) || planned)
+                && let Some(rip) = helper.code.boundary(at)
             {
-                self.take_back(helper, point.rip)?;
+                self.take_back(helper, rip)?;
                 return Ok(Some(Outcome::Left));
             }
+            first = false;
             Frame::of(&mut helper.process)?.set_stepping(stopping);
             let start = Instant::now();
             helper.process.run()?;
@@ -511,14 +512,14 @@ impl Cpu {
                 return Err(io::Error::other("it stands where no code is"));
             };
             match (report.signal, point.state) {
-                (libc::SIGILL, State::Link) => {
+                (0, State::Link) => {
                     let Some(head) = self.head(helper, point.rip) else {
                         self.take_back(helper, point.rip)?;
                         return Ok(Some(Outcome::Interpret));
                     };
                     Frame::of(&mut helper.process)?.set_at(head);
                 }
-                (libc::SIGILL, State::Leave) => {
+                (0, State::Leave) => {
                     self.take_back(helper, point.rip)?;
                     return Ok(Some(Outcome::Interpret));
                 }

@@ -4,21 +4,22 @@ use super::image::{self, AREA, CALLS, CODE, CODE_SIZE, CONTROL, Call, MOST_CALLS
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::time::Timespec;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What makes the process report: faults, traps, and being called.
 pub(super) const SIGNALS: [libc::c_int; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGUSR1];
 
 /// How long the start may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Memory shared with the process.
 struct Area(*mut u8);
@@ -57,13 +58,16 @@ impl Caller {
     }
 }
 
-/// One helper process, stopped in its signal handler whenever [`Process::run`] does not wait for it.
+/// One helper process, stopped outside of guest code whenever [`Process::run`] does not wait for it.
 pub(super) struct Process {
     area: Area,
     /// Where the area lies in the process.
     pub(super) base: u64,
     pub(super) parts: Parts,
-    socket: UnixStream,
+    pipe: File,
+    turn: u32,
+    /// The processor to which it is bound, that of its vCPU's thread: waking each other across processors takes long.
+    processor: Option<usize>,
     child: Child,
     pub(super) caller: Arc<Caller>,
     calls: usize,
@@ -95,10 +99,10 @@ impl Process {
         let (fixed, parts) = image::fixed(base);
         let program = memory_file("tinamou-start")?;
         io::Write::write_all(&mut std::fs::File::from(program.try_clone()?), &image::program(base, &parts))?;
-        let (socket, theirs) = UnixStream::pair()?;
+        let (pipe, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         command.arg0("tinamou-user").env_clear();
-        command.stdin(OwnedFd::from(theirs)).stdout(own).stderr(Stdio::from(ram.try_clone_to_owned()?));
+        command.stdin(theirs).stdout(own).stderr(Stdio::from(ram.try_clone_to_owned()?));
         let mut new = NewProcess { area, parts };
         new.write(CODE, &fixed);
         new.write(image::LETTER_AT, &[1]);
@@ -123,11 +127,24 @@ impl Process {
             }
         };
         let caller = Arc::new(Caller { inside: AtomicBool::new(false), process });
-        let mut process =
-            Self { area, base, parts, socket, child, caller, calls: 0, upper: super::frame::upper_offset() };
-        process.socket.set_read_timeout(Some(PATIENCE))?;
+        let mut process = Self {
+            area,
+            base,
+            parts,
+            pipe: File::from(pipe),
+            turn: 0,
+            processor: None,
+            child,
+            caller,
+            calls: 0,
+            upper: super::frame::upper_offset(),
+        };
+        use rustix::event::{PollFd, PollFlags, poll};
+        let ready = poll(&mut [PollFd::new(&process.pipe, PollFlags::IN)], Some(&PATIENCE))?;
+        if ready == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         process.wait()?;
-        process.socket.set_read_timeout(None)?;
         if process.failed() || process.read_u64(image::SIGNAL) != libc::SIGILL as u64 {
             return Err(io::Error::other("a helper process could not be prepared"));
         }
@@ -149,15 +166,33 @@ impl Process {
 
     fn wait(&mut self) -> io::Result<()> {
         let mut byte = [0];
-        self.socket.read_exact(&mut byte)
+        self.pipe.read_exact(&mut byte)
     }
 
     /// Lets the process make the system calls that were asked for, and go on in guest code until it reports.
     pub(super) fn run(&mut self) -> io::Result<()> {
         self.put_u64(image::COUNT, self.calls as u64);
         self.calls = 0;
-        self.socket.write_all(&[1])?;
+        self.stay_close();
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.area.at(image::TURN, 4).cast::<u32>();
+        // SAFETY: within the mapping and aligned; whoever else looks at it waits for a change.
+        let turn = unsafe { AtomicU32::from_ptr(turn) };
+        turn.store(self.turn, Ordering::SeqCst);
+        rustix::thread::futex::wake(turn, rustix::thread::futex::Flags::empty(), 1)?;
         self.wait()
+    }
+
+    /// Binds the process to the processor that this thread runs on.
+    fn stay_close(&mut self) {
+        let here = sched_getcpu();
+        if self.processor != Some(here) && here < CpuSet::MAX_CPU {
+            let mut set = CpuSet::new();
+            set.set(here);
+            // Without it, it is slower.
+            let _ = sched_setaffinity(Some(Pid::from_child(&self.child)), &set);
+            self.processor = Some(here);
+        }
     }
 
     /// Lets the process make the system calls that were asked for.
