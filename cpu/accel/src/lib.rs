@@ -114,6 +114,13 @@ pub struct JitStatus {
     pub pieces: u64,
     /// Pages that processes asked for.
     pub pages: u64,
+    /// Reports of processes by reason: system calls, instructions that are not executed there, jumps and indirect
+    /// jumps to code that is not translated, faults, and calls by events.
+    pub reasons: [u64; 6],
+    /// Pages of processes that were compared with the guest's page tables.
+    pub compared: u64,
+    /// Nanoseconds in processes, with the way there and back, and for translating.
+    pub lane_times: (u64, u64),
 }
 
 impl JitStatus {
@@ -148,6 +155,9 @@ impl JitStatus {
             stays: pair(self.stays, other.stays),
             pieces: self.pieces + other.pieces,
             pages: self.pages + other.pages,
+            reasons: std::array::from_fn(|n| self.reasons[n] + other.reasons[n]),
+            compared: self.compared + other.compared,
+            lane_times: pair(self.lane_times, other.lane_times),
         }
     }
 }

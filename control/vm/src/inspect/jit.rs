@@ -66,10 +66,24 @@ fn describe(s: &JitStatus) -> String {
     if s.processes.0 == 0 {
         return text;
     }
+    let [calls, instructions, jumps, lookups, faults, called] = s.reasons;
     text + &format!(
         "user processes      {} started, {} alive; promoted {} times, demoted {}\n\
-         in them             {} stays, {} reports, {} pages asked for, {} TBs\n",
-        s.processes.0, s.processes.1, s.promoted.0, s.promoted.1, s.stays.0, s.stays.1, s.pages, s.pieces,
+         in them             {} stays, {} reports, {} pages asked for, {} TBs\n\
+         they reported       {calls} system calls, {instructions} instructions, {jumps} jumps, {lookups} indirect jumps, \
+         {faults} faults, {called} calls\n\
+         they took           {:.1} ms, translation {:.1} ms; {} pages compared\n",
+        s.processes.0,
+        s.processes.1,
+        s.promoted.0,
+        s.promoted.1,
+        s.stays.0,
+        s.stays.1,
+        s.pages,
+        s.pieces,
+        s.lane_times.0 as f64 / 1e6,
+        s.lane_times.1 as f64 / 1e6,
+        s.compared,
     )
 }
 

@@ -12,7 +12,7 @@ pub(crate) use tlb::{
     CODE_SIZE, CodePage, Dropped, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry,
     TLB_SIZE, TOUCHED_OF_SET, Tlb, TlbEntry,
 };
-pub(crate) use walk::Seen;
+pub(crate) use walk::{LeafTable, Seen};
 
 /// A tag that no page address equals.
 const INVALID: u64 = u64::MAX;

@@ -42,6 +42,24 @@ pub(crate) struct Seen {
     pub(crate) shift: u8,
 }
 
+/// A page table of the last level, in 64-bit mode.
+pub(crate) struct LeafTable {
+    /// Its first linear address.
+    region: u64,
+    table: u64,
+    /// RW and US of the levels above, NX of any.
+    rights: u64,
+}
+
+impl LeafTable {
+    /// Bytes that it maps.
+    pub(crate) const BYTES: u64 = 1 << 21;
+
+    pub(crate) fn covers(&self, linear: u64) -> bool {
+        self.region == linear & !(Self::BYTES - 1)
+    }
+}
+
 impl Cpu {
     pub(crate) fn canonical(&self, linear: u64) -> bool {
         let shift = if self.state.cr4 & cr4::LA57 != 0 { 7 } else { 16 };
@@ -265,17 +283,56 @@ impl Cpu {
         self.walk(linear, Access::Read, 2, true).ok().map(|leaf| leaf.physical & self.a20)
     }
 
+    /// The last table for `linear` without side effects; `None` when there is none, and for large pages.
+    pub(crate) fn leaf_table(&self, linear: u64) -> Option<LeafTable> {
+        let s = &self.state;
+        let phys = self.phys_mask;
+        let mut table = s.cr3 & phys & PAGE_MASK;
+        let mut rights = RW | US;
+        for level in (1..if s.cr4 & cr4::LA57 != 0 { 5 } else { 4 }).rev() {
+            let entry = self.entry(table + (linear >> (12 + 9 * level) & 511) * 8, true);
+            let bad = entry & ADDRESS & !phys != 0 || entry & NX != 0 && s.efer & efer::NXE == 0;
+            if entry & P == 0 || entry & PS != 0 || bad {
+                return None;
+            }
+            rights = rights & (entry | !(RW | US)) | entry & NX;
+            table = entry & phys & PAGE_MASK;
+        }
+        (s.efer & efer::LMA != 0 && s.cr0 & cr0::PG != 0).then_some(LeafTable {
+            region: linear & !(LeafTable::BYTES - 1),
+            table,
+            rights,
+        })
+    }
+
+    /// As [`Cpu::look`], with the last table for `linear` at hand.
+    pub(crate) fn look_in(&self, table: &LeafTable, linear: u64) -> Option<Seen> {
+        let entry = self.entry(table.table + (linear >> 12 & 511) * 8, true);
+        let bad =
+            entry & ADDRESS & !self.phys_mask != 0 || entry & NX != 0 && self.state.efer & efer::NXE == 0;
+        if entry & (P | A) != P | A || bad {
+            return None;
+        }
+        let rights = table.rights & (entry | !(RW | US)) | entry & (NX | KEY);
+        let allowed = self.allowed(rights, Access::Read, 0);
+        allowed.then(|| self.seen(entry & self.phys_mask & PAGE_MASK, rights, entry & D != 0, 12))?
+    }
+
     /// A page of user space as it is mapped now, without side effects: one that was accessed before, and is RAM. Gives
     /// its host address, whether it can be written without further ado, and log2 of the bytes of the page in the
     /// tables.
     pub(crate) fn look(&mut self, linear: u64) -> Option<Seen> {
         let leaf = self.walk(linear, Access::Read, 0, true).ok().filter(|leaf| leaf.accessed)?;
-        let frame = leaf.physical & self.a20 & PAGE_MASK;
+        self.seen(leaf.physical, leaf.rights, leaf.dirty, leaf.shift)
+    }
+
+    fn seen(&self, physical: u64, rights: u64, dirty: bool, shift: u8) -> Option<Seen> {
+        let frame = physical & self.a20 & PAGE_MASK;
         let r = self.ram.find(frame).filter(|r| r.start <= frame && r.last - frame >= PAGE_SIZE - 1)?;
         let host = r.host + (frame - r.start);
         let code = r.block.holds_code((r.offset + (frame - r.start)) / PAGE_SIZE);
-        let write = leaf.dirty && !r.readonly && !code && self.allowed(leaf.rights, Access::Write, 0);
-        host.is_multiple_of(PAGE_SIZE).then_some(Seen { host, write, shift: leaf.shift })
+        let write = dirty && !r.readonly && !code && self.allowed(rights, Access::Write, 0);
+        host.is_multiple_of(PAGE_SIZE).then_some(Seen { host, write, shift })
     }
 
     /// Loads the four PAE pointers; #GP(0) for reserved bits.

@@ -3,8 +3,10 @@
 use super::encode::{Flavour, Piece, Point, State, distance, entry};
 use super::image::{CODE, CODE_SIZE, TABLE};
 use super::process::Process;
-use crate::block::Watched;
-use std::collections::HashMap;
+use crate::block::{Mix, Watched};
+use std::hash::BuildHasherDefault;
+
+type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// Bytes that are left for the last piece.
 const RESERVE: u64 = 64 << 10;
@@ -40,10 +42,10 @@ impl Translated {
             used: start,
             start,
             points: Vec::new(),
-            heads: HashMap::new(),
-            waiting: HashMap::new(),
-            entries: HashMap::new(),
-            pages: HashMap::new(),
+            heads: HashMap::default(),
+            waiting: HashMap::default(),
+            entries: HashMap::default(),
+            pages: HashMap::default(),
             flavour,
         }
     }
@@ -106,7 +108,7 @@ impl Translated {
         let point = self.point(at)?;
         match point.state {
             State::Boundary if point.at == at => Some(point.rip),
-            State::Link | State::Leave => Some(point.rip),
+            State::Link | State::Leave if at - point.at < super::encode::WAY_OUT => Some(point.rip),
             _ => None,
         }
     }

@@ -15,6 +15,8 @@ use iced_x86::{
     Mnemonic, OpKind, Register,
 };
 
+/// Bytes of a planned way out.
+pub(super) const WAY_OUT: u64 = 17;
 /// Most instructions in one piece.
 const MOST: usize = 96;
 
@@ -185,6 +187,7 @@ impl Builder<'_> {
         // The area is a multiple of 4 GiB.
         self.a.store_imm32(gs(FRAME + RIP), (at as u32).cast_signed());
         self.a.jmp_to(self.leave);
+        debug_assert_eq!(self.a.here() - at, WAY_OUT);
     }
 
     /// `jmp` to the code for `target`.

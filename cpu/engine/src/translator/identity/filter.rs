@@ -39,7 +39,7 @@ pub(super) fn program() -> Vec<sock_filter> {
             libc::SYS_mmap,
             vec![
                 not_executable(2),
-                Check::Is(3, (libc::MAP_SHARED | libc::MAP_FIXED).cast_unsigned()),
+                Check::Is(3, (libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_POPULATE).cast_unsigned()),
                 Check::Is(4, RAM as u32),
             ],
         ),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_ram_is_mapped_and_never_to_be_executed() {
-        let shared = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+        let shared = (libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_POPULATE) as u64;
         assert!(verdict(libc::SYS_mmap, [0x1000, 0x1000, 3, shared, RAM, 0]));
         assert!(!verdict(libc::SYS_mmap, [0x1000, 0x1000, 5, shared, RAM, 0]));
         assert!(!verdict(libc::SYS_mmap, [0x1000, 0x1000, 3, shared, 1, 0]));

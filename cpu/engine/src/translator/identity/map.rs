@@ -3,7 +3,7 @@
 use super::frame::Report;
 use super::{Helper, SLOT, TOP};
 use crate::cpu::Cpu;
-use crate::mmu::{Access, Dropped, Seen};
+use crate::mmu::{Access, Dropped, LeafTable, Seen};
 use std::io;
 
 /// Linear addresses below this one cannot be mapped on most hosts (`vm.mmap_min_addr`).
@@ -11,9 +11,11 @@ const BOTTOM: u64 = 0x1_0000;
 /// Most pages mapped in a process; a host allows 65530 mappings.
 const MOST_PAGES: usize = 48 << 10;
 /// Pages looked at around one that is missing.
-const AROUND: u64 = 16;
+const AROUND: u64 = 64;
 /// The same for large pages.
-const AROUND_LARGE: u64 = 128;
+const AROUND_LARGE: u64 = 512;
+/// Most runs of pages that are mapped for one that is missing: each is a system call.
+const MOST_RUNS: usize = 6;
 /// #PF.
 pub(super) const PAGE_FAULT: u64 = 14;
 
@@ -55,33 +57,83 @@ impl Cpu {
             helper.forget_pages()?;
         }
         let span = 0x1000 * if seen.shift > 12 { AROUND_LARGE } else { AROUND };
-        let (mut at, end) = (page & !(span - 1), (page & !(span - 1)) + span);
-        // Start, host address, bytes, right to write.
-        let mut run: Option<(u64, u64, u64, bool)> = None;
-        while at < end {
-            let found = match at {
-                _ if at == page => Some(seen),
-                _ if !(BOTTOM..TOP).contains(&at) || helper.mapped.contains_key(&at) => None,
-                _ => self.look(at),
-            };
-            let found = found.filter(|f| self.ram_offset(f.host).is_some());
-            if let (Some((_, host, len, write)), Some(f)) = (&mut run, &found)
-                && f.host == *host + *len
-                && f.write == *write
-            {
-                *len += 0x1000;
-            } else {
-                self.map_run(helper, run.take())?;
-                run = found.map(|f| (at, f.host, 0x1000, f.write));
+        let (from, end) = (page & !(span - 1), (page & !(span - 1)) + span);
+        let table = if seen.shift == 12 { self.leaf_table(page) } else { None };
+        // What is behind the page is more likely to be wanted than what is ahead of it.
+        let places = [(page, end), (from, page)];
+        let mut left = MOST_RUNS;
+        for (mut at, end) in places {
+            // Start, host address, bytes, right to write.
+            let mut run: Option<(u64, u64, u64, bool)> = None;
+            while at < end && left > 0 {
+                let found = match &table {
+                    _ if at == page => Some(seen),
+                    _ if !(BOTTOM..TOP).contains(&at) || helper.mapped.contains_key(&at) => None,
+                    Some(table) => self.look_in(table, at),
+                    None => self.look(at),
+                };
+                let found = found.filter(|f| self.ram_offset(f.host).is_some());
+                match (&mut run, &found) {
+                    (Some((_, host, len, write)), Some(f)) if f.host == *host + *len && f.write == *write => {
+                        *len += 0x1000;
+                    }
+                    _ => {
+                        left -= usize::from(run.is_some());
+                        self.map_run(helper, run.take())?;
+                        if left == 0 {
+                            break;
+                        }
+                        run = found.map(|f| (at, f.host, 0x1000, f.write));
+                    }
+                }
+                if let Some(f) = found {
+                    helper.large |= f.shift > 12;
+                    helper.mapped.insert(at, Mapped { host: f.host, write: f.write, shift: f.shift });
+                }
+                at += 0x1000;
             }
-            if let Some(f) = found {
-                helper.large |= f.shift > 12;
-                helper.mapped.insert(at, Mapped { host: f.host, write: f.write, shift: f.shift });
-            }
-            at += 0x1000;
+            self.map_run(helper, run)?;
         }
-        self.map_run(helper, run)?;
         Ok(true)
+    }
+
+    /// Has the process drop what its page tables no longer say, after the TLB has dropped everything.
+    pub(super) fn compare_mapped(&mut self, helper: &mut Helper) -> io::Result<()> {
+        if !std::mem::take(&mut helper.stale) {
+            return Ok(());
+        }
+        self.jit.identity.statistics.compared += helper.mapped.len() as u64;
+        let mut table: Option<LeafTable> = None;
+        let mut gone: Vec<u64> = Vec::new();
+        let mut protected: Vec<u64> = Vec::new();
+        for (&at, m) in &mut helper.mapped {
+            if table.as_ref().is_none_or(|t| !t.covers(at)) {
+                table = self.leaf_table(at);
+            }
+            let seen = match &table {
+                Some(table) => self.look_in(table, at),
+                None => self.look(at),
+            };
+            match seen {
+                Some(seen) if seen.host == m.host && seen.shift == m.shift => {
+                    if m.write && !seen.write {
+                        m.write = false;
+                        protected.push(at);
+                    }
+                }
+                _ => gone.push(at),
+            }
+        }
+        for (at, len) in runs(&gone) {
+            helper.process.unmap(at, len)?;
+        }
+        for (at, len) in runs(&protected) {
+            helper.process.protect(at, len)?;
+        }
+        gone.iter().for_each(|at| {
+            helper.mapped.remove(at);
+        });
+        Ok(())
     }
 
     fn map_run(&mut self, helper: &mut Helper, run: Option<(u64, u64, u64, bool)>) -> io::Result<()> {
@@ -97,13 +149,18 @@ impl Cpu {
     }
 }
 
+/// Pages in order as addresses and bytes of what is together.
+fn runs(pages: &[u64]) -> impl Iterator<Item = (u64, u64)> {
+    pages.chunk_by(|a, b| a + 0x1000 == *b).map(|run| (run[0], 0x1000 * run.len() as u64))
+}
+
 impl Helper {
-    /// Has the process drop what the TLB has dropped.
+    /// Has the process drop what the TLB has dropped; what all of it may be is left to [`Cpu::compare_mapped`].
     pub(super) fn apply(&mut self, list: &[Dropped]) -> io::Result<()> {
         for what in list {
             match *what {
-                Dropped::All => self.drop_all()?,
-                Dropped::Context(pcid) if pcid == self.pcid => self.drop_all()?,
+                Dropped::All => self.drop_all(),
+                Dropped::Context(pcid) if pcid == self.pcid => self.drop_all(),
                 Dropped::Context(_) => {}
                 Dropped::Page(linear) => self.drop_page(linear & !0xfff)?,
                 Dropped::Write(host) => self.protect(|m| m.host == host)?,
@@ -113,14 +170,15 @@ impl Helper {
         Ok(())
     }
 
-    pub(super) fn drop_all(&mut self) -> io::Result<()> {
+    pub(super) fn drop_all(&mut self) {
         self.suspect = true;
-        if self.mapped.is_empty() { Ok(()) } else { self.forget_pages() }
+        self.stale = true;
     }
 
     pub(super) fn forget_pages(&mut self) -> io::Result<()> {
         self.mapped.clear();
         self.large = false;
+        self.stale = false;
         self.process.unmap_all()
     }
 
@@ -148,10 +206,11 @@ impl Helper {
     }
 
     pub(super) fn protect(&mut self, which: impl Fn(&Mapped) -> bool) -> io::Result<()> {
+        let mut pages = Vec::new();
         for (at, m) in self.mapped.iter_mut().filter(|(_, m)| m.write && which(m)) {
             m.write = false;
-            self.process.protect(*at, 0x1000)?;
+            pages.push(*at);
         }
-        Ok(())
+        runs(&pages).try_for_each(|(at, len)| self.process.protect(at, len))
     }
 }

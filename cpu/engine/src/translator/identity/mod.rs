@@ -39,7 +39,10 @@ const SLOT: u64 = 1 << 39;
 /// Processes of one vCPU.
 const MOST_HELPERS: usize = 4;
 /// Pieces translated at once.
-const AHEAD: usize = 64;
+const AHEAD: usize = 16;
+
+/// Most bytes in a piece.
+const MOST_BYTES: usize = 512;
 
 /// When user code runs in helper processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,8 @@ struct Helper {
     suspect: bool,
     /// [`guestmem::RamBlock::code_writes`] of all RAM when the code was last known to be good.
     writes: u32,
+    /// What is mapped is to be compared with the page tables.
+    stale: bool,
     /// Some mapped page is part of a larger one.
     large: bool,
     /// When it was entered last.
@@ -102,7 +107,26 @@ pub(crate) struct Statistics {
     pub(crate) starts: u64,
     pub(crate) promoted: u64,
     pub(crate) demoted: u64,
+    /// Pages that were compared with the page tables.
+    pub(crate) compared: u64,
+    /// Reports by reason.
+    pub(crate) reasons: [u64; REASONS],
+    /// Time in processes, with the way there and back, and time for translating, in nanoseconds.
+    pub(crate) inside: u64,
+    pub(crate) translating: u64,
 }
+
+/// Why processes report; the numbers of [`Statistics::reasons`].
+#[derive(Clone, Copy)]
+enum Reason {
+    SystemCall,
+    Instruction,
+    Jump,
+    Lookup,
+    Fault,
+    Called,
+}
+const REASONS: usize = 6;
 
 impl Identity {
     pub(super) fn enable(&mut self, mode: LaneB, signals: &CpuSignals) {
@@ -117,6 +141,10 @@ impl Identity {
         }
     }
 
+    fn count(&mut self, reason: Reason) {
+        self.statistics.reasons[reason as usize] += 1;
+    }
+
     pub(super) fn is_enabled(&self) -> bool {
         self.mode != LaneB::Off
     }
@@ -127,6 +155,9 @@ impl Identity {
         status.promoted = (s.promoted, s.demoted);
         status.stays = (s.entries, s.reports);
         (status.pieces, status.pages) = (s.pieces, s.fills);
+        status.reasons = s.reasons;
+        status.compared = s.compared;
+        status.lane_times = (s.inside, s.translating);
     }
 
     /// Ends every process.
@@ -252,7 +283,7 @@ impl Cpu {
         self.jit.identity.clock += 1;
         if helper.pcid != pcid {
             // Nothing is known of what was dropped meanwhile.
-            helper.drop_all().ok()?;
+            helper.drop_all();
         }
         (helper.cr3, helper.pcid, helper.used) = (cr3, pcid, self.jit.identity.clock);
         let caller = &self.jit.identity.caller;
@@ -300,6 +331,7 @@ impl Cpu {
             pcid: 0,
             mapped: BTreeMap::new(),
             suspect: false,
+            stale: false,
             writes: self.code_writes(),
             large: false,
             used: 0,
@@ -318,6 +350,12 @@ impl Cpu {
         let list = std::mem::take(list);
         let others = self.jit.identity.helpers.iter_mut();
         one.into_iter().chain(others).try_for_each(|helper| helper.apply(&list))
+    }
+
+    /// Has the process drop what the TLB has dropped.
+    fn update(&mut self, helper: &mut Helper) -> io::Result<()> {
+        self.apply_dropped(Some(helper))?;
+        self.compare_mapped(helper)
     }
 
     /// Makes sure that the code is what it was translated from.
@@ -350,6 +388,13 @@ impl Cpu {
         if let Some(head) = helper.code.heads.get(&rip) {
             return Some(*head);
         }
+        let start = Instant::now();
+        let head = self.translate_from(helper, rip);
+        self.jit.identity.statistics.translating += start.elapsed().as_nanos() as u64;
+        head
+    }
+
+    fn translate_from(&mut self, helper: &mut Helper, rip: u64) -> Option<u64> {
         if helper.code.is_full() {
             let flavour = helper.code.flavour;
             helper.code.clear(&mut helper.process, flavour);
@@ -388,6 +433,17 @@ impl Cpu {
         helper.code.heads.get(&rip).copied()
     }
 
+    /// Whether SYSCALL is next.
+    fn is_system_call(&self, helper: &Helper) -> bool {
+        let rip = self.state.rip;
+        let page = helper.code.pages.get(&(rip & !0xfff)).filter(|_| rip & 0xfff <= 0xffe);
+        page.is_some_and(|page| {
+            let mut bytes = [0; 2];
+            crate::block::copy_code(page.host | rip & 0xfff, &mut bytes);
+            bytes == [0x0f, 0x05]
+        })
+    }
+
     /// What user memory holds at `linear` now, as far as that is known without side effects.
     fn glance(&mut self, linear: u64) -> Option<u64> {
         let near = linear & 0xfff <= 0xff8 && linear < TOP;
@@ -414,10 +470,11 @@ impl Cpu {
     /// Translates one piece.
     fn translate_identity(&mut self, helper: &mut Helper, rip: u64) -> Option<Piece> {
         let host = self.code_page(helper, rip)?;
-        let mut bytes = [0; 4096 + 15];
-        let limit = 4096 - (rip & 0xfff) as usize;
-        crate::block::copy_code(host | rip & 0xfff, &mut bytes[..limit]);
-        let mut piece = self.piece(helper, rip, &bytes[..limit], limit);
+        let mut bytes = [0; MOST_BYTES + 15];
+        let there = 4096 - (rip & 0xfff) as usize;
+        let (limit, there) = (there.min(MOST_BYTES), there.min(bytes.len()));
+        crate::block::copy_code(host | rip & 0xfff, &mut bytes[..there]);
+        let mut piece = self.piece(helper, rip, &bytes[..there], limit);
         if piece.len == 0 {
             // The first instruction ends in the next page.
             let next = self.code_page(helper, (rip | 0xfff) + 1)?;
@@ -468,7 +525,7 @@ impl Cpu {
         self.jit.identity.statistics.entries += 1;
         let (mut first, mut last) = (true, (0, 0, 0));
         loop {
-            self.apply_dropped(Some(helper))?;
+            self.update(helper)?;
             helper.process.caller.set_inside(true);
             // Whoever posts an event from here on calls the process.
             let stopping = self.signals.pending() & self.jit.mask != 0;
@@ -485,7 +542,9 @@ impl Cpu {
             Frame::of(&mut helper.process)?.set_stepping(stopping);
             let start = Instant::now();
             helper.process.run()?;
-            *inside += start.elapsed();
+            let time = start.elapsed();
+            *inside += time;
+            self.jit.identity.statistics.inside += time.as_nanos() as u64;
             helper.process.caller.set_inside(false);
             self.jit.identity.statistics.reports += 1;
             let report = Frame::of(&mut helper.process)?.report();
@@ -493,6 +552,7 @@ impl Cpu {
                 helper.forget_pages()?;
             }
             if helper.process.base + helper.process.parts.miss == report.at {
+                self.jit.identity.count(Reason::Lookup);
                 let target = helper.undo_lookup()?;
                 if !self.canonical(target) {
                     // The branch itself faults.
@@ -513,6 +573,7 @@ impl Cpu {
             };
             match (report.signal, point.state) {
                 (0, State::Link) => {
+                    self.jit.identity.count(Reason::Jump);
                     let Some(head) = self.head(helper, point.rip) else {
                         self.take_back(helper, point.rip)?;
                         return Ok(Some(Outcome::Interpret));
@@ -521,11 +582,14 @@ impl Cpu {
                 }
                 (0, State::Leave) => {
                     self.take_back(helper, point.rip)?;
+                    let call = self.is_system_call(helper);
+                    self.jit.identity.count(if call { Reason::SystemCall } else { Reason::Instruction });
                     return Ok(Some(Outcome::Interpret));
                 }
                 // Called, or one instruction further on the way to where it can stop.
-                (libc::SIGUSR1 | libc::SIGTRAP, _) => {}
+                (libc::SIGUSR1 | libc::SIGTRAP, _) => self.jit.identity.count(Reason::Called),
                 (_, state) => {
+                    self.jit.identity.count(Reason::Fault);
                     let this = (report.at, report.address, report.error);
                     let again = std::mem::replace(&mut last, this) == this;
                     if !again && self.fill_process(helper, &report)? {

@@ -218,7 +218,7 @@ impl Process {
     /// Has `len` bytes of RAM from `offset` on mapped at `linear`.
     pub(super) fn map(&mut self, linear: u64, len: u64, write: bool, offset: u64) -> io::Result<()> {
         let rights = libc::PROT_READ | if write { libc::PROT_WRITE } else { 0 };
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_POPULATE;
         self.ask([
             libc::SYS_mmap.cast_unsigned(),
             linear,
