@@ -174,6 +174,13 @@ impl Peers {
         (fresh, ticket)
     }
 
+    /// Has every other vCPU look up from what it executes: code has changed.
+    pub(crate) fn call_others(&self, own: u32) {
+        for peer in self.inner.lock().list.iter().filter(|p| p.index != own && p.inside) {
+            peer.signals.raise(Event::Accel);
+        }
+    }
+
     /// Whether every other vCPU has carried out request `ticket` for the page at `host`, or will before it executes
     /// an instruction.
     pub(crate) fn settled(&self, own: u32, host: u64, ticket: u64) -> bool {

@@ -211,7 +211,7 @@ impl Cpu {
         if let Some(r) = self.ram.ranges.iter().find(|r| host.wrapping_sub(r.host) <= r.last - r.start)
             && r.block.note_write(r.offset + (host - r.host), size)
         {
-            self.stop_block();
+            self.code_written();
         }
     }
 

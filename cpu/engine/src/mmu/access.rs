@@ -188,7 +188,7 @@ impl Cpu {
                 let code = r.block.holds_code(at / PAGE_SIZE);
                 r.block.write_int(at, size as u8, v);
                 if code {
-                    self.stop_block();
+                    self.code_written();
                 }
             }
             _ => self.io.mmio_write(physical, size as u8, v),

@@ -105,8 +105,8 @@ struct Builder<'a> {
     jumps: Vec<Jump>,
     /// Distances to 8-byte constants.
     constants: Vec<(usize, u64)>,
-    encoder: Encoder,
-    info: InstructionInfoFactory,
+    encoder: Option<Encoder>,
+    info: Option<InstructionInfoFactory>,
     known: &'a dyn Fn(u64) -> Option<u64>,
     leave: u64,
 }
@@ -119,11 +119,11 @@ fn gs(at: u64) -> Mem {
 pub(super) fn piece(input: Input) -> Piece {
     let mut b = Builder {
         a: Assembler::new(input.origin, input.flavour.time),
-        piece: Piece::default(),
+        piece: Piece { points: Vec::with_capacity(32), ..Piece::default() },
         jumps: Vec::new(),
         constants: Vec::new(),
-        encoder: Encoder::new(64),
-        info: InstructionInfoFactory::new(),
+        encoder: None,
+        info: None,
         known: input.known,
         leave: input.leave,
     };
@@ -360,8 +360,9 @@ impl Builder<'_> {
     }
 
     fn encoded(&mut self, i: &Instruction) -> Option<Vec<u8>> {
-        let ok = self.encoder.encode(i, self.a.here()).is_ok();
-        let bytes = self.encoder.take_buffer();
+        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(64));
+        let ok = encoder.encode(i, self.a.here()).is_ok();
+        let bytes = encoder.take_buffer();
         ok.then_some(bytes)
     }
 
@@ -426,7 +427,7 @@ impl Builder<'_> {
     /// A register that the instruction has nothing to do with.
     fn unused(&mut self, i: &Instruction) -> Option<Reg> {
         let mut used = 1u16 << RSP;
-        for r in self.info.info(i).used_registers() {
+        for r in self.info.get_or_insert_with(InstructionInfoFactory::new).info(i).used_registers() {
             if r.register().is_gpr() {
                 used |= 1 << (r.register().full_register().number() & 15);
             }

@@ -192,8 +192,8 @@ pub(super) fn fixed(base: u64) -> (Vec<u8>, Parts) {
     a.bytes(&[0x9c]); // pushfq
     a.pop(RAX);
     a.store(gs(FRAME + FLAGS), RAX);
-    // What XSAVE does not write, and XRSTOR looks at.
-    for word in 1..8 {
+    // What XSAVE does not write all of, and XRSTOR looks at.
+    for word in 0..8 {
         a.store_imm(gs(VECTORS_AT + 512 + 8 * word), 0);
     }
     let state = |a: &mut Assembler| {

@@ -39,7 +39,7 @@ const SLOT: u64 = 1 << 39;
 /// Processes of one vCPU.
 const MOST_HELPERS: usize = 4;
 /// Pieces translated at once.
-const AHEAD: usize = 16;
+const AHEAD: usize = 24;
 
 /// Most bytes in a piece.
 const MOST_BYTES: usize = 512;
@@ -460,7 +460,8 @@ impl Cpu {
         }
         let host = self.exec_host(page, 0).ok()?.ok()?;
         let watched = self.watch(host)?;
-        if watched.ticket != 0 {
+        let ticket = watched.ticket;
+        if ticket != 0 && !self.peers.settled(self.index, host & !0xfff, ticket) {
             return None;
         }
         helper.code.pages.insert(page, Page { host, watched });
@@ -681,6 +682,15 @@ impl Cpu {
                 self.jit.identity.statistics.promoted += 1;
                 self.jit.closed_for = u64::MAX;
             }
+        }
+    }
+
+    /// A page with code was written to.
+    pub(crate) fn code_written(&mut self) {
+        self.stop_block();
+        if self.jit.identity.is_enabled() {
+            // Processes of other processors do not see it by themselves.
+            self.peers.call_others(self.index);
         }
     }
 

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long is measured before an address space is promoted.
-const MEASURE: Duration = Duration::from_millis(20);
+const MEASURE: Duration = Duration::from_millis(12);
 /// User code runs this long between entries into the kernel, at least, to be promoted.
-const PROMOTE: Duration = Duration::from_micros(100);
+const PROMOTE: Duration = Duration::from_micros(60);
 /// Less than this in a process, and it is not worth it.
-const DEMOTE: Duration = Duration::from_micros(40);
+const DEMOTE: Duration = Duration::from_micros(25);
 /// How long is measured in a process.
 const MEASURE_INSIDE: Duration = Duration::from_millis(100);
 /// Returns after which that is enough: a program full of instructions that are the engine's is to come out soon.
@@ -130,7 +130,7 @@ mod tests {
         let mut p = Policy::default();
         for tick in 0..10 {
             let promoted = p.sample(Some(0x1000), tick * 2, at(start, 4 * tick));
-            assert_eq!(promoted, tick == 5, "{tick}");
+            assert_eq!(promoted, tick == 3, "{tick}");
         }
         assert!(p.is_promoted(0x1000));
         let mut p = Policy::default();

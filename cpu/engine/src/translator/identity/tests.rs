@@ -188,6 +188,52 @@ fn a_page_that_moves_is_found_where_it_is() {
 }
 
 #[test]
+fn a_program_that_writes_to_its_process_harms_itself_alone() {
+    // rdi = the area: mov ecx,SIZE/8; mov rax,-1; mov rbx,rdi; rep stosq; mov r8,[rbx+CONTROL]; then UD2 as INSN, hlt
+    let mut code = vec![0xb9];
+    code.extend((super::image::CONTROL as u32 / 8).to_le_bytes());
+    code.extend([
+        0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0x48, 0x89, 0xfb, 0xf3, 0x48, 0xab, 0x4c, 0x8b, 0x83,
+    ]);
+    code.extend((super::image::CONTROL as u32).to_le_bytes());
+    code.extend([0xe8, 0, 0, 0, 0, 0x58]); // call next; next: pop rax
+    let jump = code.len() as u8;
+    // A jump by way of the table, and one that is not translated yet: lea rax,[rip+6]; push rax; ret; nop; hlt
+    code.extend([0x48, 0x8d, 0x05, 3, 0, 0, 0, 0x50, 0xc3, 0x90, 0xf4]);
+    assert!(jump < 0x80);
+    let mut b = user(&code, LaneB::Always);
+    let start = b.cpu.state.clone();
+    b.cpu.state.gpr[7] = 0x30000;
+    b.cpu.state.gpr[3] = 0x30000;
+    run(&mut b);
+    let base = b.cpu.jit.identity.helpers[0].process.base;
+    for _ in 0..3 {
+        b.cpu.state = start.clone();
+        b.cpu.mode_changed();
+        b.cpu.state.gpr[7] = base;
+        b.cpu.state.gpr[15] = 0x1234_5678_9abc_def0;
+        b.cpu.state.zmm[5] = [7; 64];
+        assert_eq!(run(&mut b), 13);
+        let s = &b.cpu.state;
+        assert_eq!((s.gpr[1], s.gpr[3], s.gpr[7]), (0, base, base + super::image::CONTROL));
+        assert_eq!(b.memory.read_int(0x6fd8, 8), 0x1000 + u64::from(jump) + 10, "RIP");
+        assert_eq!((s.gpr[15], &s.zmm[5][..32]), (0x1234_5678_9abc_def0, &[7; 32][..]));
+    }
+    // mov [rdi],rax: what says where execution goes on cannot be written; the guest has nothing there.
+    let mut b = user(&[0x48, 0x89, 0x07, 0xf4], LaneB::Always);
+    let start = b.cpu.state.clone();
+    b.cpu.state.gpr[7] = 0x30000;
+    assert_eq!(run(&mut b), 13);
+    let base = b.cpu.jit.identity.helpers[0].process.base;
+    for at in [super::image::CONTROL, super::image::TARGET, super::image::TABLE, super::image::CODE] {
+        b.cpu.state = start.clone();
+        b.cpu.mode_changed();
+        b.cpu.state.gpr[7] = base + at;
+        assert_eq!((run(&mut b), b.cpu.state.cr2), (14, base + at));
+    }
+}
+
+#[test]
 fn what_is_posted_calls_user_code_back() {
     // 1: inc rax; lea rdx,[rip]; add [0x30000],rax; jmp 1b
     let code =
