@@ -34,7 +34,7 @@ usage: cargo xtask TASK [ARGUMENT...]
                     boot the cloud kernel N times with translations of everything and a TLB of two entries
   initramfs PROFILE KERNEL shell|poweroff
                     build an initial file system; prints the paths of the emulator, the kernel and the file
-  difftest [--seconds N] [--seed N] [--filter TEXT] [-v] | --blocks [--instructions N] ...
+  difftest [--seconds N] [--seed N] [--filter TEXT] [-v] | --blocks [--instructions N] [--attack] ...
                     compare the engine with the host processor, instruction by instruction
   layers            check the dependencies between the folders, and that unsafe code is forbidden
   help              this text

@@ -505,6 +505,30 @@ impl Maker {
         state
     }
 
+    /// Lets the pointers of `state` lead to `goals`, or a little beside them: only for guests.
+    pub fn go_astray(&mut self, block: &Block, state: &mut State, goals: &[u64]) {
+        for n in (0..16).filter(|n| block.roles.pointers >> n & 1 != 0) {
+            if self.random.one_in(2) && !goals.is_empty() {
+                let goal = goals[self.random.below(goals.len() as u64) as usize];
+                let mut wild = match self.random.below(4) {
+                    // As a sum that wraps around, or with bits that an address has not.
+                    0 => goal.wrapping_sub(self.random.below(2 * REACH)),
+                    1 => goal ^ 1 << self.random.below(64),
+                    2 => self.random.number(),
+                    _ => goal.wrapping_add(self.random.below(4096)),
+                };
+                if block.mode != Mode::Long {
+                    wild &= 0xffff_ffff;
+                }
+                // Not the code under test, which would no longer be what the block says.
+                let is_code = |place: &Place| wild.wrapping_sub(place.code - 0x8_0000) < 0x10_0000;
+                if ![Place::HIGH, Place::LOW].iter().any(is_code) {
+                    state.gpr[n] = wild;
+                }
+            }
+        }
+    }
+
     /// How often a vocabulary's codes are in blocks.
     pub fn tally(block: &Block, tally: &mut BTreeMap<(Mode, Code), u64>) {
         for mark in block.marks.iter().filter(|mark| !mark.insn.is_invalid()) {

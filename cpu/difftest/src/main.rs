@@ -1,6 +1,6 @@
 //! `difftest [--seconds N] [--seed N] [--filter TEXT] [-v]`: compares the engine with the host processor, and says what
 //! differs. `-v` prints every code with its number of cases. `difftest --blocks [--instructions N] ...`: random blocks
-//! instead of single instructions.
+//! instead of single instructions; with `--attack` their pointers lead to this process's own memory, in guests only.
 
 use difftest::{BlockReport, Comparison, ThreeWays};
 use std::time::Duration;
@@ -16,6 +16,18 @@ fn main() -> std::process::ExitCode {
     let verbose = arguments.iter().any(|argument| argument == "-v");
     if arguments.iter().any(|argument| argument == "--blocks") {
         let seed = number("--seed", 1);
+        if arguments.iter().any(|argument| argument == "--attack") {
+            return match ThreeWays::new(seed).and_then(|ways| ways.attack(time)) {
+                Ok(faults) => {
+                    println!("seed {seed}: {faults} runs ended with a fault, as in tier 1");
+                    std::process::ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    println!("differs: {error}");
+                    std::process::ExitCode::FAILURE
+                }
+            };
+        }
         let report = ThreeWays::new(seed).and_then(|ways| ways.run(time, number("--instructions", u64::MAX)));
         return blocks(seed, report, verbose);
     }

@@ -120,6 +120,55 @@ impl ThreeWays {
         Ok(self.report)
     }
 
+    /// Runs blocks for `time` whose pointers lead to where this process has its own memory, the translator's code and
+    /// tables too: a guest sees its page tables' faults there, in tier 2 as in tier 1. Gives how many runs ended with
+    /// one.
+    ///
+    /// # Errors
+    /// The engine lacks the model; or what differed.
+    pub fn attack(mut self, time: Duration) -> Result<u64, String> {
+        let offered = engine::testing::offered("max")?;
+        let end = Instant::now() + time;
+        let mut faults = 0;
+        let vocabularies =
+            [Mode::Long, Mode::Flat].map(|mode| (mode, Vocabulary::new(mode, &mut self.maker, &offered)));
+        while Instant::now() < end {
+            let goals = own_memory()?;
+            let (mode, vocabulary) = &vocabularies[usize::from(self.maker.random.one_in(4))];
+            let block = self.maker.block(*mode, vocabulary);
+            self.tier1.load_block(block.at, &block.code);
+            self.tier2.load_block(block.at, &block.code);
+            for _ in 0..RUNS {
+                let mut before = self.maker.block_state(&block);
+                self.maker.go_astray(&block, &mut before, &goals);
+                self.tier1.set_scratch(&self.maker.memory);
+                self.tier2.set_scratch(&self.maker.memory);
+                let (mut tier1, mut tier2) = (before.clone(), before.clone());
+                let (first, _) =
+                    self.tier1.step_block(&mut tier1).map_err(|error| self.astray(&block, error))?;
+                let second = self.tier2.run_block(&mut tier2).map_err(|error| self.astray(&block, error))?;
+                faults += u64::from(second.is_some());
+                self.tier1.read_scratch(&mut self.memories[1]);
+                self.tier2.read_scratch(&mut self.memories[2]);
+                let nothing = Instruction::default();
+                let here = block.mark(tier1.rip.wrapping_sub(before.rip) as usize);
+                let (insn, open) = here.map_or((&nothing, 0), |mark| (&mark.insn, mark.undefined));
+                let mut list = differences(insn, &before, &tier2, &tier1, second.is_some(), open);
+                if first != second {
+                    list.push(format!("{second:x?}, tier 1 {first:x?}"));
+                }
+                if self.memories[1] != self.memories[2] {
+                    list.push("memory".to_owned());
+                }
+                if !list.is_empty() {
+                    let text = listing(&block, &before, &tier1);
+                    return Err(format!("{text}{} (the other is tier 1)", list.join("\n  ")));
+                }
+            }
+        }
+        Ok(faults)
+    }
+
     /// One run of `block`; gives the instruction that the host does not have.
     fn compare(&mut self, block: &Block) -> Result<Option<Code>, String> {
         let before = self.maker.block_state(block);
@@ -193,6 +242,17 @@ impl ThreeWays {
     }
 }
 
+/// Addresses in each mapping of this process.
+fn own_memory() -> Result<Vec<u64>, String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
+    let bounds = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    };
+    let own = maps.lines().filter_map(bounds);
+    Ok(own.flat_map(|(start, end)| [start, (start + (end - start) / 2) & !7, end - 8]).collect())
+}
+
 /// What a reader needs to find a difference.
 fn listing(block: &Block, before: &State, host: &State) -> String {
     let mut text = format!("block at {:x}, {:?}: {:02x?}\n", before.rip, block.mode, block.code);
@@ -215,6 +275,14 @@ fn listing(block: &Block, before: &State, host: &State) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_reaches_what_is_not_his() {
+        for seed in [2, 13] {
+            let faults = ThreeWays::new(seed).unwrap().attack(Duration::from_secs(4));
+            assert!(faults.unwrap_or_else(|error| panic!("{error}")) > 0);
+        }
+    }
 
     #[test]
     fn blocks_agree_three_ways() {
