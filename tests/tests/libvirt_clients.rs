@@ -102,6 +102,13 @@ fn prometheus_exporter() {
     compare("exporter", Daemon::alone, &format!("CLIENTS={} bash exporter.sh", clients.display()));
 }
 
+#[test]
+fn kubevirt_launcher() {
+    or_skip!(virtqemud::machines());
+    or_skip!(module("libvirt"));
+    compare("launcher", Daemon::alone, &format!("{PYTHON} launcher.py"));
+}
+
 /// Builds the program that uses libvirt's Rust bindings. It is not of the workspace, which needs no libvirt.
 fn rust_client() -> Result<PathBuf, String> {
     let found = Command::new("pkg-config").args(["--exists", "libvirt"]).status();

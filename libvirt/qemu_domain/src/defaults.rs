@@ -2,12 +2,17 @@
 
 use domain_xml::clock::{Clock, EventAction, TimerName};
 use domain_xml::cpu::cell_size;
-use domain_xml::os::{BootDevice, OsBoot};
-use domain_xml::tune::{IoThread, IoThreadIds, Placement, Vcpu};
+use domain_xml::os::{BootDevice, OsBoot, SysinfoEntry, SysinfoTable};
+use domain_xml::tune::{IoThread, IoThreadIds, Placement, Vcpu, VcpuState};
 use domain_xml::units::Kib;
+use domain_xml::words::YesNo;
 use domain_xml::{Code, Domain, Error, Result};
+use std::collections::BTreeMap;
 
 use crate::{Context, each, missing, virt_type};
+
+/// No more processors than these are listed one by one; no emulator has as many.
+const MAX_LISTED: u32 = 4096;
 
 /// What a definition may leave out.
 pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
@@ -17,11 +22,12 @@ pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     if domain.name().contains('/') {
         return Err(Error::xml(format!("name {} cannot contain '/'", domain.name())));
     }
-    if domain.uuid.is_none() {
-        domain.uuid = Some(context.generate.uuid());
-    }
     if let Some(uuid) = &mut domain.uuid {
         *uuid = uuid_text(uuid).ok_or_else(|| Error::internal("malformed uuid element"))?;
+    }
+    sysinfo(domain)?;
+    if domain.uuid.is_none() {
+        domain.uuid = Some(context.generate.uuid());
     }
     if let Some(genid) = &mut domain.genid
         && genid.uuid.is_none()
@@ -70,6 +76,39 @@ pub fn general(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Entries of tables about the system in their order; what the guest takes for the machine's UUID is the domain's.
+fn sysinfo(domain: &mut Domain) -> Result<()> {
+    const BIOS: &[&str] = &["vendor", "version", "date", "release"];
+    const SYSTEM: &[&str] = &["manufacturer", "product", "version", "serial", "uuid", "sku", "family"];
+    const BOARD: &[&str] = &["manufacturer", "product", "version", "serial", "asset", "location"];
+    const CHASSIS: &[&str] = &["manufacturer", "version", "serial", "asset", "sku"];
+    let sort = |table: &mut SysinfoTable, order: &[&str]| {
+        let place = |entry: &SysinfoEntry| order.iter().position(|name| entry.name.as_deref() == Some(name));
+        table.entry.sort_by_key(|entry| place(entry).unwrap_or(order.len()));
+    };
+    let detail = |detail: &str| Error { code: Code::Detail, detail: detail.to_owned() };
+    for info in domain.sysinfo.iter_mut().filter(|info| info.kind == "smbios") {
+        for (table, order) in
+            [(&mut info.bios, BIOS), (&mut info.system, SYSTEM), (&mut info.chassis, CHASSIS)]
+        {
+            if let Some(table) = table {
+                sort(table, order);
+            }
+        }
+        info.base_board.iter_mut().for_each(|table| sort(table, BOARD));
+        let entries = info.system.iter_mut().flat_map(|system| &mut system.entry);
+        for entry in entries.filter(|entry| entry.name.as_deref() == Some("uuid")) {
+            let uuid = uuid_text(entry.value.as_deref().unwrap_or_default())
+                .ok_or_else(|| detail("malformed <sysinfo> uuid element"))?;
+            if *domain.uuid.get_or_insert_with(|| uuid.clone()) != uuid {
+                return Err(detail("UUID mismatch between <uuid> and <sysinfo>"));
+            }
+            entry.value = Some(uuid);
+        }
+    }
+    Ok(())
+}
+
 fn processors(domain: &mut Domain) -> Result<()> {
     let auto = domain
         .numatune
@@ -97,6 +136,22 @@ fn processors(domain: &mut Domain) -> Result<()> {
             "maxvcpus must not be less than current vcpus ({} < {current})",
             vcpu.count
         )));
+    }
+    if let Some(states) = domain.vcpus.as_mut().filter(|states| !states.vcpu.is_empty()) {
+        // The list decides, whatever the number says; who is not listed is not there.
+        let mut listed: BTreeMap<u32, VcpuState> = states
+            .vcpu
+            .drain(..)
+            .filter(|state| state.id < vcpu.count)
+            .map(|state| (state.id, state))
+            .collect();
+        for id in 0..vcpu.count.min(MAX_LISTED) {
+            let absent = VcpuState { id, enabled: YesNo::No, hotpluggable: Some(YesNo::Yes), order: None };
+            listed.entry(id).or_insert(absent);
+        }
+        let online = listed.values().filter(|state| state.enabled == YesNo::Yes).count() as u32;
+        vcpu.current = (online < vcpu.count).then_some(online);
+        states.vcpu = listed.into_values().collect();
     }
     let count = domain.iothreads.unwrap_or(0);
     let listed = domain.iothreadids.as_ref().map_or(0, |ids| ids.iothread.len() as u32);

@@ -152,6 +152,10 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         }
     }
     for interface in &mut domain.devices.interface {
+        if interface.kind == InterfaceType::Ethernet {
+            // It says nothing, if it is empty.
+            interface.source = interface.source.take().filter(|source| *source != Default::default());
+        }
         if interface.mac.is_none() {
             let [a, b, c] = context.generate.mac();
             let address = format!("52:54:00:{a:02x}:{b:02x}:{c:02x}");

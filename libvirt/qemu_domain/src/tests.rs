@@ -108,3 +108,47 @@ fn names_that_users_give_are_unique() {
     // Other names are the driver's to give.
     assert_eq!(check("a", "a"), (true, true));
 }
+
+#[test]
+fn listed_processors_are_those_that_are_there() {
+    let list = "<vcpu current='2'>4</vcpu><vcpus><vcpu id='3' enabled='yes' hotpluggable='yes'/>\
+                <vcpu id='0' enabled='yes' hotpluggable='no'/><vcpu id='1' enabled='yes' hotpluggable='yes'/></vcpus>";
+    let domain = complete_text(list, "").unwrap();
+    assert_eq!(domain.vcpu.unwrap().current, Some(3));
+    let states: Vec<_> = domain
+        .vcpus
+        .unwrap()
+        .vcpu
+        .iter()
+        .map(|state| (state.id, state.enabled == domain_xml::words::YesNo::Yes))
+        .collect();
+    assert_eq!(states, [(0, true), (1, true), (2, false), (3, true)]);
+}
+
+#[test]
+fn the_system_has_the_domains_uuid() {
+    let system = |entries: &str| format!("<sysinfo type='smbios'><system>{entries}</system></sysinfo>");
+    let entry = "<entry name='sku'>s</entry><entry name='uuid'>00112233445566778899AABBCCDDEEFF</entry>";
+    let domain = complete_text(&system(entry), "").unwrap();
+    assert_eq!(domain.uuid.as_deref(), Some("00112233-4455-6677-8899-aabbccddeeff"));
+    let entries = &domain.sysinfo[0].system.as_ref().unwrap().entry;
+    let shown: Vec<_> = entries.iter().map(|entry| entry.value.as_deref().unwrap()).collect();
+    assert_eq!(shown, ["00112233-4455-6677-8899-aabbccddeeff", "s"]);
+    let other = "<uuid>00000000-0000-4000-8000-000000000001</uuid>".to_owned() + &system(entry);
+    assert_eq!(refusal(&other, ""), "UUID mismatch between <uuid> and <sysinfo>");
+    let malformed = refusal(&system("<entry name='uuid'>x</entry>"), "");
+    assert_eq!(malformed, "malformed <sysinfo> uuid element");
+}
+
+#[test]
+fn only_virtio_disks_have_models() {
+    let disk = |bus: &str| {
+        let disk = format!(
+            "<disk type='block' model='virtio-transitional'><source dev='/d'/><target dev='vda' bus='{bus}'/></disk>"
+        );
+        validate::domain(&complete_text("", &disk).unwrap()).map_err(|error| error.to_string())
+    };
+    assert_eq!(disk("virtio"), Ok(()));
+    let refused = "unsupported configuration: disk model 'virtio-transitional' not supported for bus 'usb'";
+    assert_eq!(disk("usb"), Err(refused.to_owned()));
+}

@@ -13,6 +13,7 @@ fn unsupported<T>(detail: impl Into<String>) -> Result<T> {
 pub fn check(domain: &Domain) -> Result<()> {
     for disk in &domain.devices.disk {
         target(disk)?;
+        model(disk)?;
         format(disk)?;
         secrets(disk)?;
         address(disk)?;
@@ -43,6 +44,15 @@ fn target(disk: &Disk) -> Result<()> {
         return unsupported(format!("invalid disk target '{dev}', partitions can't appear in disk targets"));
     }
     Ok(())
+}
+
+fn model(disk: &Disk) -> Result<()> {
+    match (&disk.model, disk.bus()) {
+        (Some(model), Some(bus)) if bus != DiskBus::Virtio => {
+            unsupported(format!("disk model '{model}' not supported for bus '{bus}'"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn format(disk: &Disk) -> Result<()> {
