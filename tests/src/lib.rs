@@ -22,6 +22,7 @@ pub mod paths;
 pub mod payload;
 pub mod programs;
 pub mod raw_client;
+pub mod recorder;
 pub mod reservations;
 pub mod virtqemud;
 

@@ -260,7 +260,7 @@ impl Daemon {
     }
 
     /// A path on its machine, as seen from outside.
-    fn inside(&self, path: &str) -> PathBuf {
+    pub fn inside(&self, path: &str) -> PathBuf {
         // The first process is in the daemon's mount namespace too.
         format!("/proc/{}/root{path}", self.process.id()).into()
     }

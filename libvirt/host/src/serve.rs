@@ -119,7 +119,7 @@ impl Host for NodeHost {
         _: &ClientContext,
         args: ConnectGetSysinfoArgs,
     ) -> Result<ConnectGetSysinfoRet> {
-        flags(args.flags, 0, "qemuConnectGetSysinfo")?;
+        Error::check_flags(Origin::Qemu, args.flags, 0, "qemuConnectGetSysinfo")?;
         sysinfo(&self.root).map(|sysinfo| ConnectGetSysinfoRet { sysinfo }).ok_or_else(|| {
             Error::new(Origin::Qemu, Code::ConfigUnsupported, "Host SMBIOS information is not available")
         })

@@ -59,9 +59,16 @@ pub fn monitor(what: qmp::Error, command: &str) -> Error {
     }
 }
 
+/// What is wrong with a list of numbers, which is nobody's in particular.
+pub fn bitmap<T>(parsed: std::result::Result<T, domain_xml::Error>) -> Result<T> {
+    parsed.map_err(|error| Error { domain: Origin::None as i32, ..xml(&error) })
+}
+
 /// What is wrong with XML.
 pub fn xml(what: &domain_xml::Error) -> Error {
     let (origin, code) = match what.code {
+        // Whatever the document is about.
+        domain_xml::Code::Xml if what.is_of_reader() => (Origin::Xml, Code::XmlError),
         domain_xml::Code::Internal => (Origin::Domain, Code::InternalError),
         domain_xml::Code::InvalidArgument => (Origin::Domain, Code::InvalidArg),
         domain_xml::Code::OperationFailed => (Origin::Domain, Code::OperationFailed),

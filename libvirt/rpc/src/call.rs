@@ -114,6 +114,12 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// An argument is what it must not be.
+    pub fn bad_argument(&self, name: &str, must: &str) -> Error {
+        let api = self.procedure.api;
+        Error::invalid_argument(self.origin(), api, name, format!("{name} in {api} {must}"))
+    }
+
     /// Nobody serves the procedure.
     pub fn unsupported(&self) -> Error {
         Error::no_support(self.origin(), self.procedure.api)
@@ -127,10 +133,10 @@ impl<'a> Call<'a> {
             Origin::DomainSnapshot
         } else if begins("virDomainCheckpoint") {
             Origin::DomainCheckpoint
-        } else if api.contains("Domain") {
-            Origin::Domain
-        } else {
+        } else if api.contains("Qemu") {
             Origin::None
+        } else {
+            Origin::Domain
         }
     }
 

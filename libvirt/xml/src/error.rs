@@ -45,6 +45,13 @@ impl Error {
         Self { code: Code::Xml, detail: detail.into() }
     }
 
+    /// Whether the reader of XML has found it, whatever the document is about: a required attribute is missing, or an
+    /// attribute's value is none.
+    pub fn is_of_reader(&self) -> bool {
+        let begins = |text: &str| self.detail.starts_with(text);
+        self.code == Code::Xml && (begins(crate::MISSING_ATTRIBUTE) || begins(crate::INVALID_ATTRIBUTE))
+    }
+
     /// The configuration is understood, but cannot be had.
     pub fn unsupported(detail: impl Into<String>) -> Self {
         Self { code: Code::Unsupported, detail: detail.into() }

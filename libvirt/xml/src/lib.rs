@@ -24,6 +24,10 @@ pub use tree::{Tree, verbatim, write_verbatim};
 pub use value::{Expected, Hex, Value};
 pub use writer::Writer;
 
+/// What errors begin with that the reader finds itself.
+const MISSING_ATTRIBUTE: &str = "Missing required attribute";
+const INVALID_ATTRIBUTE: &str = "Invalid value for attribute";
+
 /// An element with attributes and content. `#[xml::element]` implements it.
 pub trait Element: Default {
     /// The attributes that must be there.
@@ -62,7 +66,7 @@ pub fn read<T: Element>(node: &Node<'_>) -> Result<T> {
     let name = node.name();
     for attribute in T::required() {
         if node.attribute(attribute).is_none() {
-            return Err(Error::xml(format!("Missing required attribute '{attribute}' in element '{name}'")));
+            return Err(Error::xml(format!("{MISSING_ATTRIBUTE} '{attribute}' in element '{name}'")));
         }
     }
     element.begin(node)?;

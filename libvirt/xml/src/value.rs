@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::Error;
+use crate::{Error, INVALID_ATTRIBUTE};
 
 /// What was expected where a value is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Expected {
             Self::Signed => " Expected integer value",
             Self::Uuid => " Expected UUID",
         };
-        Error::xml(format!("Invalid value for attribute '{name}' in element '{element}': '{value}'.{more}"))
+        Error::xml(format!("{INVALID_ATTRIBUTE} '{name}' in element '{element}': '{value}'.{more}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a declaration turns into.
 
-use super::parse::{Field, Kind, Procedure, Protocol, Stream, Struct, Wire};
+use super::parse::{Field, Kind, Need, Procedure, Protocol, Stream, Struct, Wire};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Error, Result};
@@ -12,7 +12,7 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
         items.push(structure(&quote!(#(#docs)*), &quote!(#name), fields));
     }
     let (mut rows, mut methods, mut arms) = (Vec::new(), Vec::new(), Vec::new());
-    let mut recodes = Vec::new();
+    let (mut recodes, mut arguments) = (Vec::new(), Vec::new());
     let mut seen = std::collections::HashSet::new();
     for procedure in &protocol.procedures {
         if !seen.insert(procedure.number.base10_parse::<u32>()?) {
@@ -21,6 +21,7 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
         items.push(messages(procedure, &prefix));
         rows.push(row(procedure));
         recodes.push(recode(procedure, &prefix));
+        arguments.push(arguments_of(procedure));
         if procedure.kind == Kind::Call {
             methods.push(method(procedure, &prefix));
             arms.push(arm(procedure, &prefix));
@@ -60,6 +61,15 @@ pub(crate) fn expand(protocol: &Protocol) -> Result<TokenStream> {
 
         /// The rows of the procedures declared here.
         pub const PROCEDURES: &[crate::procedure::Procedure] = &[#(#rows),*];
+
+        /// The names and the types of the arguments of a procedure declared here, or of what an event tells. Types
+        /// are written as they are declared, without limits: `str`, `str?`, `[str]`, `bytes`, `Domain`.
+        pub fn declared_arguments(number: u32) -> Option<&'static [(&'static str, &'static str)]> {
+            match number {
+                #(#arguments)*
+                _ => None,
+            }
+        }
 
         /// Decodes the arguments of a procedure declared here (or its results; or an event), and encodes them again.
         pub fn recode(number: u32, results: bool, payload: &[u8]) -> Option<Result<Vec<u8>, crate::xdr::Invalid>> {
@@ -104,6 +114,30 @@ fn structure(docs: &TokenStream, name: &TokenStream, fields: &[Field]) -> TokenS
                 Ok(Self { #(#decode,)* })
             }
         }
+    }
+}
+
+/// The arm of `arguments`.
+fn arguments_of(procedure: &Procedure) -> TokenStream {
+    let number = &procedure.number;
+    let fields = procedure.args.iter().map(|Field { name, wire }| {
+        let (name, wire) = (name.to_string(), declared_type(wire));
+        quote!((#name, #wire))
+    });
+    quote!(#number => Some(&[#(#fields),*]),)
+}
+
+fn declared_type(wire: &Wire) -> String {
+    match wire {
+        Wire::Plain(path) => {
+            path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default()
+        }
+        Wire::Text => "str".to_owned(),
+        Wire::Optional(inner) => format!("{}?", declared_type(inner)),
+        Wire::List(item, _) => format!("[{}]", declared_type(item)),
+        Wire::Bytes(_) => "bytes".to_owned(),
+        Wire::Chars(_) => "chars".to_owned(),
+        Wire::FixedChars(_) => "fixed_chars".to_owned(),
     }
 }
 
@@ -295,6 +329,22 @@ fn method(procedure: &Procedure, prefix: &str) -> TokenStream {
     }
 }
 
+/// The checks of arguments, those that come first or the others.
+fn needs(procedure: &Procedure, first: bool) -> TokenStream {
+    let mut checks = TokenStream::new();
+    for Need { field, name, must, .. } in procedure.needs.iter().filter(|need| need.first == first) {
+        let wire = procedure.args.iter().find(|arg| arg.name == *field).map(|arg| &arg.wire);
+        let lacks = match wire {
+            Some(Wire::Optional(_)) => quote!(args.#field.is_none()),
+            Some(Wire::Plain(_)) if must.contains("greater") => quote!(args.#field <= 0),
+            Some(Wire::Plain(_)) => quote!(args.#field == 0),
+            _ => quote!(args.#field.is_empty()),
+        };
+        checks.extend(quote!(if #lacks { return Err(call.bad_argument(#name, #must)); }));
+    }
+    checks
+}
+
 /// The arm of `dispatch`.
 fn arm(procedure: &Procedure, prefix: &str) -> TokenStream {
     let Procedure { name, number, .. } = procedure;
@@ -308,8 +358,10 @@ fn arm(procedure: &Procedure, prefix: &str) -> TokenStream {
         steps.extend(quote!(let args: #args = call.arguments()?;));
         values.extend(quote!(, args));
     }
+    steps.extend(needs(procedure, true));
     if procedure.write {
         steps.extend(quote!(call.refuse_read_only(#api)?;));
+        steps.extend(needs(procedure, false));
     }
     if let Some((mask, text)) = &procedure.write_if {
         let check = match text {

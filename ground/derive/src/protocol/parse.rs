@@ -57,6 +57,18 @@ pub(crate) enum Kind {
     Event,
 }
 
+/// `nonnull(FIELD)`, `nonzero(FIELD as NAME)`, `positive(FIELD)`: what libvirt's functions ask of an argument before they
+/// look at anything else.
+pub(crate) struct Need {
+    pub(crate) field: Ident,
+    /// The name that clients know.
+    pub(crate) name: String,
+    /// What it must be or not be.
+    pub(crate) must: &'static str,
+    /// It stands before `write`, and is looked at before that too.
+    pub(crate) first: bool,
+}
+
 /// Where a stream's data goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -76,6 +88,7 @@ pub(crate) struct Procedure {
     pub(crate) api: Option<Ident>,
     pub(crate) high: bool,
     pub(crate) write: bool,
+    pub(crate) needs: Vec<Need>,
     pub(crate) write_if: Option<(LitInt, Option<LitStr>)>,
     pub(crate) stream: Stream,
     pub(crate) fds_in: bool,
@@ -240,6 +253,7 @@ impl Parse for Procedure {
             api: None,
             high: false,
             write: false,
+            needs: Vec::new(),
             write_if: None,
             stream: Stream::None,
             fds_in: false,
@@ -279,6 +293,9 @@ impl Procedure {
                 }
                 self.write_if = Some((mask, text));
             }
+            "nonnull" => self.need(input, "must not be NULL")?,
+            "nonzero" => self.need(input, "must not be zero")?,
+            "positive" => self.need(input, "must be greater than zero")?,
             "read_stream" => self.stream = Stream::Read,
             "write_stream" => self.stream = Stream::Write,
             "fds_in" => self.fds_in = true,
@@ -290,6 +307,22 @@ impl Procedure {
             }
             other => return Err(Error::new(word.span(), format!("unknown attribute {other}"))),
         }
+        Ok(())
+    }
+
+    fn need(&mut self, input: ParseStream<'_>, must: &'static str) -> Result<()> {
+        let inside;
+        parenthesized!(inside in input);
+        let field: Ident = inside.parse()?;
+        if !self.args.iter().any(|arg| arg.name == field) {
+            return Err(Error::new(field.span(), "there is no such argument"));
+        }
+        let mut name = field.to_string();
+        if inside.peek(Token![as]) {
+            inside.parse::<Token![as]>()?;
+            name = inside.parse::<Ident>()?.to_string();
+        }
+        self.needs.push(Need { field, name, must, first: !self.write });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ pub mod answers;
 mod channel;
 
 use crate::core::Core;
-use crate::error::{Result, error, internal, not_running, system};
+use crate::error::{Result, error, internal, invalid, system};
 use crate::guest::Guest;
 use crate::state::State;
 use domain_xml::chardev::CharType;
@@ -134,9 +134,10 @@ impl Guest {
 
     fn agent_place(&self) -> Result<Place> {
         let inner = self.lock();
-        let live = inner.live.as_ref().ok_or_else(not_running)?;
+        let stopped = || invalid("domain is not running");
+        let live = inner.live.as_ref().ok_or_else(stopped)?;
         if !matches!(inner.state, State::Running(_)) {
-            return Err(not_running());
+            return Err(stopped());
         }
         let channel = live.definition.devices.channel.iter().find(|channel| {
             let target = channel.target.as_ref();

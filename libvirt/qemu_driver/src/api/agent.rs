@@ -51,7 +51,20 @@ impl QemuDriver {
     fn ask(&self, dom: &rpc::Domain, command: &str, arguments: Dict, api: &'static str) -> Result<Value> {
         let guest = self.guest(dom)?;
         let _job = guest.agent_jobs.begin(api)?;
+        guest.running_id()?;
         self.ask_now(&guest, command, arguments)
+    }
+
+    /// As [`Self::ask`], of what the original asks without looking first whether the guest runs.
+    fn ask_at_once(
+        &self,
+        dom: &rpc::Domain,
+        command: &str,
+        arguments: Dict,
+        api: &'static str,
+    ) -> Result<Value> {
+        self.guest(dom)?.need_agent()?;
+        self.ask(dom, command, arguments, api)
     }
 
     fn ask_now(&self, guest: &Guest, command: &str, arguments: Dict) -> Result<Value> {
@@ -179,7 +192,7 @@ impl GuestAgent for QemuDriver {
             return Err(error(Code::ArgumentUnsupported, detail));
         }
         let arguments = dict! { "minimum" => args.minimum };
-        self.ask(&args.dom, "guest-fstrim", arguments, "virDomainFSTrim").map(drop)
+        self.ask_at_once(&args.dom, "guest-fstrim", arguments, "virDomainFSTrim").map(drop)
     }
 
     fn domain_fsfreeze(&self, _: &ClientContext, args: DomainFsfreezeArgs) -> Result<DomainFsfreezeRet> {
@@ -259,12 +272,16 @@ impl GuestAgent for QemuDriver {
 
     fn domain_interface_addresses(
         &self,
-        _: &ClientContext,
+        client: &ClientContext,
         args: DomainInterfaceAddressesArgs,
     ) -> Result<DomainInterfaceAddressesRet> {
         const LEASE: u32 = 0;
         const AGENT: u32 = 1;
         const ARP: u32 = 2;
+        if args.source == AGENT && client.read_only() {
+            let detail = "read only access prevents virDomainInterfaceAddresses";
+            return Err(rpc::Error::new(rpc::Origin::Domain, Code::OperationDenied, detail));
+        }
         check_flags(args.flags, 0, "qemuDomainInterfaceAddresses")?;
         let guest = self.guest(&args.dom)?;
         let definition = {
@@ -309,7 +326,8 @@ impl GuestAgent for QemuDriver {
         args: DomainGetGuestVcpusArgs,
     ) -> Result<DomainGetGuestVcpusRet> {
         check_flags(args.flags, 0, "qemuDomainGetGuestVcpus")?;
-        let answer = self.ask(&args.dom, "guest-get-vcpus", Dict::default(), "virDomainGetGuestVcpus")?;
+        let answer =
+            self.ask_at_once(&args.dom, "guest-get-vcpus", Dict::default(), "virDomainGetGuestVcpus")?;
         Ok(DomainGetGuestVcpusRet { params: answers::vcpu_params(&answers::vcpus(&answer)?)? })
     }
 
@@ -320,8 +338,7 @@ impl GuestAgent for QemuDriver {
             1 => true,
             _ => return Err(error(Code::InvalidArg, "unsupported state value")),
         };
-        let parsed = qemu_domain::numbers(&args.cpumap);
-        let mut wanted = parsed.map_err(|error| crate::error::xml(&error))?;
+        let mut wanted = crate::error::bitmap(qemu_domain::numbers(&args.cpumap))?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.agent_jobs.begin("virDomainSetGuestVcpus")?;
         let vcpus = answers::vcpus(&self.ask_now(&guest, "guest-get-vcpus", Dict::default())?)?;
@@ -433,7 +450,7 @@ impl GuestAgent for QemuDriver {
         check_flags(args.flags, 0, "qemuDomainAuthorizedSSHKeysGet")?;
         let arguments = dict! { "username" => args.user };
         let api = "virDomainAuthorizedSSHKeysGet";
-        let answer = self.ask(&args.dom, "guest-ssh-get-authorized-keys", arguments, api)?;
+        let answer = self.ask_at_once(&args.dom, "guest-ssh-get-authorized-keys", arguments, api)?;
         Ok(DomainAuthorizedSshKeysGetRet { keys: answers::ssh_keys(&answer)? })
     }
 
@@ -452,7 +469,7 @@ impl GuestAgent for QemuDriver {
             arguments.insert("reset", (args.flags & APPEND == 0).into());
             "guest-ssh-add-authorized-keys"
         };
-        self.ask(&args.dom, command, arguments, "virDomainAuthorizedSSHKeysSet").map(drop)
+        self.ask_at_once(&args.dom, command, arguments, "virDomainAuthorizedSSHKeysSet").map(drop)
     }
 }
 

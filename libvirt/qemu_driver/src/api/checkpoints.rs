@@ -29,7 +29,8 @@ impl Checkpoints for QemuDriver {
         _: &ClientContext,
         args: DomainCheckpointGetXmlDescArgs,
     ) -> Result<DomainCheckpointGetXmlDescRet> {
-        check_flags(args.flags, XML, "qemuDomainCheckpointGetXMLDesc")?;
+        self.guest(&args.checkpoint.dom)?;
+        check_flags(args.flags, XML, "qemuCheckpointGetXMLDesc")?;
         Err(self.no_checkpoint(&args.checkpoint))
     }
 
@@ -75,8 +76,8 @@ impl Checkpoints for QemuDriver {
         _: &ClientContext,
         args: DomainBackupGetXmlDescArgs,
     ) -> Result<DomainBackupGetXmlDescRet> {
-        check_flags(args.flags, 0, "qemuBackupGetXMLDesc")?;
         self.guest(&args.dom)?;
+        check_flags(args.flags, 0, "qemuBackupGetXMLDesc")?;
         Err(error(Code::NoDomainBackup, "no domain backup job present"))
     }
 }

@@ -24,8 +24,6 @@ pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
 
 impl QemuDriver {
     fn attach(&self, dom: &rpc::Domain, text: &str, flags: u32, api: &'static str) -> Result<()> {
-        check_flags(flags, LIVE | CONFIG, "qemuDomainAttachDeviceFlags")?;
-        let devices = hotplug::parse_device(text)?;
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
         let (live, config) = {
@@ -33,6 +31,8 @@ impl QemuDriver {
             let (live, config) = self.targets(&inner, flags)?;
             (live, config.then(|| inner.config()).flatten())
         };
+        check_flags(flags, LIVE | CONFIG, "qemuDomainAttachDeviceLiveAndConfig")?;
+        let devices = hotplug::parse_device(text)?;
         // What cannot be written down is not plugged either.
         let config = config.map(|config| self.core.with_devices(&config, devices.clone())).transpose()?;
         if live {
@@ -42,8 +42,6 @@ impl QemuDriver {
     }
 
     fn detach(&self, dom: &rpc::Domain, text: &str, flags: u32, api: &'static str) -> Result<()> {
-        check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceFlags")?;
-        let wanted = hotplug::parse_device(text)?;
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
         let (running, config) = {
@@ -52,6 +50,8 @@ impl QemuDriver {
             let running = inner.live.as_ref().filter(|_| live).map(|live| live.definition.clone());
             (running, config.then(|| inner.config()).flatten())
         };
+        check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceLiveAndConfig")?;
+        let wanted = hotplug::parse_device(text)?;
         let config = config.map(|config| devices::without(&config, &wanted)).transpose()?;
         if let Some(definition) = running {
             let alias = devices::alias_of(&definition, &wanted)?;
@@ -111,9 +111,9 @@ impl DomainDevices for QemuDriver {
     }
 
     fn domain_detach_device_alias(&self, _: &ClientContext, args: DomainDetachDeviceAliasArgs) -> Result<()> {
-        check_flags(args.flags, LIVE | CONFIG, "qemuDomainDetachDeviceAlias")?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainDetachDeviceAlias")?;
+        check_flags(args.flags, LIVE | CONFIG, "qemuDomainDetachDeviceAliasLiveAndConfig")?;
         let (live, config) = self.both(&guest, args.flags)?;
         for definition in [&live, &config].into_iter().flatten() {
             if !crate::definition::has_device(definition, &args.alias) {
@@ -218,10 +218,11 @@ impl DomainDevices for QemuDriver {
         const RESTORE_LABEL: u32 = 1;
         const WRITABLE: u32 = 2;
         // Owners of what clients opened are left as they are: there is nothing to restore.
-        check_flags(args.flags, RESTORE_LABEL | WRITABLE, "qemuDomainFDAssociate")?;
         if fds.is_empty() {
-            return Ok(());
+            let (api, text) = ("virDomainFDAssociate", "nfds in virDomainFDAssociate must not be zero");
+            return Err(rpc::Error::invalid_argument(rpc::Origin::Domain, api, "nfds", text));
         }
+        check_flags(args.flags, RESTORE_LABEL | WRITABLE, "qemuDomainFDAssociate")?;
         let guest = self.guest(&args.dom)?;
         let key = (guest.uuid, args.name);
         self.core.groups.put(key, client.id(), fds, args.flags & WRITABLE != 0)

@@ -1,11 +1,10 @@
 //! Connections with displays that clients bring along.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, internal, monitor, not_running, system, unsupported};
+use crate::error::{Result, check_flags, internal, monitor, not_running, system, unsupported};
 use crate::guest::Guest;
 use domain_xml::graphics::GraphicsType;
 use json::dict;
-use rpc::Code;
 use rpc::protocol::device::{DomainOpenGraphicsArgs, DomainOpenGraphicsFdArgs};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -46,9 +45,10 @@ fn connect(guest: &Guest, protocol: &str, end: BorrowedFd<'_>, flags: u32) -> Re
 
 impl QemuDriver {
     pub(super) fn open_graphics(&self, args: &DomainOpenGraphicsArgs, fds: Vec<OwnedFd>) -> Result<()> {
+        // More than one are let go.
+        let none = || rpc::Error::internal(rpc::Origin::Rpc, "No FD available at slot 0");
+        let end = fds.into_iter().next().ok_or_else(none)?;
         check_flags(args.flags, SKIP_AUTH, "qemuDomainOpenGraphics")?;
-        let [end] = <[OwnedFd; 1]>::try_from(fds)
-            .map_err(|fds| error(Code::InvalidArg, format!("{} descriptors instead of one", fds.len())))?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainOpenGraphics")?;
         connect(&guest, protocol(&guest, args.idx)?, end.as_fd(), args.flags)

@@ -12,7 +12,7 @@ use domain_xml::clock::EventAction;
 use json::Dict;
 use rpc::protocol::domain::*;
 use rpc::protocol::events::DomainEventCallbackMetadataChangeMsg;
-use rpc::{ClientContext, Code, Domain, DomainEvent};
+use rpc::{ClientContext, Code, Domain, DomainEvent, Error, Origin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -699,8 +699,9 @@ impl Domains for QemuDriver {
         _: &ClientContext,
         args: DomainGetMetadataArgs,
     ) -> Result<DomainGetMetadataRet> {
-        check_flags(args.flags, affect::LIVE | affect::CONFIG, "qemuDomainGetMetadata")?;
         let guest = self.guest(&args.dom)?;
+        let known = affect::LIVE | affect::CONFIG;
+        Error::check_flags(Origin::Domain, args.flags, known, "virDomainObjGetMetadata")?;
         let inner = guest.lock();
         let (live, _) = self.targets(&inner, args.flags)?;
         let definition = if live { inner.current() } else { inner.inactive() };

@@ -30,8 +30,7 @@ fn buffer(size: u32, most: usize) -> Result<Vec<u8>> {
 
 /// The disk with that target or path.
 fn disk_named<'a>(definition: &'a Definition, name: &str) -> Result<&'a Disk> {
-    query::find_disk(definition, name)
-        .ok_or_else(|| invalid(format!("No device found for specified path '{name}'")))
+    query::find_disk(definition, name).ok_or_else(|| invalid(format!("disk '{name}' not found in domain")))
 }
 
 /// The target of `vda` and `vda[3]`, and the number.

@@ -252,7 +252,7 @@ impl DomainSave for QemuDriver {
         let _job = guest.jobs.begin("virDomainManagedSaveRemove")?;
         let name = guest.lock().name.clone();
         let path = self.core.paths.managed_save(&name);
-        files::remove(&path).map_err(|error| {
+        std::fs::remove_file(&path).map_err(|error| {
             crate::error::system(&error, &format!("Failed to remove managed save file '{}'", path.display()))
         })
     }
@@ -293,9 +293,9 @@ impl DomainSave for QemuDriver {
         _: &ClientContext,
         args: DomainManagedSaveDefineXmlArgs,
     ) -> Result<()> {
+        let image = self.managed_image(&args.dom, true)?;
         check_flags(args.flags, flag::RUNNING | flag::PAUSED, "qemuDomainSaveImageDefineXML")?;
         let running = wanted(args.flags)?;
-        let image = self.managed_image(&args.dom, true)?;
         self.redefine(&image, args.dxml.as_deref().unwrap_or_default(), running)
     }
 
@@ -309,9 +309,9 @@ impl DomainSave for QemuDriver {
     }
 
     fn domain_restore_params(&self, _: &ClientContext, args: DomainRestoreParamsArgs) -> Result<()> {
-        check_flags(args.flags, flag::SAVE | flag::RESET_NVRAM, "qemuDomainRestoreInternal")?;
         let Params { file, xml } = Params::of(&args.params)?;
         let from = file.ok_or_else(|| error(Code::InvalidArg, "missing path to restore from"))?;
+        check_flags(args.flags, flag::SAVE | flag::RESET_NVRAM, "qemuDomainRestoreInternal")?;
         self.restore(from, xml, args.flags, "virDomainRestoreParams")
     }
 }

@@ -22,11 +22,11 @@ impl QemuDriver {
         args: &DomainGetLaunchSecurityInfoArgs,
     ) -> Result<DomainGetLaunchSecurityInfoRet> {
         const TYPED_STRING: u32 = 4;
-        check_flags(args.flags, TYPED_STRING, "qemuDomainGetSEVInfo")?;
         let guest = self.guest(&args.dom)?;
         if !is_sev(&guest) {
             return Ok(DomainGetLaunchSecurityInfoRet { params: Vec::new() });
         }
+        check_flags(args.flags, TYPED_STRING, "qemuDomainGetSEVInfo")?;
         let _job = guest.jobs.begin("virDomainGetLaunchSecurityInfo")?;
         let measure = guest.execute("query-sev-launch-measure", Dict::default())?;
         let info = guest.execute("query-sev", Dict::default())?;

@@ -137,8 +137,13 @@ impl DomainStats for QemuDriver {
             target == Some(args.device.as_str())
                 || mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&args.device))
         };
-        let invalid =
-            || error(Code::InvalidArg, format!("invalid path, '{}' is not a known interface", args.device));
+        let invalid = || {
+            rpc::Error::new(
+                rpc::Origin::Domain,
+                Code::InvalidArg,
+                format!("'{}' is not a known interface", args.device),
+            )
+        };
         let interface = definition.devices.interface.iter().find(its).ok_or_else(invalid)?;
         let name = interface.target.as_ref().and_then(|target| target.dev.clone()).ok_or_else(invalid)?;
         let stats = super::devices::interface_stats(&name)
@@ -165,6 +170,9 @@ impl DomainStats for QemuDriver {
         const ACTUAL: i32 = 6;
         const RSS: i32 = 7;
         const LAST_UPDATE: i32 = 9;
+        if args.max_stats == 0 {
+            return Ok(DomainMemoryStatsRet { stats: Vec::new() });
+        }
         check_flags(args.flags, 0, "qemuDomainMemoryStats")?;
         let guest = self.guest(&args.dom)?;
         let pid = guest.lock().live.as_ref().map(|live| live.pid).ok_or_else(not_running)?;

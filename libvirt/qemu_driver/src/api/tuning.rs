@@ -1,7 +1,7 @@
 //! vCPUs, memory, scheduling.
 
 use crate::driver::QemuDriver;
-use crate::error::{Result, check_flags, error, invalid, not_running};
+use crate::error::{Result, check_flags, error, internal, invalid, not_running};
 use crate::guest::Guest;
 use crate::query;
 use domain_xml::Domain as Definition;
@@ -274,7 +274,8 @@ impl DomainTuning for QemuDriver {
         let _job = guest.jobs.begin("virDomainSetMemoryStatsPeriod")?;
         let (definition, live) = self.meant(&guest, args.flags)?;
         if crate::definition::balloon_target(&definition).is_none() {
-            return Err(invalid("Memory balloon model must be virtio to set the collection period"));
+            let detail = "No memory balloon device configured, can not set the collection period";
+            return Err(internal(detail));
         }
         if live {
             let value = i64::from(args.period);

@@ -134,7 +134,7 @@ impl QemuDriver {
             1 => true,
             _ => return refuse("unsupported state value"),
         };
-        let set = qemu_domain::numbers(&args.cpumap).map_err(|error| crate::error::xml(&error))?;
+        let set = crate::error::bitmap(qemu_domain::numbers(&args.cpumap))?;
         let Some(last) = set.last().copied() else { return refuse("no vcpus selected for modification") };
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainSetVcpu")?;

@@ -95,6 +95,17 @@ impl Guest {
     }
 }
 
+/// What clients are told about why a guest goes on (`VIR_DOMAIN_EVENT_RESUMED_...`).
+fn resumed_detail(reason: Running) -> i32 {
+    match reason {
+        Running::Migrated | Running::MigrationCanceled => 1,
+        Running::Restored | Running::FromSnapshot => 2,
+        Running::Postcopy => 3,
+        Running::PostcopyFailed => 4,
+        _ => 0,
+    }
+}
+
 impl Core {
     /// The guest runs now, if it did not: whoever notices first says so.
     pub fn set_running(&self, guest: &Guest, id: i32, reason: Running) -> bool {
@@ -112,7 +123,7 @@ impl Core {
         };
         if changed {
             self.save_status(guest);
-            self.lifecycle(guest, lifecycle::RESUMED, 0);
+            self.lifecycle(guest, lifecycle::RESUMED, resumed_detail(reason));
         }
         changed
     }

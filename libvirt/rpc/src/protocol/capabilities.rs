@@ -27,7 +27,7 @@ derive::protocol! {
     call 158 connect_compare_cpu(xml: str, flags: u32) -> (result: i32):
         virConnectCompareCPU, high, acl["connect:read"];
     call 162 connect_baseline_cpu(xml_cp_us: [str; CPU_BASELINE_MAX], flags: u32) -> (cpu: str):
-        virConnectBaselineCPU, acl["connect:read"];
+        virConnectBaselineCPU, nonnull(xml_cp_us as xmlCPUs), acl["connect:read"];
     call 312 connect_get_cpu_model_names(arch: str, need_results: i32, flags: u32)
         -> (models: [str; CONNECT_CPU_MODELS_MAX], ret: i32):
         virConnectGetCPUModelNames, acl["connect:read"];
@@ -46,7 +46,7 @@ derive::protocol! {
         flags: u32
     )
         -> (cpu: str):
-        virConnectBaselineHypervisorCPU, write, acl["connect:write"];
+        virConnectBaselineHypervisorCPU, nonnull(xml_cp_us as xmlCPUs), write, acl["connect:write"];
     call 395 node_get_sev_info(nparams: i32, flags: u32)
         -> (params: [TypedParam; NODE_SEV_INFO_MAX], nparams: i32):
         virNodeGetSEVInfo, write, acl["connect:read"];

@@ -55,7 +55,7 @@ derive::protocol! {
         dom: Domain, params: [TypedParam; DOMAIN_BLKIO_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetBlkioParameters, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -70,7 +70,7 @@ derive::protocol! {
     call 226 domain_send_key(
         dom: Domain, codeset: u32, holdtime: u32, keycodes: [u32; DOMAIN_SEND_KEY_MAX], flags: u32
     ):
-        virDomainSendKey, write, acl["domain:send_input"];
+        virDomainSendKey, write, nonnull(keycodes), acl["domain:send_input"];
     call 249 domain_open_graphics(dom: Domain, idx: u32, flags: u32):
         virDomainOpenGraphics, write, fds_in, acl["domain:open_graphics"];
     call 251 domain_block_resize(dom: Domain, disk: str, size: u64, flags: u32):
@@ -79,7 +79,7 @@ derive::protocol! {
         dom: Domain, disk: str, params: [TypedParam; DOMAIN_BLOCK_IO_TUNE_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetBlockIoTune, write,
-        acl[
+        positive(params as nparams), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -91,7 +91,7 @@ derive::protocol! {
         dom: Domain, device: str, params: [TypedParam; DOMAIN_INTERFACE_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetInterfaceParameters, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",

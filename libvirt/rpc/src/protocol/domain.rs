@@ -83,7 +83,7 @@ derive::protocol! {
     call 350 domain_define_xml_flags(xml: str, flags: u32) -> (dom: Domain):
         virDomainDefineXMLFlags, high, write, acl["domain:write", "domain:save"];
     call 358 domain_rename(dom: Domain, new_name: str?, flags: u32) -> (retcode: i32):
-        virDomainRename, write, acl["domain:write", "domain:save"];
+        virDomainRename, nonnull(new_name), write, acl["domain:write", "domain:save"];
     call 390 domain_set_lifecycle_action(dom: Domain, kind: u32, action: u32, flags: u32):
         virDomainSetLifecycleAction, write, acl["domain:write"];
 }

@@ -56,13 +56,13 @@ derive::protocol! {
         virDomainGetFSInfo, write, acl["domain:fs_freeze"];
     call 353 domain_interface_addresses(dom: Domain, source: u32, flags: u32)
         -> (ifaces: [DomainInterface; DOMAIN_INTERFACE_MAX]):
-        virDomainInterfaceAddresses, write,
+        virDomainInterfaceAddresses,
         acl[
             "domain:read",
             "domain:write::source:VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT",
         ];
     call 357 domain_set_user_password(dom: Domain, user: str?, password: str?, flags: u32):
-        virDomainSetUserPassword, write, acl["domain:set_password"];
+        virDomainSetUserPassword, write, nonnull(user), acl["domain:set_password"];
     call 371 domain_get_guest_vcpus(dom: Domain, flags: u32)
         -> (params: [TypedParam; DOMAIN_GUEST_VCPU_PARAMS_MAX]):
         virDomainGetGuestVcpus, write, acl["domain:write"];

@@ -29,7 +29,7 @@ derive::protocol! {
         virNodeGetInfo, high, acl["connect:read"];
     call 59 connect_get_hostname() -> (hostname: str): virConnectGetHostname, high, acl["connect:getattr"];
     call 101 node_get_cells_free_memory(start_cell: i32, maxcells: i32) -> (cells: [u64; NODE_MAX_CELLS]):
-        virNodeGetCellsFreeMemory, high, acl["connect:read"];
+        virNodeGetCellsFreeMemory, high, positive(maxcells as maxCells), acl["connect:read"];
     call 102 node_get_free_memory() -> (free_mem: u64): virNodeGetFreeMemory, high, acl["connect:read"];
     call 157 connect_get_lib_version() -> (lib_ver: u64):
         virConnectGetLibVersion, high, acl["connect:getattr"];
@@ -44,7 +44,7 @@ derive::protocol! {
     call 250 node_suspend_for_duration(target: u32, duration: u64, flags: u32):
         virNodeSuspendForDuration, write, acl["connect:pm_control"];
     call 288 node_set_memory_parameters(params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], flags: u32):
-        virNodeSetMemoryParameters, write, acl["connect:write"];
+        virNodeSetMemoryParameters, write, nonnull(params), acl["connect:write"];
     call 289 node_get_memory_parameters(nparams: i32, flags: u32)
         -> (params: [TypedParam; NODE_MEMORY_PARAMETERS_MAX], nparams: i32):
         virNodeGetMemoryParameters, acl["connect:read"];
@@ -55,11 +55,11 @@ derive::protocol! {
         pages: [u32; NODE_MAX_CELLS], start_cell: i32, cell_count: u32, flags: u32
     )
         -> (counts: [u64; NODE_MAX_CELLS]):
-        virNodeGetFreePages, high, acl["connect:read"];
+        virNodeGetFreePages, high, nonzero(pages as npages), acl["connect:read"];
     call 347 node_alloc_pages(
         page_sizes: [u32; NODE_MAX_CELLS], page_counts: [u64; NODE_MAX_CELLS], start_cell: i32,
         cell_count: u32, flags: u32
     )
         -> (ret: i32):
-        virNodeAllocPages, write, acl["connect:write"];
+        virNodeAllocPages, write, nonzero(page_sizes as npages), acl["connect:write"];
 }

@@ -151,6 +151,41 @@ pub fn procedures(program: u32) -> impl Iterator<Item = &'static Procedure> {
     (1..=REMOTE_LAST).filter_map(move |number| procedure(program, number))
 }
 
+/// The names and the types of a procedure's arguments, as they are declared; `None`: there is no such procedure.
+pub fn arguments(program: u32, number: u32) -> Option<&'static [(&'static str, &'static str)]> {
+    match program {
+        REMOTE_PROGRAM => {
+            let topics = [
+                session::declared_arguments,
+                events::declared_arguments,
+                host::declared_arguments,
+                block_job::declared_arguments,
+                capabilities::declared_arguments,
+                checkpoint::declared_arguments,
+                device::declared_arguments,
+                domain::declared_arguments,
+                guest::declared_arguments,
+                migration::declared_arguments,
+                save::declared_arguments,
+                snapshot::declared_arguments,
+                stats::declared_arguments,
+                tuning::declared_arguments,
+                network::declared_arguments,
+                interface::declared_arguments,
+                storage::declared_arguments,
+                nodedev::declared_arguments,
+                secret::declared_arguments,
+                nwfilter::declared_arguments,
+            ];
+            let (topic, _) = REMOTE_INDEX.get(number as usize)?;
+            topics.get(usize::from(*topic))?(number)
+        }
+        QEMU_PROGRAM => qemu::declared_arguments(number),
+        ADMIN_PROGRAM => admin::declared_arguments(number),
+        _ => None,
+    }
+}
+
 /// Decodes the arguments of a procedure (or its results; or an event) and encodes them again: what a fuzzer looks at.
 /// `None`: there is no such procedure, or it has no results.
 pub fn recode(
@@ -241,6 +276,8 @@ mod tests {
         assert!(procedure(REMOTE_PROGRAM, REMOTE_LAST + 1).is_none());
         assert!(procedure(QEMU_PROGRAM, 0).is_none());
         assert!(procedure(LXC_PROGRAM, 1).is_none());
+        assert_eq!(arguments(REMOTE_PROGRAM, 12), Some(&[("dom", "Domain")][..]));
+        assert_eq!(arguments(REMOTE_PROGRAM, 335).map(|all| all[1]), Some(("mountpoints", "[str]")));
     }
 
     #[test]
@@ -267,6 +304,12 @@ mod tests {
                 let zeros = [0; 256];
                 let written = recode(program, row.number, false, &zeros).expect("arguments");
                 let written = written.unwrap_or_else(|_| panic!("{}", row.name));
+                assert_eq!(
+                    arguments(program, row.number).expect("a procedure").is_empty(),
+                    written.is_empty(),
+                    "{}",
+                    row.name
+                );
                 assert_eq!(recode(program, row.number, false, &written), Some(Ok(written)), "{}", row.name);
                 // Nothing is enough only for those that have no arguments.
                 if let Some(Ok(bytes)) = recode(program, row.number, false, &[]) {

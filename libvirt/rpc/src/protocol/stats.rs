@@ -79,7 +79,7 @@ derive::protocol! {
     call 439 domain_set_launch_security_state(
         dom: Domain, params: [TypedParam; DOMAIN_LAUNCH_SECURITY_STATE_PARAMS_MAX], flags: u32
     ):
-        virDomainSetLaunchSecurityState, write, acl["domain:write"];
+        virDomainSetLaunchSecurityState, nonnull(params), write, acl["domain:write"];
     call 442 domain_abort_job_flags(dom: Domain, flags: u32):
         virDomainAbortJobFlags, write, acl["domain:write"];
 }

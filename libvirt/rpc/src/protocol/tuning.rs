@@ -31,27 +31,27 @@ derive::protocol! {
         virDomainGetMaxVcpus, high, acl["domain:read"];
     call 20 domain_get_vcpus(dom: Domain, maxinfo: i32, maplen: i32)
         -> (info: [VcpuInfo; VCPUINFO_MAX], cpumaps: bytes<CPUMAPS_MAX>):
-        virDomainGetVcpus, high, acl["domain:read"];
+        virDomainGetVcpus, high, nonnull(maxinfo as info), acl["domain:read"];
     call 26 domain_pin_vcpu(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>):
-        virDomainPinVcpu, write, acl["domain:write"];
+        virDomainPinVcpu, write, nonnull(cpumap), acl["domain:write"];
     call 30 domain_set_max_memory(dom: Domain, memory: u64):
-        virDomainSetMaxMemory, high, write, acl["domain:write"];
-    call 31 domain_set_memory(dom: Domain, memory: u64): virDomainSetMemory, write, acl["domain:write"];
-    call 32 domain_set_vcpus(dom: Domain, nvcpus: u32): virDomainSetVcpus, write, acl["domain:write"];
+        virDomainSetMaxMemory, high, write, nonzero(memory), acl["domain:write"];
+    call 31 domain_set_memory(dom: Domain, memory: u64): virDomainSetMemory, write, nonzero(memory), acl["domain:write"];
+    call 32 domain_set_vcpus(dom: Domain, nvcpus: u32): virDomainSetVcpus, write, nonzero(nvcpus), acl["domain:write"];
     call 56 domain_get_scheduler_type(dom: Domain) -> (kind: str, nparams: i32):
         virDomainGetSchedulerType, acl["domain:read"];
     call 57 domain_get_scheduler_parameters(dom: Domain, nparams: i32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
-        virDomainGetSchedulerParameters, acl["domain:read"];
+        virDomainGetSchedulerParameters, nonnull(nparams as params), acl["domain:read"];
     call 58 domain_set_scheduler_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]
     ):
-        virDomainSetSchedulerParameters, write, acl["domain:read"];
+        virDomainSetSchedulerParameters, write, nonnull(params), acl["domain:read"];
     call 197 domain_set_memory_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_MEMORY_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetMemoryParameters, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -61,7 +61,7 @@ derive::protocol! {
         virDomainGetMemoryParameters, acl["domain:read"];
     call 199 domain_set_vcpus_flags(dom: Domain, nvcpus: u32, flags: u32):
         virDomainSetVcpusFlags, write,
-        acl[
+        nonzero(nvcpus), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -71,7 +71,7 @@ derive::protocol! {
         virDomainGetVcpusFlags, write_if(0x8), acl["domain:read", "domain:write:VIR_DOMAIN_VCPU_GUEST"];
     call 204 domain_set_memory_flags(dom: Domain, memory: u64, flags: u32):
         virDomainSetMemoryFlags, write,
-        acl[
+        nonzero(memory), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -80,29 +80,29 @@ derive::protocol! {
         dom: Domain, params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetSchedulerParametersFlags, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
     call 223 domain_get_scheduler_parameters_flags(dom: Domain, nparams: i32, flags: u32)
         -> (params: [TypedParam; DOMAIN_SCHEDULER_PARAMETERS_MAX]):
-        virDomainGetSchedulerParametersFlags, acl["domain:read"];
+        virDomainGetSchedulerParametersFlags, nonnull(nparams as params), acl["domain:read"];
     call 225 domain_pin_vcpu_flags(dom: Domain, vcpu: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinVcpuFlags, write,
-        acl[
+        nonnull(cpumap), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
     call 230 domain_get_vcpu_pin_info(dom: Domain, ncpumaps: i32, maplen: i32, flags: u32)
         -> (cpumaps: bytes<CPUMAPS_MAX>, num: i32):
-        virDomainGetVcpuPinInfo, acl["domain:read"];
+        virDomainGetVcpuPinInfo, positive(ncpumaps), acl["domain:read"];
     call 254 domain_set_numa_parameters(
         dom: Domain, params: [TypedParam; DOMAIN_NUMA_PARAMETERS_MAX], flags: u32
     ):
         virDomainSetNumaParameters, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -112,14 +112,14 @@ derive::protocol! {
         virDomainGetNumaParameters, acl["domain:read"];
     call 279 domain_pin_emulator(dom: Domain, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinEmulator, write,
-        acl[
+        nonnull(cpumap), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
         ];
     call 280 domain_get_emulator_pin_info(dom: Domain, maplen: i32, flags: u32)
         -> (cpumaps: bytes<CPUMAPS_MAX>, ret: i32):
-        virDomainGetEmulatorPinInfo, acl["domain:read"];
+        virDomainGetEmulatorPinInfo, nonnull(maplen as cpumap), acl["domain:read"];
     call 308 domain_set_memory_stats_period(dom: Domain, period: i32, flags: u32):
         virDomainSetMemoryStatsPeriod, write,
         acl[
@@ -132,7 +132,7 @@ derive::protocol! {
         virDomainGetIOThreadInfo, acl["domain:read"];
     call 352 domain_pin_iothread(dom: Domain, iothreads_id: u32, cpumap: bytes<CPUMAP_MAX>, flags: u32):
         virDomainPinIOThread, write,
-        acl[
+        nonnull(cpumap), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -146,7 +146,7 @@ derive::protocol! {
         ];
     call 356 domain_del_iothread(dom: Domain, iothread_id: u32, flags: u32):
         virDomainDelIOThread, write,
-        acl[
+        nonzero(iothread_id), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",
@@ -155,7 +155,7 @@ derive::protocol! {
         -> (params: [TypedParam; DOMAIN_PERF_EVENTS_MAX]):
         virDomainGetPerfEvents, acl["domain:read"];
     call 366 domain_set_perf_events(dom: Domain, params: [TypedParam; DOMAIN_PERF_EVENTS_MAX], flags: u32):
-        virDomainSetPerfEvents, write, acl["domain:write"];
+        virDomainSetPerfEvents, write, nonnull(params), acl["domain:write"];
     call 384 domain_set_vcpu(dom: Domain, cpumap: str, state: i32, flags: u32):
         virDomainSetVcpu, write,
         acl[
@@ -167,7 +167,7 @@ derive::protocol! {
         dom: Domain, iothread_id: u32, params: [TypedParam; DOMAIN_IOTHREAD_PARAMS_MAX], flags: u32
     ):
         virDomainSetIOThreadParams, write,
-        acl[
+        nonnull(params), acl[
             "domain:write",
             "domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE",
             "domain:save:VIR_DOMAIN_AFFECT_CONFIG",

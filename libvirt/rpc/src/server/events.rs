@@ -215,12 +215,12 @@ impl Server {
         call: &mut Call<'_>,
     ) -> Result<(), Error> {
         let QemuConnectDomainMonitorEventDeregisterArgs { callback_id } = call.arguments()?;
-        call.refuse_read_only(call.procedure().api)?;
         let mut registrations = connection.registrations.lock();
         let Some(at) = registrations.monitor.iter().position(|known| known.callback_id == callback_id) else {
             let text = format!("qemu monitor event callback {callback_id} not registered");
             return Err(Error::internal(Origin::Rpc, text));
         };
+        call.refuse_read_only(call.procedure().api)?;
         registrations.monitor.remove(at);
         drop(registrations);
         call.answer(())
