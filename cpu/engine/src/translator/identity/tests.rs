@@ -188,6 +188,36 @@ fn a_page_that_moves_is_found_where_it_is() {
 }
 
 #[test]
+fn a_flush_of_everything_leaves_what_the_tables_still_say() {
+    // mov rax,[0x200000]; mov [0x200008],rax; hlt
+    let code = [0x48, 0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0x48, 0x89, 0x04, 0x25, 8, 0, 0x20, 0, 0xf4];
+    let mut b = user(&code, LaneB::Always);
+    b.memory.write_int(0x12008, 8, 0x13007);
+    b.memory.write_int(0x31000, 8, 11);
+    b.memory.write_int(0x32000, 8, 22);
+    let start = b.cpu.state.clone();
+    let again = |b: &mut Bench, entry: Option<u64>| {
+        if let Some(entry) = entry {
+            b.memory.write_int(0x13000, 8, entry);
+        }
+        b.cpu.tlb.flush_all();
+        b.cpu.state = start.clone();
+        b.cpu.mode_changed();
+        run(b)
+    };
+    assert_eq!(again(&mut b, Some(0x31007)), 13);
+    let asked = b.cpu.jit.identity.statistics.fills;
+    assert_eq!(again(&mut b, None), 13);
+    let s = b.cpu.jit.identity.statistics;
+    assert!(asked > 0 && s.fills == asked && s.compared > 0, "{s:?}");
+    // Another page, then one that may only be read, then none.
+    assert_eq!((again(&mut b, Some(0x32067)), b.memory.read_int(0x32008, 8)), (13, 22));
+    assert_eq!((again(&mut b, Some(0x32065)), b.cpu.state.cr2), (14, 0x20_0008));
+    assert_eq!((again(&mut b, Some(0)), b.cpu.state.cr2), (14, 0x20_0000));
+    assert_eq!(b.cpu.jit.identity.statistics.starts, 1);
+}
+
+#[test]
 fn a_program_that_writes_to_its_process_harms_itself_alone() {
     // rdi = the area: mov ecx,SIZE/8; mov rax,-1; mov rbx,rdi; rep stosq; mov r8,[rbx+CONTROL]; then UD2 as INSN, hlt
     let mut code = vec![0xb9];
