@@ -115,6 +115,17 @@ pub fn set_mac(name: &str, mac: [u8; 6]) -> io::Result<()> {
     Request::new(name)?.put(&address).ask(libc::SIOCSIFHWADDR as _).map(drop)
 }
 
+/// The Ethernet address.
+///
+/// # Errors
+/// `ENODEV`.
+pub fn mac(name: &str) -> io::Result<[u8; 6]> {
+    let request = Request::new(name)?.ask(libc::SIOCGIFHWADDR as _)?;
+    let mut address = [0; 6];
+    address.copy_from_slice(&request.data[2..8]);
+    Ok(address)
+}
+
 /// The length of the largest packet, in bytes, without the Ethernet header.
 ///
 /// # Errors
@@ -197,8 +208,7 @@ mod tests {
         }
         assert!(index(&name).is_some());
         set_mac(&name, [0xfe, 0x54, 0, 1, 2, 3]).expect("mac");
-        let mac = std::fs::read_to_string(format!("/sys/class/net/{name}/address"));
-        assert_eq!(mac.unwrap_or_default().trim(), "fe:54:00:01:02:03");
+        assert_eq!(mac(&name).expect("mac"), [0xfe, 0x54, 0, 1, 2, 3]);
         set_mtu(&name, 1400).expect("mtu");
         assert_eq!(mtu(&name).expect("mtu"), 1400);
         set_up(&name, true).expect("up");

@@ -164,6 +164,9 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         if let Some(mac) = &mut interface.mac {
             mac.address = mac.address.to_ascii_lowercase();
         }
+        if let (InterfaceType::Direct, Some(source)) = (interface.kind, &mut interface.source) {
+            source.mode.get_or_insert_with(|| "vepa".to_owned());
+        }
         if interface.model.is_none() && interface.kind != InterfaceType::Hostdev {
             let kind = if interface.kind == InterfaceType::Vdpa {
                 "virtio"

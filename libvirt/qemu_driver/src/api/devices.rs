@@ -3,8 +3,9 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, failed, internal, invalid, not_running, system};
 use crate::guest::Guest;
-use crate::process::{devices, hotplug};
+use crate::process::{devices, hotplug, network};
 use crate::query::{self, Nodes};
+use domain_xml::interface::Interface;
 use json::{Dict, Value, dict};
 use rpc::call::Stream;
 use rpc::protocol::device::*;
@@ -12,12 +13,16 @@ use rpc::server::Direction;
 use rpc::{ClientContext, Code};
 use std::os::fd::OwnedFd;
 
-/// Bytes, packets, errors and drops, received and then sent, of a network device of the host.
-pub(super) fn interface_stats(name: &str) -> Option<[u64; 8]> {
+/// Bytes, packets, errors and drops, received and then sent by the guest, of the interface's device on the host.
+pub(super) fn interface_stats(interface: &Interface) -> Option<[u64; 8]> {
+    let name = interface.target.as_ref()?.dev.as_deref()?;
     let text = std::fs::read_to_string("/proc/net/dev").ok()?;
     let row = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
     let fields: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let at = |index: usize| fields.get(index).copied().unwrap_or(0);
+    if network::is_direct(interface) {
+        return Some([at(0), at(1), at(2), at(3), at(8), at(9), at(10), at(11)]);
+    }
     // What the device received the guest sent.
     Some([at(8), at(9), at(10), at(11), at(0), at(1), at(2), at(3)])
 }

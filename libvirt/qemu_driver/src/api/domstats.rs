@@ -181,7 +181,7 @@ fn interfaces(record: &mut Record, definition: &Definition) {
     for (at, interface) in definition.devices.interface.iter().enumerate() {
         let Some(name) = interface.target.as_ref().and_then(|target| target.dev.as_deref()) else { continue };
         record.add(format!("net.{at}.name"), name);
-        let Some(stats) = super::devices::interface_stats(name) else { continue };
+        let Some(stats) = super::devices::interface_stats(interface) else { continue };
         let fields =
             ["rx.bytes", "rx.pkts", "rx.errs", "rx.drop", "tx.bytes", "tx.pkts", "tx.errs", "tx.drop"];
         for (field, value) in fields.iter().zip(stats) {

@@ -145,8 +145,8 @@ impl DomainStats for QemuDriver {
             )
         };
         let interface = definition.devices.interface.iter().find(its).ok_or_else(invalid)?;
-        let name = interface.target.as_ref().and_then(|target| target.dev.clone()).ok_or_else(invalid)?;
-        let stats = super::devices::interface_stats(&name)
+        interface.target.as_ref().and_then(|target| target.dev.as_ref()).ok_or_else(invalid)?;
+        let stats = super::devices::interface_stats(interface)
             .ok_or_else(|| internal("/proc/net/dev: Interface not found"))?;
         let [rx_bytes, rx_packets, rx_errs, rx_drop, tx_bytes, tx_packets, tx_errs, tx_drop] =
             stats.map(|value| i64::try_from(value).unwrap_or(i64::MAX));

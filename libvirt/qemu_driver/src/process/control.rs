@@ -1,6 +1,6 @@
 //! What clients do to running guests.
 
-use crate::core::Core;
+use crate::core::{Core, Level};
 use crate::error::{Result, invalid, not_running};
 use crate::guest::Guest;
 use crate::state::{Paused, Running, State};
@@ -31,8 +31,16 @@ impl Core {
         }
         guest.with_live(id, |live| live.paused_because = Some(reason));
         guest.execute("stop", Dict::default())?;
+        if let Err(error) = self.set_interfaces_online(guest, id, false) {
+            self.log(Level::Warning, &error.message.unwrap_or_default());
+        }
         self.set_paused(guest, id, reason);
         Ok(())
+    }
+
+    fn set_interfaces_online(&self, guest: &Guest, id: i32, online: bool) -> Result<()> {
+        let definition = guest.with_live(id, |live| live.definition.clone()).ok_or_else(not_running)?;
+        super::network::set_online(&definition.devices.interface, online)
     }
 
     /// Lets the guest's processors go on. Its job is held by the caller.
@@ -49,6 +57,7 @@ impl Core {
             }
             _ => {}
         }
+        self.set_interfaces_online(guest, id, true)?;
         guest.with_live(id, |live| live.running_because = Some(reason));
         guest.execute("cont", Dict::default())?;
         self.set_running(guest, id, reason);

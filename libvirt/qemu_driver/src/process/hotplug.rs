@@ -11,6 +11,7 @@ use crate::process::command::{self, Context};
 use crate::process::devices;
 use crate::process::network::{self, Connected, Owner};
 use crate::process::start::launch_error as confinement_error;
+use crate::state::State;
 use domain_xml::{Devices, Domain as Definition};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::{DomainEventCallbackDeviceAddedMsg, DomainEventDeviceRemovedMsg};
@@ -205,9 +206,15 @@ impl Core {
         }
         let connected = network::connect(self, Owner::of(&old), &mut interfaces);
         new.devices.interface.extend(interfaces);
+        let running = matches!(guest.lock().state, State::Running(_));
         let plugged = connected.and_then(|connected| {
-            self.plug_completed(guest, &context, &old, new.clone(), &connected)
-                .inspect_err(|_| network::release(self, &new.devices.interface[known..]))
+            let plug = || {
+                if running {
+                    network::set_online(&new.devices.interface[known..], true)?;
+                }
+                self.plug_completed(guest, &context, &old, new.clone(), &connected)
+            };
+            plug().inspect_err(|_| network::release(self, &new.devices.interface[known..]))
         });
         plugged.inspect_err(|_| {
             guest.with_live(id, |live| live.begun = None);

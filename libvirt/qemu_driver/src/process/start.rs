@@ -288,7 +288,12 @@ impl Starting<'_> {
     /// The process waits to become the emulator: what it may use is set up.
     fn confine(&self, pid: i32) -> Result<()> {
         let definition = self.with_live(|live| live.definition.clone())?;
-        let confined = self.core.security.confine(&definition, pid, &[], Some(Journal::of(&self.directory)));
+        let interfaces = definition.devices.interface.iter().filter(|it| super::network::has_tap(it));
+        let names = interfaces.filter_map(|it| it.target.as_ref()?.dev.as_deref());
+        let indices = names.filter_map(|name| hostio::netdev::index(name)?.try_into().ok());
+        let indices: Vec<i32> = indices.collect();
+        let confined =
+            self.core.security.confine(&definition, pid, &indices, Some(Journal::of(&self.directory)));
         let confined = Arc::new(confined.map_err(|error| launch_error(&error))?);
         self.with_live(|live| live.confined = Some(confined))
     }
@@ -461,6 +466,8 @@ impl Starting<'_> {
         if restored {
             self.core.lifecycle(self.guest, lifecycle::STARTED, STARTED_RESTORED);
         }
+        let definition = self.with_live(|live| live.definition.clone())?;
+        super::network::set_online(&definition.devices.interface, true)?;
         qemu.execute("cont", Dict::default()).map_err(|error| monitor(error, "cont"))?;
         let reason = if restored { Running::Restored } else { Running::Booted };
         self.core.set_running(self.guest, self.id, reason);

@@ -1,13 +1,15 @@
 //! The host's ends of network interfaces: tap devices, what they are plugged into, and vhost.
 //!
 //! A tap device lives as long as the emulator that has its descriptor, and leaves its bridge when it goes. What
-//! outlives it, a port of a virtual network, is named by [`choose`], and in the guest's status file before [`connect`]
+//! outlives it, a port of a virtual network or a device on top of one of the host, is named by [`choose`], and in the guest's status file before [`connect`]
 //! makes it; whoever ends the guest, or what was begun with it, gives it back from there.
 
 pub mod bandwidth;
+mod macvtap;
 mod port;
 mod program;
 
+pub(super) use macvtap::set_online;
 pub(super) use port::daemon;
 
 use crate::core::{Core, Level};
@@ -25,26 +27,33 @@ const ATTEMPTS: u32 = 10_000;
 /// More than a guest can have queues.
 const MAX_QUEUES: u32 = 256;
 
-/// Names of tap devices: each number is given once, so that a name that was just released means nobody else.
+/// What generated names begin with: tap devices of their own, and those on top of a device of the host.
+const PREFIXES: [&str; 2] = ["vnet", "macvtap"];
+
+/// Names of devices: each number is given once, so that a name that was just released means nobody else.
 #[derive(Debug, Default)]
 pub struct Names {
-    next: Mutex<u32>,
+    /// By prefix.
+    next: Mutex<[u32; PREFIXES.len()]>,
 }
 
 impl Names {
     /// A device of that name is a guest's that was found running.
     pub fn note(&self, name: &str) {
-        if let Some(number) = name.strip_prefix("vnet").and_then(|rest| rest.parse::<u32>().ok()) {
-            let mut next = self.next.lock();
-            *next = (*next).max(number.saturating_add(1));
+        for (prefix, next) in PREFIXES.iter().zip(self.next.lock().iter_mut()) {
+            if let Some(number) = name.strip_prefix(prefix).and_then(|rest| rest.parse::<u32>().ok()) {
+                *next = (*next).max(number.saturating_add(1));
+            }
         }
     }
 
     /// The next of the form `template`, in which `%d` is the number, that `taken` does not have.
     fn free(&self, template: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
+        let kind = PREFIXES.iter().position(|prefix| template.starts_with(prefix)).unwrap_or(0);
         (0..ATTEMPTS).find_map(|_| {
             let number = {
                 let mut next = self.next.lock();
+                let next = &mut next[kind];
                 let number = *next;
                 *next = number.checked_add(1).filter(|next| *next < i32::MAX.cast_unsigned()).unwrap_or(0);
                 number
@@ -103,16 +112,46 @@ pub fn has_tap(interface: &Interface) -> bool {
 }
 
 /// Whether the host's end is a part of a device of the host, so that the guest sends what it sends.
-fn is_direct(interface: &Interface) -> bool {
+pub fn is_direct(interface: &Interface) -> bool {
     interface.kind == InterfaceType::Direct
+}
+
+/// Whether it has a device of the host to itself.
+fn is_passthrough(interface: &Interface) -> bool {
+    let mode = interface.source.as_ref().and_then(|source| source.mode.as_deref());
+    is_direct(interface) && mode == Some("passthrough")
+}
+
+/// Whether a name is one in which a number is to be put.
+fn is_template(name: &str) -> bool {
+    name.matches('%').count() == 1 && name.contains("%d")
+}
+
+/// The descriptors' mode.
+fn tap_mode(interface: &Interface) -> TapMode {
+    TapMode {
+        multiqueue: queues(interface) > 1,
+        vnet_header: is_virtio(interface) || matches!(interface.model(), "e1000e" | "vmxnet3"),
+    }
+}
+
+/// An address as its bytes.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
+fn mac_error(mac: &str) -> rpc::Error {
+    error(Code::XmlError, format!("unable to parse mac address '{mac}'"))
 }
 
 /// What cannot be had is refused before anything is made.
 fn check(interface: &Interface, privileged: bool) -> Result<()> {
     let refuse = |what: &str| Err(unsupported(format!("{what} cannot be had yet")));
-    if interface.kind == InterfaceType::Direct {
-        return refuse("interfaces of type 'direct'");
-    }
     if interface.filterref.is_some() {
         return refuse("filters of an interface's traffic");
     }
@@ -120,6 +159,11 @@ fn check(interface: &Interface, privileged: bool) -> Result<()> {
         return refuse("virtual ports of interfaces");
     }
     if interface.vlan.is_some() {
+        if !is_passthrough(interface) {
+            let mac = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
+            let detail = format!("interface {mac} - vlan tag not supported for this connection type");
+            return Err(unsupported(detail));
+        }
         return refuse("virtual LANs of interfaces");
     }
     if interface.coalesce.is_some() {
@@ -154,13 +198,9 @@ fn is_virtio(interface: &Interface) -> bool {
 /// The tap device's own address: the guest's but for its first byte, as packets from one's own address are dropped,
 /// and high, as a bridge takes the lowest of its ports.
 fn tap_address(mac: &str) -> Option<[u8; 6]> {
-    let mut bytes = [0; 6];
-    let mut parts = mac.split(':');
-    for byte in &mut bytes {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
+    let mut bytes = parse_mac(mac)?;
     bytes[0] = if bytes[0] == 0xfe { 0xfa } else { 0xfe };
-    parts.next().is_none().then_some(bytes)
+    Some(bytes)
 }
 
 /// Refuses what cannot be had, and names what will outlive a daemon that is killed while it makes it.
@@ -170,6 +210,9 @@ fn tap_address(mac: &str) -> Option<[u8; 6]> {
 pub fn choose(core: &Core, interfaces: &mut [Interface]) -> Result<()> {
     for interface in interfaces.iter_mut().filter(|interface| has_tap(interface)) {
         check(interface, core.paths.privileged)?;
+        if is_direct(interface) {
+            macvtap::choose(core, interface)?;
+        }
         if interface.kind == InterfaceType::Network {
             let id = crate::uuid::generate().map_err(|error| system(&error, "no random numbers"))?;
             interface.source.get_or_insert_default().portid = Some(id.to_string());
@@ -207,25 +250,25 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
     if interface.kind == InterfaceType::Network {
         port::make(core, owner, interface)?;
     }
-    let tap = open_tap(core, interface)?;
+    let direct = is_direct(interface);
+    let tap = if direct { macvtap::open(core, interface)? } else { open_tap(core, interface)? };
     let name = interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
     let managed = !is_unmanaged(interface);
-    if managed {
+    if managed && !direct {
         let mac = interface.mac.as_ref().map(|mac| mac.address.clone()).unwrap_or_default();
-        let address = tap_address(&mac)
-            .ok_or_else(|| error(Code::XmlError, format!("unable to parse mac address '{mac}'")))?;
+        let address = tap_address(&mac).ok_or_else(|| mac_error(&mac))?;
         netdev::set_mac(&name, address).map_err(|error| {
             let [a, b, c, d, e, f] = address;
             let text = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
             system(&error, &format!("Cannot set interface MAC to {text} on '{name}'"))
         })?;
     }
-    if interface.kind != InterfaceType::Ethernet {
+    if !matches!(interface.kind, InterfaceType::Ethernet | InterfaceType::Direct) {
         let bridge = source(interface, |source| source.bridge.as_ref());
         let bridge = bridge.ok_or_else(|| internal("Missing bridge name"))?;
         add_to_bridge(&bridge, &name, interface)?;
     }
-    if managed {
+    if managed && !direct {
         netdev::set_up(&name, true)
             .map_err(|error| system(&error, &format!("Cannot set interface flags on '{name}'")))?;
     }
@@ -252,7 +295,6 @@ fn is_unmanaged(interface: &Interface) -> bool {
 fn open_tap(core: &Core, interface: &mut Interface) -> Result<Vec<OwnedFd>> {
     let wanted =
         interface.target.as_ref().and_then(|target| target.dev.clone()).filter(|name| !name.is_empty());
-    let is_template = |name: &String| name.matches('%').count() == 1 && name.contains("%d");
     let name = match wanted {
         _ if is_unmanaged(interface) => {
             let name = wanted.ok_or_else(|| internal("target dev must be supplied when managed='no'"))?;
@@ -277,10 +319,7 @@ fn open_tap(core: &Core, interface: &mut Interface) -> Result<Vec<OwnedFd>> {
     let path =
         interface.backend.as_ref().and_then(|backend| backend.tap.as_deref()).unwrap_or("/dev/net/tun");
     let queues = queues(interface);
-    let mode = TapMode {
-        multiqueue: queues > 1,
-        vnet_header: is_virtio(interface) || matches!(interface.model(), "e1000e" | "vmxnet3"),
-    };
+    let mode = tap_mode(interface);
     if name.len() > netdev::NAME_LENGTH {
         let long = std::io::Error::from(rustix::io::Errno::RANGE);
         return Err(system(&long, &format!("Network interface name '{name}' is too long")));
@@ -398,6 +437,7 @@ pub fn release(core: &Core, interfaces: &[Interface]) {
         let name = interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
         let result = match interface.kind {
             InterfaceType::Network => port::remove(core, interface),
+            InterfaceType::Direct => macvtap::remove(core, interface),
             InterfaceType::Ethernet => match &interface.downscript {
                 Some(script) if !name.is_empty() => {
                     program::run_script(&script.path, name, core.paths.privileged)
@@ -420,7 +460,8 @@ pub fn take_up(core: &Core, interfaces: &[Interface]) {
         let Some(name) = interface.target.as_ref().and_then(|target| target.dev.as_deref()) else { continue };
         core.interfaces.note(name);
         let bridge = interface.source.as_ref().and_then(|source| source.bridge.as_deref());
-        let Some(bridge) = bridge.filter(|_| interface.kind != InterfaceType::Ethernet) else { continue };
+        let bridged = !matches!(interface.kind, InterfaceType::Ethernet | InterfaceType::Direct);
+        let Some(bridge) = bridge.filter(|_| bridged) else { continue };
         let master = std::fs::read_link(format!("/sys/class/net/{name}/master")).ok();
         let master = master.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         if master.as_deref() == Some(bridge) {
@@ -452,6 +493,7 @@ mod tests {
         assert_eq!(free("").as_deref(), Some("vnet8"));
         assert_eq!(names.free("t%d-a", |_| false).as_deref(), Some("t9-a"));
         assert_eq!(names.free("vnet%d", |_| true), None);
+        assert_eq!(names.free("macvtap%d", |_| false).as_deref(), Some("macvtap0"));
     }
 
     #[test]
