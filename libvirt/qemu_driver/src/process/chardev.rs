@@ -13,21 +13,7 @@ pub(super) fn note_paths(definition: &mut Definition, reply: &Value) {
         let row = rows.iter().find(|row| row.get("label").and_then(Value::as_str) == Some(&label))?;
         row.get("filename")?.as_str()?.strip_prefix("pty:").map(str::to_owned)
     };
-    let open = |alias: &str| {
-        let label = format!("char{alias}");
-        let rows = reply.as_list().unwrap_or_default();
-        let row = rows.iter().find(|row| row.get("label").and_then(Value::as_str) == Some(&label))?;
-        row.get("frontend-open")?.as_bool()
-    };
     let devices = &mut definition.devices;
-    for channel in &mut devices.channel {
-        let alias = channel.info.alias.as_ref().map(|alias| alias.name.clone());
-        if let (Some(open), Some(target)) = (alias.and_then(|alias| open(&alias)), &mut channel.target)
-            && target.kind.as_deref() == Some("virtio")
-        {
-            target.state = Some(if open { "connected" } else { "disconnected" }.to_owned());
-        }
-    }
     let all = [&mut devices.serial, &mut devices.parallel, &mut devices.console, &mut devices.channel];
     for (group, list) in all.into_iter().enumerate() {
         for device in list.iter_mut().filter(|device| device.source.kind == Some(CharType::Pty)) {
@@ -35,6 +21,24 @@ pub(super) fn note_paths(definition: &mut Definition, reply: &Value) {
             if let Some(path) = alias.and_then(|alias| path_of(&alias)) {
                 set_path(device, &path, group == 2);
             }
+        }
+    }
+}
+
+/// Notes which channels somebody in the guest has opened, by what `query-chardev` tells.
+pub(super) fn note_states(definition: &mut Definition, reply: &Value) {
+    let open = |alias: &str| {
+        let label = format!("char{alias}");
+        let rows = reply.as_list().unwrap_or_default();
+        let row = rows.iter().find(|row| row.get("label").and_then(Value::as_str) == Some(&label))?;
+        row.get("frontend-open")?.as_bool()
+    };
+    for channel in &mut definition.devices.channel {
+        let alias = channel.info.alias.as_ref().map(|alias| alias.name.clone());
+        if let (Some(open), Some(target)) = (alias.and_then(|alias| open(&alias)), &mut channel.target)
+            && target.kind.as_deref() == Some("virtio")
+        {
+            target.state = Some(if open { "connected" } else { "disconnected" }.to_owned());
         }
     }
 }

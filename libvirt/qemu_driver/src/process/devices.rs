@@ -53,8 +53,8 @@ macro_rules! lists {
     };
 }
 
-/// Refuses kinds that a running guest cannot be given.
-pub(super) fn check_live(devices: &Devices) -> Result<()> {
+/// Refuses kinds that a running guest, which is `there`, cannot be given.
+pub(super) fn check_live(there: &Definition, devices: &Devices) -> Result<()> {
     let refused =
         ["sound", "video", "graphics", "hub", "smartcard", "memballoon", "tpm", "panic", "iommu", "audio"];
     if let Some(kind) = kind(devices).filter(|kind| refused.contains(kind)) {
@@ -67,6 +67,11 @@ pub(super) fn check_live(devices: &Devices) -> Result<()> {
     };
     if devices.console.iter().any(is_serial) {
         return Err(error(Code::OperationUnsupported, "attaching serial console is not supported"));
+    }
+    let mut controllers = there.devices.controller.iter();
+    let ports = !devices.channel.is_empty() || !devices.console.is_empty();
+    if ports && !controllers.any(|controller| controller.kind == ControllerType::VirtioSerial) {
+        return Err(internal("no virtio-serial controllers are available"));
     }
     Ok(())
 }

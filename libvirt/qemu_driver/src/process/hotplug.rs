@@ -179,13 +179,13 @@ impl Core {
     /// They cannot be plugged; then the guest is as before.
     pub fn plug(self: &Arc<Self>, guest: &Arc<Guest>, added: Devices) -> Result<()> {
         let id = guest.running_id()?;
-        devices::check_live(&added)?;
         let characters = !(added.serial.is_empty() && added.console.is_empty() && added.channel.is_empty());
         let memory = !added.memory.is_empty();
         let found = guest.with_live(id, |live| {
             (live.definition.clone(), live.caps.clone(), live.directory.clone(), live.channels.clone())
         });
         let (old, caps, directory, channels) = found.ok_or_else(crate::error::not_running)?;
+        devices::check_live(&old, &added)?;
         let completed = self.with_devices(&old, added)?;
         let mut new = Definition::clone(&old);
         devices::take_new(&mut new, completed);

@@ -307,7 +307,10 @@ impl Core {
         let chardevs = guest.execute("query-chardev", Dict::default())?;
         guest.with_live(id, |live| {
             live.vcpus = vcpus;
-            live.change(|it| super::chardev::note_paths(it, &chardevs));
+            live.change(|it| {
+                super::chardev::note_paths(it, &chardevs);
+                super::chardev::note_states(it, &chardevs);
+            });
         });
         self.refresh_balloon(guest, id);
         Ok(())

@@ -380,6 +380,7 @@ impl Starting<'_> {
         let cpus = ask("query-cpus-fast")?;
         let mut definition = Definition::clone(&*self.with_live(|live| live.definition.clone())?);
         crate::process::chardev::note_paths(&mut definition, &chardevs);
+        crate::process::chardev::note_states(&mut definition, &chardevs);
         let asked_for = definition.cpu.clone();
         crate::process::cpu::note_features(&mut definition, &qemu, &cpus);
         let devices = super::hotplug::plugged(self.guest)?;

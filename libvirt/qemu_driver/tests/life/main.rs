@@ -488,7 +488,10 @@ fn devices_of_many_kinds_come_and_go() {
         "<features>",
         "<cpu><numa><cell id='0' cpus='0-1' memory='64' unit='MiB'/></numa></cpu><features>",
     );
-    let dom = daemon.define(&xml.replace("<devices>", "<devices><controller type='usb' model='qemu-xhci'/>"));
+    let dom = daemon.define(&xml.replace(
+        "<devices>",
+        "<devices><controller type='usb' model='qemu-xhci'/><controller type='virtio-serial'/>",
+    ));
     daemon.create(&dom).unwrap();
     daemon.take_events();
     let attach = |xml: &str, flags| {
