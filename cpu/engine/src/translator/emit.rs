@@ -41,6 +41,8 @@ pub(super) struct Source<'a> {
     pub(super) context: u16,
     /// Stack accesses may be checked together.
     pub(super) groups: bool,
+    /// A jump back to the start may stay in the translation.
+    pub(super) loops: bool,
     /// Blocks are compared with the interpreter.
     pub(super) lockstep: bool,
     /// Whether the flags may be read at a RIP in the same page before they are written.
@@ -56,7 +58,7 @@ pub(super) struct Product {
 }
 
 /// Where the arithmetic flags can be had from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlagsIn {
     pub(super) rflags: bool,
     pub(super) memory: bool,
@@ -128,6 +130,8 @@ pub(super) struct Emitter<'a> {
     pub(super) group_end: usize,
     pub(super) t0: Holds,
     pub(super) plan: Plan,
+    /// Where the second round of a loop begins, once there is one, and where the flags are by then.
+    pub(super) round: Option<(Label, FlagsIn)>,
 }
 
 /// Translates a block for `origin`; what is off the straight path, for `cold`.
@@ -147,6 +151,7 @@ pub(super) fn block(origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> P
         group_end: 0,
         t0: Holds::Nothing,
         plan: Plan::default(),
+        round: None,
     };
     let (entry, head_memory, head) = e.run();
     e.a.go_cold(cold);
@@ -165,7 +170,7 @@ impl Emitter<'_> {
     }
 
     /// Flags that may be read after the block was left for `target`.
-    fn live_beyond(&self, target: u64) -> u32 {
+    pub(super) fn live_beyond(&self, target: u64) -> u32 {
         let source = self.source;
         if !source.exact && self.direct(target) && !(source.live_at)(target) { 0 } else { ARITH }
     }
@@ -227,7 +232,8 @@ impl Emitter<'_> {
         let kinds = self.kinds.clone();
         if source.groups {
             let live = self.liveness(&kinds);
-            self.plan = spans::plan(source.instructions, &kinds, &live, &mut self.info);
+            let is_loop = self.is_loop(&kinds);
+            self.plan = spans::plan(source.instructions, &kinds, &live, &mut self.info, is_loop);
         }
         let live = self.liveness(&kinds);
         let (entry, head_memory, mut head) = (self.a.label(), self.a.label(), self.a.label());
@@ -259,19 +265,23 @@ impl Emitter<'_> {
         } else {
             self.push_cold(head, Some(head_memory), ColdPath::Save);
         }
-        let mut ended = false;
-        for (n, kind) in kinds.iter().enumerate() {
-            ended = self.instruction(n, *kind, live[n], live[n + 1]);
-            if ended {
-                break;
-            }
-        }
-        if !ended {
-            let next = source.instructions.last().map_or(source.start, Instruction::next_ip);
-            let live = live[kinds.len()];
-            self.exit(next, false, live);
+        self.instructions(&kinds, &live);
+        if self.round.is_some() {
+            self.begin_second_round();
+            self.instructions(&kinds, &live);
         }
         (entry, head_memory, head)
+    }
+
+    /// Emits all instructions, and where they lead.
+    fn instructions(&mut self, kinds: &[Kind], live: &[u32]) {
+        for (n, kind) in kinds.iter().enumerate() {
+            if self.instruction(n, *kind, live[n], live[n + 1]) {
+                return;
+            }
+        }
+        let next = self.source.instructions.last().map_or(self.source.start, Instruction::next_ip);
+        self.exit(next, false, live[kinds.len()]);
     }
 
     /// Puts `what` off the straight path.
@@ -283,6 +293,7 @@ impl Emitter<'_> {
             | ColdPath::Plain { .. }
             | ColdPath::Miss(_)
             | ColdPath::MissOf { .. }
+            | ColdPath::Exit { .. }
             | ColdPath::LoadFpu => recipe.filter(|_| !rflags && !memory),
             _ => None,
         };
@@ -528,6 +539,10 @@ impl Emitter<'_> {
                     self.unchecked |= backward;
                     return false;
                 }
+                if self.goes_round(n) {
+                    self.go_round();
+                    return true;
+                }
                 self.exit(target, backward, live_after);
                 return true;
             }
@@ -535,7 +550,8 @@ impl Emitter<'_> {
                 self.need_flags();
                 let (target, backward) = (i.near_branch_target(), i.near_branch_target() <= i.ip());
                 let side = self.a.label();
-                let (cc, other, other_backward) = if follower == Some(target) {
+                let round = self.goes_round(n);
+                let (cc, other, other_backward) = if follower == Some(target) || round {
                     (condition(&i) ^ 1, i.next_ip(), false)
                 } else {
                     (condition(&i), target, backward)
@@ -549,6 +565,10 @@ impl Emitter<'_> {
                 if follower.is_some() {
                     self.unchecked |= follower == Some(target) && backward;
                     return false;
+                }
+                if round {
+                    self.go_round();
+                    return true;
                 }
                 self.exit(i.next_ip(), false, live_after);
                 return true;

@@ -16,6 +16,7 @@ mod frame;
 mod identity;
 mod legacy32;
 mod lockstep;
+mod loops;
 mod memory;
 mod native;
 pub(crate) mod profile;
@@ -798,7 +799,9 @@ impl Cpu {
                 if replaced.is_some() {
                     *counter = 0;
                 }
-                self.translate(place, self.jit.threshold == 0 || self.jit.lockstep.is_some())?
+                // Plain code stays in its page, which whoever leads there has checked.
+                let at_once = self.jit.threshold == 0 || self.jit.lockstep.is_some();
+                self.translate(place, at_once && !plain)?
             }
         };
         // A link in the same page is not checked again: the page must be the one that the jump was made in.

@@ -14,7 +14,7 @@ use super::emit::{ColdPath, Emitter};
 use super::memory::Operand;
 use super::native::stack_offset;
 use super::recipe;
-use super::stubs::T0;
+use super::stubs::{T0, T1};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 /// Spans that are known at the same time.
@@ -47,9 +47,13 @@ pub(super) struct Span {
     low: i64,
     high: i64,
     write: bool,
+    /// An operand that must be aligned to so many bytes, and then all such ones are.
+    aligned: Option<(u8, i64)>,
     operands: usize,
     /// Where its host address is kept.
     slot: usize,
+    /// In a loop, its addresses are the same in each round.
+    constant: bool,
     /// The address of the last bytes, at the check.
     address: Operand,
 }
@@ -90,6 +94,8 @@ struct Scan<'a> {
     /// How many ways off the block, and how many instructions after which nothing is known, come before each.
     branches: Vec<usize>,
     barriers: Vec<usize>,
+    /// What registers hold after the last.
+    after: Values,
 }
 
 impl<'a> Scan<'a> {
@@ -97,8 +103,14 @@ impl<'a> Scan<'a> {
         let mut next = 16;
         let mut values: Values = std::array::from_fn(|n| Value { number: n as u32, plus: 0 });
         let (mut branch, mut barrier) = (0, 0);
-        let mut scan =
-            Self { instructions, kinds, before: Vec::new(), branches: Vec::new(), barriers: Vec::new() };
+        let mut scan = Self {
+            instructions,
+            kinds,
+            before: Vec::new(),
+            branches: Vec::new(),
+            barriers: Vec::new(),
+            after: values,
+        };
         for (i, kind) in instructions.iter().zip(kinds) {
             scan.before.push(values);
             scan.branches.push(branch);
@@ -144,7 +156,16 @@ impl<'a> Scan<'a> {
             };
             values[4] = Value { plus: rsp.plus.wrapping_add(step), ..rsp };
         }
+        scan.after = values;
         scan
+    }
+
+    /// Whether addresses with `key` are the same again when the block is executed again.
+    fn is_constant(&self, key: Key) -> bool {
+        let same = |number: Option<u32>| {
+            number.is_none_or(|n| n < 16 && self.after[n as usize] == Value { number: n, plus: 0 })
+        };
+        same(key.0) && same(key.1) && self.barriers.last() == Some(&0)
     }
 
     /// The key of the operand of instruction `n`, and how far it is from the key's value.
@@ -226,11 +247,37 @@ fn moved(i: &Instruction, kind: Kind, values: &Values) -> Option<(usize, Value)>
     }
 }
 
-/// Bytes of the memory operand of `i` and whether it is written, when it may be part of a span.
-fn operand(i: &Instruction, kind: Kind, info: &mut InstructionInfoFactory) -> Option<(i64, bool)> {
+/// What matters of a memory operand.
+#[derive(Clone, Copy)]
+struct Access {
+    /// Bytes.
+    size: i64,
+    write: bool,
+    /// Bytes that its address must be a multiple of.
+    alignment: u8,
+}
+
+impl Span {
+    /// What must be aligned when an operand at `at` that must be aligned to `alignment` is added; the error says that one
+    /// check does not do for all.
+    fn aligned_with(&self, alignment: u8, at: i64) -> Result<Option<(u8, i64)>, ()> {
+        match self.aligned {
+            _ if alignment == 1 => Ok(self.aligned),
+            None => Ok(Some((alignment, at))),
+            Some((other, there)) => {
+                let most = alignment.max(other);
+                let far = at.wrapping_sub(there);
+                if far % i64::from(most) == 0 { Ok(Some((most, there))) } else { Err(()) }
+            }
+        }
+    }
+}
+
+/// The memory operand of `i`, when it may be part of a span.
+fn operand(i: &Instruction, kind: Kind, info: &mut InstructionInfoFactory) -> Option<Access> {
     let memory = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory);
     let size = i.memory_size().size();
-    if kind != Kind::Native || !memory || !(1..=OPERAND).contains(&size) || alignment(i) != 1 {
+    if kind != Kind::Native || !memory || !(1..=OPERAND).contains(&size) {
         return None;
     }
     // Those at RSP have a way of their own.
@@ -240,7 +287,7 @@ fn operand(i: &Instruction, kind: Kind, info: &mut InstructionInfoFactory) -> Op
     match info.info(i).used_memory() {
         [one] => {
             let write = !matches!(one.access(), OpAccess::Read | OpAccess::CondRead);
-            Some((size as i64, write))
+            Some(Access { size: size as i64, write, alignment: alignment(i) })
         }
         _ => None,
     }
@@ -252,6 +299,7 @@ pub(super) fn plan(
     kinds: &[Kind],
     live: &[u32],
     info: &mut InstructionInfoFactory,
+    is_loop: bool,
 ) -> Plan {
     let mut found = vec![None; instructions.len()];
     let mut any = 0;
@@ -259,14 +307,16 @@ pub(super) fn plan(
         found[n] = operand(i, *kind, info);
         any += usize::from(found[n].is_some());
     }
-    if any < 2 {
+    if any < 2 && !(is_loop && any == 1) {
         return Plan::default();
     }
     let scan = Scan::new(instructions, kinds, info);
     let mut spans: Vec<Span> = Vec::new();
     let mut operands = vec![None; instructions.len()];
     for (n, found) in found.iter().enumerate() {
-        let (Some((size, write)), Some((key, at))) = (*found, scan.key(n)) else { continue };
+        let (Some(Access { size, write, alignment }), Some((key, at))) = (*found, scan.key(n)) else {
+            continue;
+        };
         let Some(end) = at.checked_add(size) else { continue };
         let fits = |span: &Span| {
             span.key == key
@@ -274,6 +324,7 @@ pub(super) fn plan(
                 && span.high.max(end).saturating_sub(span.low.min(at)) <= REACH
                 // What is only read may be not writable, as long as that branch is not taken.
                 && (span.write || !write || scan.branches[span.check] == scan.branches[n])
+                && span.aligned_with(alignment, at).is_ok()
         };
         let s = spans.iter().rposition(fits).unwrap_or_else(|| {
             let address = Operand {
@@ -290,8 +341,10 @@ pub(super) fn plan(
                 low: at,
                 high: end,
                 write,
+                aligned: None,
                 operands: 0,
                 slot: 0,
+                constant: false,
                 address,
             });
             spans.len() - 1
@@ -299,23 +352,28 @@ pub(super) fn plan(
         let span = &mut spans[s];
         (span.low, span.high) = (span.low.min(at), span.high.max(end));
         span.write |= write;
+        span.aligned = span.aligned_with(alignment, at).unwrap_or(span.aligned);
         span.last = n;
         span.operands += 1;
         operands[n] = Some((s, at));
     }
     hoist(&scan, &mut spans, live);
-    // Places for what is known at the same time, the earliest first.
+    if is_loop {
+        spans.iter_mut().for_each(|span| span.constant = scan.is_constant(span.key));
+    }
+    // Places for what is known at the same time, the earliest first. What stays known has its own.
     let mut order: Vec<usize> = (0..spans.len()).collect();
-    order.sort_by_key(|&s| spans[s].check);
+    order.sort_by_key(|&s| (!spans[s].constant, spans[s].check));
     let mut used = [0; SPANS];
     let mut keep = vec![false; spans.len()];
     for s in order {
         let span = &mut spans[s];
-        let worth = span.operands > 1 || operands[span.check].is_none_or(|(own, _)| own != s);
+        let worth =
+            span.operands > 1 || span.constant || operands[span.check].is_none_or(|(own, _)| own != s);
         let place = scan.operand(span.check, span.key, span.high - span.window());
         let free = used.iter().position(|&end| end <= span.check);
         if let (true, Some(address), Some(slot)) = (worth, place, free) {
-            used[slot] = span.last + 1;
+            used[slot] = if span.constant { usize::MAX } else { span.last + 1 };
             (span.address, span.slot, keep[s]) = (address, slot, true);
         } else {
             span.check = usize::MAX;
@@ -345,7 +403,8 @@ impl Emitter<'_> {
     /// Emits the checks before instruction `n`.
     pub(super) fn check_spans(&mut self, n: usize, live: u32) {
         for s in 0..self.plan.spans.len() {
-            if self.plan.spans[s].check == n {
+            let span = &self.plan.spans[s];
+            if span.check == n && !(span.constant && self.round.is_some()) {
                 self.check_span(s, n, live);
             }
         }
@@ -355,9 +414,16 @@ impl Emitter<'_> {
         let span = &self.plan.spans[s];
         let (window, reach, write, slot) = (span.window(), span.high - span.low, span.write, span.slot);
         let address = span.address;
+        let last = span.high - window;
+        let aligned = span.aligned.map(|(alignment, at)| (alignment, (at - last) as i32));
         let (again, other, plain) = (self.a.label(), self.a.label(), self.a.label());
         self.give_up_rflags(live);
         self.linear(&address);
+        if let Some((alignment, distance)) = aligned {
+            self.a.lea(T1, T0, distance);
+            self.a.test8_imm(T1, alignment - 1);
+            self.a.jcc(CC_NE, plain);
+        }
         self.a.bind(again);
         self.look_up(write, window as u32, other);
         if reach > window {

@@ -198,10 +198,31 @@ fn traces_do_the_same_as_the_interpreter() {
 /// of pages and of what is mapped, with bases that move and flags that are held in between.
 #[test]
 fn operands_that_are_checked_together_do_the_same() {
-    let operands = |random: &mut Random| operand_at_few_bases(random);
-    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defb, &HOT, true);
-    let options = Options { tiny_tlb: true, ..HOT };
-    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defd, &options, false);
+    let operands = |random: &mut Random| match random.below(8) {
+        0 => instruction(random, 64),
+        _ => operand_at_few_bases(random),
+    };
+    let tiny = Options { tiny_tlb: true, ..HOT };
+    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defb, &HOT, Form::Branches);
+    compare_of(operands, || long(&[]), 64, 0x1234_5678_9abc_defd, &tiny, Form::Straight);
+}
+
+/// The same operands in loops of a few rounds.
+#[test]
+fn loops_do_the_same() {
+    let tiny = Options { tiny_tlb: true, ..HOT };
+    compare_of(operand_at_few_bases, || long(&[]), 64, 0x1234_5678_9abc_dee1, &HOT, Form::Loop);
+    compare_of(operand_at_few_bases, || long(&[]), 64, 0x1234_5678_9abc_dee3, &tiny, Form::Loop);
+}
+
+/// What is put around random instructions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Straight,
+    /// Jumps and calls between them.
+    Branches,
+    /// A loop that R14 counts.
+    Loop,
 }
 
 /// An instruction with an operand at RBX, RDI or R10, perhaps indexed by RCX or R11, or one that moves such a base.
@@ -210,9 +231,6 @@ fn operand_at_few_bases(random: &mut Random) -> (Vec<u8>, Instruction) {
     const BASES: [Register; 3] = [Register::RBX, Register::RDI, Register::R10];
     const OTHERS: [Register; 6] =
         [Register::RAX, Register::R9, Register::R11, Register::RCX, Register::R13, Register::RDI];
-    if random.below(8) == 0 {
-        return instruction(random, 64);
-    }
     let base = BASES[random.below(3) as usize];
     let other = OTHERS[random.below(6) as usize];
     let index = match random.below(5) {
@@ -396,7 +414,8 @@ fn branch(random: &mut Random, at: u64, length: usize, conditions: bool) -> (Vec
 
 /// Runs random code in both tiers.
 fn compare(make: impl Fn() -> Bench, bits: u8, seed: u64, options: &Options, branches: bool) {
-    compare_of(|random| instruction(random, bits), make, bits, seed, options, branches);
+    let form = if branches { Form::Branches } else { Form::Straight };
+    compare_of(|random| instruction(random, bits), make, bits, seed, options, form);
 }
 
 /// The same with instructions from `instruction`.
@@ -406,8 +425,9 @@ fn compare_of(
     bits: u8,
     seed: u64,
     options: &Options,
-    branches: bool,
+    form: Form,
 ) {
+    let branches = form == Form::Branches;
     let (mut a, mut b) = (make(), make());
     assert_eq!(super::host_is_able(Without::default()), Ok(()));
     a.cpu.set_options(options, None);
@@ -464,6 +484,18 @@ fn compare_of(
             made += a.cpu.jit.made;
             (a, b) = (make(), make());
             a.cpu.set_options(options, None);
+        }
+        if form == Form::Loop {
+            code.splice(0..0, [&[0x41, 0xbe][..], &(1 + random.below(4) as u32).to_le_bytes()].concat());
+            let counts: [&[u8]; 4] = [
+                &[0x49, 0x83, 0xc6, 0xff],                         // add r14, -1
+                &[0x41, 0xff, 0xce],                               // dec r14d
+                &[0x41, 0xff, 0xce, 0x45, 0x85, 0xf6],             // dec r14d; test r14d, r14d
+                &[0x4d, 0x8d, 0x76, 0xff, 0x49, 0x83, 0xfe, 0x00], // lea r14, [r14 - 1]; cmp r14, 0
+            ];
+            code.extend(counts[random.below(4) as usize]);
+            let length = code.len() as u32;
+            code.extend([&[0x0f, 0x85][..], &6u32.wrapping_sub(length + 6).to_le_bytes()].concat());
         }
         code.push(0xf4);
         let seed = random.number() | 1;

@@ -55,6 +55,7 @@ impl Cpu {
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
+        let is_lockstep = self.jit.lockstep.is_some();
         let kinds = emit::kinds(&instructions, &insns, vectors);
         let mut insns = insns;
         if self.jit.lockstep.is_some() {
@@ -93,7 +94,13 @@ impl Cpu {
             others: &others,
             heat,
             groups: bits == 64 && place.context & PLAIN == 0,
-            lockstep: self.jit.lockstep.is_some(),
+            loops: is_trace
+                && self.jit.most > 1
+                && bits == 64
+                && place.context & PLAIN == 0
+                && !self.jit.alone
+                && !is_lockstep,
+            lockstep: is_lockstep,
             vectors,
             bits,
             segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
