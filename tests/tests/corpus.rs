@@ -25,6 +25,8 @@ mod options;
 mod qmp_messages;
 #[path = "../../fuzz/harness/rpc_message.rs"]
 mod rpc_message;
+#[path = "../../fuzz/harness/status_xml.rs"]
+mod status_xml;
 
 /// How long each target runs on changed inputs.
 const WHILE: Duration = Duration::from_secs(2);
@@ -145,4 +147,9 @@ fn rpc_message() {
 #[test]
 fn daemon_config() {
     replay("daemon_config", daemon_config_files::run);
+}
+
+#[test]
+fn status_xml() {
+    replay("status_xml", status_xml::run);
 }

@@ -41,6 +41,7 @@ pub use progress::Progress;
 pub use save::{Image, SaveOptions};
 pub(crate) use start::launch_error;
 pub use start::{Restore, StartOptions};
+pub use status::{Status, parse as parse_status};
 pub use taint::Taint;
 pub(crate) use tpm::check as check_tpm;
 
