@@ -12,6 +12,7 @@ use crate::protocol::session::{AuthListArgs, AuthListRet, ConnectOpenArgs, Conne
 use crate::protocol::types::{TypedParam, WireError};
 use crate::protocol::{self, REMOTE_PROGRAM, VERSION};
 use crate::server::input::{Incoming, Input};
+use crate::server::memory::Held;
 use crate::xdr;
 use confinement::polkit::Subject;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -66,6 +68,7 @@ pub(crate) type Deliver = Arc<dyn Fn(Relayed) + Send + Sync>;
 /// A call on its way.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
+    procedure: u32,
     serial: u32,
     streams: bool,
 }
@@ -88,7 +91,51 @@ struct Shared {
 
 struct Relay {
     shared: Arc<Shared>,
-    outgoing: Sender<(Vec<u8>, bool)>,
+    outgoing: Sender<Outgoing>,
+    _place: Place,
+}
+
+/// What waits to be sent to the other daemon.
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// It is data of a stream.
+    stream: bool,
+    _held: Option<Held>,
+}
+
+/// A client's message for another daemon.
+pub(crate) struct Call<'a> {
+    pub(crate) header: &'a Header,
+    pub(crate) payload: &'a [u8],
+    /// The memory that it takes, which counts until it has been sent.
+    pub(crate) held: Option<Held>,
+}
+
+/// So many connections to other daemons there may be, each of which takes two threads and a descriptor.
+const CONNECTIONS: usize = 1024;
+
+/// One of them.
+struct Place;
+
+impl Place {
+    fn taken() -> &'static AtomicUsize {
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
+        &TAKEN
+    }
+
+    fn take() -> Result<Self, Error> {
+        let free = |taken| (taken < CONNECTIONS).then_some(taken + 1);
+        Self::taken()
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
+            .map(|_| Self)
+            .map_err(|_| Error::internal(Origin::Rpc, "too many connections to other daemons"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        Self::taken().fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A client's connections to other daemons.
@@ -114,11 +161,10 @@ impl Relays {
         secondary: Secondary,
         client: &ClientContext,
         deliver: impl FnOnce() -> Deliver,
-        header: &Header,
-        payload: &[u8],
+        call: Call<'_>,
     ) -> Result<(), Error> {
         if let Some(relay) = self.find(secondary) {
-            return relay.call(header, payload);
+            return relay.call(call);
         }
         let turn = self.connecting.lock();
         let relay = match self.find(secondary) {
@@ -134,7 +180,7 @@ impl Relays {
             // It went meanwhile: nobody else would end the connection.
             self.close();
         }
-        relay.call(header, payload)
+        relay.call(call)
     }
 
     /// The connection that there is.
@@ -149,8 +195,8 @@ impl Relays {
     }
 
     /// Passes data of a stream on; `false`: there is no such stream.
-    pub(crate) fn stream_message(&self, header: &Header, payload: &[u8]) -> bool {
-        self.open.lock().values().any(|relay| relay.stream_message(header, payload))
+    pub(crate) fn stream_message(&self, mut piece: Call<'_>) -> bool {
+        self.open.lock().values().any(|relay| relay.stream_message(&mut piece))
     }
 
     /// The client has gone.
@@ -258,6 +304,7 @@ impl Relay {
         client: &ClientContext,
         deliver: Deliver,
     ) -> Result<Self, Error> {
+        let place = Place::take()?;
         let mut socket = connect(sockets, secondary, client.read_only(), PATIENCE)?;
         // What the client may do there is that daemon's own business: it must not take us for the one who asks.
         exchange(
@@ -271,14 +318,14 @@ impl Relay {
         let mut writer = socket.try_clone().map_err(failed)?;
         let calls = Mutex::new(Calls { next: FIRST, ..Calls::default() });
         let shared = Arc::new(Shared { calls, socket, deliver });
-        let (outgoing, queue) = channel::<(Vec<u8>, bool)>();
+        let (outgoing, queue) = channel::<Outgoing>();
         let (for_reader, for_writer) = (shared.clone(), shared.clone());
         let name = |what: &str| format!("{}-{what}", secondary.name());
         let thread = |what: &str| std::thread::Builder::new().name(name(what)).stack_size(256 << 10);
         thread("read").spawn(move || for_reader.read(reader)).map_err(failed)?;
         thread("write")
             .spawn(move || {
-                for (bytes, stream) in queue {
+                for Outgoing { bytes, stream, _held } in queue {
                     if writer.write_all(&bytes).is_err() {
                         let _ = for_writer.socket.shutdown(Shutdown::Both);
                     }
@@ -288,35 +335,40 @@ impl Relay {
                 }
             })
             .map_err(failed)?;
-        Ok(Self { shared, outgoing })
+        Ok(Self { shared, outgoing, _place: place })
     }
 
-    fn call(&self, header: &Header, payload: &[u8]) -> Result<(), Error> {
+    fn call(&self, Call { header, payload, held }: Call<'_>) -> Result<(), Error> {
         let streams = protocol::procedure(header.program, header.procedure)
             .is_some_and(|row| row.stream != Streaming::None);
         let serial = {
             let mut calls = self.shared.calls.lock();
             let serial = calls.next;
             calls.next = calls.next.wrapping_add(1).max(FIRST);
-            calls.pending.insert(serial, Pending { serial: header.serial, streams });
+            calls
+                .pending
+                .insert(serial, Pending { procedure: header.procedure, serial: header.serial, streams });
             serial
         };
         let bytes = message::encode_raw(&Header { serial, ..*header }, payload)
             .map_err(|_| Error::rpc("Unable to encode message payload"))?;
-        self.outgoing.send((bytes, false)).map_err(|_| Error::rpc("the daemon has gone"))
+        let outgoing = Outgoing { bytes, stream: false, _held: held };
+        self.outgoing.send(outgoing).map_err(|_| Error::rpc("the daemon has gone"))
     }
 
-    fn stream_message(&self, header: &Header, payload: &[u8]) -> bool {
+    fn stream_message(&self, piece: &mut Call<'_>) -> bool {
+        let Call { header, payload, .. } = *piece;
         let mut calls = self.shared.calls.lock();
         let key = (header.procedure, header.serial);
         let Some(&serial) = calls.streams.get(&key) else { return false };
         if header.status != STATUS_CONTINUE {
             // The answer to this ends the stream.
-            calls.pending.insert(serial, Pending { serial: header.serial, streams: false });
+            let Header { procedure, serial: own, .. } = *header;
+            calls.pending.insert(serial, Pending { procedure, serial: own, streams: false });
         }
         drop(calls);
         let Ok(bytes) = message::encode_raw(&Header { serial, ..*header }, payload) else { return false };
-        self.outgoing.send((bytes, true)).is_ok()
+        self.outgoing.send(Outgoing { bytes, stream: true, _held: piece.held.take() }).is_ok()
     }
 }
 
@@ -376,27 +428,34 @@ impl Shared {
         }
     }
 
-    /// The daemon has gone: whoever waits for it is told.
+    /// The daemon has gone: whoever waits for it is told, and whoever has a stream open.
     fn lose(&self) {
-        let pending: Vec<_> = {
+        let (streams, pending): (HashMap<_, _>, Vec<_>) = {
             let mut calls = self.calls.lock();
             calls.gone = true;
-            calls.streams.clear();
-            calls.pending.drain().collect()
+            let streams = std::mem::take(&mut calls.streams);
+            for serial in streams.values() {
+                // The end of a stream is answered as the stream is.
+                calls.pending.remove(serial);
+            }
+            (streams, calls.pending.drain().map(|(_, call)| (call.procedure, call.serial)).collect())
         };
         let error = Error::rpc("Cannot read data: end of file from the daemon").to_wire();
-        for (_, Pending { serial, .. }) in pending {
+        let message = |(procedure, serial), kind| {
             let header = Header {
                 program: REMOTE_PROGRAM,
                 version: VERSION,
-                procedure: 0,
-                kind: Kind::Reply as u32,
+                procedure,
+                kind: kind as u32,
                 serial,
                 status: message::STATUS_ERROR,
             };
-            if let Ok(bytes) = message::encode(&header, None, &error) {
-                (self.deliver)(Relayed::Answer(bytes));
-            }
+            message::encode(&header, None, &error)
+        };
+        let answers = pending.into_iter().map(|call| message(call, Kind::Reply).map(Relayed::Answer));
+        let ends = streams.into_keys().map(|call| message(call, Kind::Stream).map(Relayed::Data));
+        for relayed in answers.chain(ends).flatten() {
+            (self.deliver)(relayed);
         }
     }
 }
@@ -502,7 +561,8 @@ mod tests {
             status: STATUS_OK,
         };
         let relays = Relays::default();
-        relays.call(&sockets, Secondary::Network, &client, || deliver, &header, &[1]).expect("reached");
+        let call = Call { header: &header, payload: &[1], held: None };
+        relays.call(&sockets, Secondary::Network, &client, || deliver, call).expect("reached");
         let answer = receiver.recv_timeout(Duration::from_secs(10)).expect("an answer");
         assert_eq!(answer[20..24], 77u32.to_be_bytes());
         let seen = daemon.join().expect("the daemon's side");

@@ -17,7 +17,7 @@ use rpc::relay::Sockets;
 use rpc::server::{Administration, Limits, Server, Service, Workers};
 use rustix::net::SocketFlags;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -28,6 +28,12 @@ const SECONDARIES: &str = "/var/run/libvirt";
 /// How often guests are counted while they alone keep the daemon.
 const RECOUNT: Duration = Duration::from_secs(5);
 
+/// Descriptors that clients leave to everything else.
+const RESERVE: u64 = 512;
+
+/// So many clients of a socket are let in before anything else has its turn.
+const TURN: u32 = 64;
+
 /// A daemon that is ready to begin.
 pub struct Running {
     event_loop: EventLoop,
@@ -37,6 +43,8 @@ pub struct Running {
 
 struct State {
     handle: LoopHandle,
+    /// Clients are let in while no more than so many descriptors are in use: guests need theirs.
+    most_descriptors: u64,
     main: Arc<Server>,
     admin: Arc<Server>,
     driver: Arc<QemuDriver>,
@@ -125,8 +133,12 @@ impl Running {
         let admin = Server::new("admin", Service::Admin(administration.clone()), limits, workers)?;
         // By name, as they are listed.
         administration.set_servers(vec![admin.clone(), main.clone()]);
+        // Each client has a descriptor, and may have one for each other daemon.
+        let wanted = 2 * (u64::from(config.max_clients) + u64::from(config.admin_max_clients)) + RESERVE;
+        let descriptors = daemon::privileges::raise_descriptor_limit(wanted);
         let built = Arc::new(State {
             handle,
+            most_descriptors: descriptors - RESERVE.min(descriptors / 2),
             main,
             admin,
             driver,
@@ -245,9 +257,9 @@ impl State {
         }
     }
 
-    /// Takes clients from a socket.
+    /// Takes clients from a socket; those that are still waiting then the next time.
     fn accept(&self, at: usize) {
-        loop {
+        for _ in 0..TURN {
             let sockets = self.sockets.lock();
             let Some(listening) = sockets.get(at) else { return };
             let server = self.server(listening.server).clone();
@@ -261,6 +273,16 @@ impl State {
             let (kind, access) = (listening.server, listening.access);
             drop(sockets);
             let socket = match accepted {
+                // The lowest number that is free: so many are in use.
+                Ok(socket) if u64::from(socket.as_raw_fd().unsigned_abs()) >= self.most_descriptors => {
+                    log::write(
+                        Level::Error,
+                        "rpc.netserver",
+                        "Too many open files for another client, dropping connection",
+                    );
+                    self.pause();
+                    return;
+                }
                 Ok(socket) => socket,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => return,
                 Err(errno) => {

@@ -10,6 +10,12 @@ pub const MAX_SIZE: usize = 4 << 20;
 /// The deepest nesting of elements.
 pub const MAX_DEPTH: usize = 256;
 
+/// Most attributes of an element: each is compared with all others.
+const MAX_ATTRIBUTES: usize = 256;
+
+/// Most declarations of name spaces: those in force are compared at each element that declares one.
+const MAX_NAMESPACES: usize = 128;
+
 /// Most nodes of a document.
 const MAX_NODES: u32 = 1 << 20;
 
@@ -129,63 +135,102 @@ pub(crate) fn document<'a>(text: &'a str, shown: &str) -> Result<roxmltree::Docu
     }
     let options =
         roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..Default::default() };
-    if nesting(text) > MAX_DEPTH {
-        return Err(Error {
-            code: Code::Detail,
-            detail: format!("elements are nested deeper than {MAX_DEPTH}"),
-        });
+    if let Some(detail) = excess(text) {
+        return Err(Error { code: Code::Detail, detail });
     }
     roxmltree::Document::parse_with_options(text, options)
         .map_err(|error| Error { code: Code::Detail, detail: format!("{shown}:{error}") })
 }
 
-/// At least the depth of the document's elements: counts what looks like start and end tags, because the depth has to
-/// be known before the document is parsed.
-fn nesting(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let (mut depth, mut deepest, mut position) = (0_usize, 0, 0);
-    while let Some(offset) = text[position..].find('<') {
-        let start = position + offset;
-        let skip = |opening: &str, closing: &str| {
-            text[start..].starts_with(opening).then(|| {
-                let from = start + opening.len();
-                text[from..].find(closing).map_or(text.len(), |end| from + end + closing.len())
-            })
-        };
-        if let Some(end) =
-            skip("<!--", "-->").or_else(|| skip("<![CDATA[", "]]>")).or_else(|| skip("<?", "?>"))
-        {
-            position = end;
-            continue;
-        }
-        let mut end = start + 1;
-        let mut quote = None;
-        while end < bytes.len() {
-            match (quote, bytes[end]) {
-                (None, b'>') => break,
-                (None, mark @ (b'"' | b'\'')) => quote = Some(mark),
-                (Some(open), mark) if open == mark => quote = None,
-                _ => {}
-            }
-            end += 1;
-        }
-        if bytes.get(start + 1) == Some(&b'/') {
-            depth = depth.saturating_sub(1);
-        } else if bytes[end - 1] != b'/' {
-            depth += 1;
-            deepest = deepest.max(depth);
-        }
-        position = (end + 1).min(text.len());
+/// What the document has too much of, if anything. It has to be known before it is parsed.
+fn excess(text: &str) -> Option<String> {
+    let shape = Shape::of(text);
+    if shape.depth > MAX_DEPTH {
+        return Some(format!("elements are nested deeper than {MAX_DEPTH}"));
     }
-    deepest
+    if shape.attributes > MAX_ATTRIBUTES {
+        return Some(format!("an element has more than {MAX_ATTRIBUTES} attributes"));
+    }
+    let many = shape.namespaces > MAX_NAMESPACES;
+    many.then(|| format!("there are more than {MAX_NAMESPACES} declarations of name spaces"))
+}
+
+/// At least the depth of a document's elements, most attributes that any of them has, and all declarations of name
+/// spaces: counted from what looks like tags.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shape {
+    depth: usize,
+    attributes: usize,
+    namespaces: usize,
+}
+
+impl Shape {
+    fn of(text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let mut shape = Self::default();
+        let (mut depth, mut position) = (0_usize, 0);
+        while let Some(offset) = text[position..].find('<') {
+            let start = position + offset;
+            let skip = |opening: &str, closing: &str| {
+                text[start..].starts_with(opening).then(|| {
+                    let from = start + opening.len();
+                    text[from..].find(closing).map_or(text.len(), |end| from + end + closing.len())
+                })
+            };
+            if let Some(end) =
+                skip("<!--", "-->").or_else(|| skip("<![CDATA[", "]]>")).or_else(|| skip("<?", "?>"))
+            {
+                position = end;
+                continue;
+            }
+            let mut end = start + 1;
+            let (mut quote, mut attributes) = (None, 0);
+            while end < bytes.len() {
+                match (quote, bytes[end]) {
+                    (None, b'>') => break,
+                    (None, mark @ (b'"' | b'\'')) => {
+                        quote = Some(mark);
+                        attributes += 1;
+                    }
+                    (None, b'x') if bytes[end..].starts_with(b"xmlns") => shape.namespaces += 1,
+                    (Some(open), mark) if open == mark => quote = None,
+                    _ => {}
+                }
+                end += 1;
+            }
+            shape.attributes = shape.attributes.max(attributes);
+            if bytes.get(start + 1) == Some(&b'/') {
+                depth = depth.saturating_sub(1);
+            } else if bytes[end - 1] != b'/' {
+                depth += 1;
+                shape.depth = shape.depth.max(depth);
+            }
+            position = (end + 1).min(text.len());
+        }
+        shape
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{Shape, excess};
+
+    #[test]
+    fn too_much_is_refused_before_it_is_read() {
+        let attributes: String = (0..257).map(|at| format!(" a{at}=''")).collect();
+        let error = excess(&format!("<d><a{attributes}/></d>"));
+        assert_eq!(error.as_deref(), Some("an element has more than 256 attributes"));
+        let spaces: String = (0..129).map(|at| format!("<a xmlns:b{at}='x'/>")).collect();
+        let error = excess(&format!("<d>{spaces}</d>"));
+        assert_eq!(error.as_deref(), Some("there are more than 128 declarations of name spaces"));
+        assert_eq!(excess(&"<a>".repeat(257)).as_deref(), Some("elements are nested deeper than 256"));
+        assert_eq!(excess(&format!("<d>{}</d>", "<a b='xmlns xmlns'/>".repeat(1000))), None);
+    }
+
     #[test]
     fn nesting_is_counted_without_comments_and_quotes() {
-        assert_eq!(super::nesting("<a><b x='>'/><!-- <c><d><e> --><f><![CDATA[<g><h>]]></f></a>"), 2);
-        assert_eq!(super::nesting("<a"), 1);
-        assert_eq!(super::nesting("<"), 1);
+        assert_eq!(Shape::of("<a><b x='>'/><!-- <c><d><e> --><f><![CDATA[<g><h>]]></f></a>").depth, 2);
+        assert_eq!(Shape::of("<a").depth, 1);
+        assert_eq!(Shape::of("<").depth, 1);
     }
 }

@@ -19,7 +19,12 @@ impl Tree {
         let text = node.document().input_text();
         let mut attributes: Vec<(String, String)> = Vec::new();
         let known = node.parent_element().filter(|_| !outermost);
-        for space in node.namespaces() {
+        // Mostly an element declares none, and has those of the one above it.
+        let same = known.is_some_and(|above| {
+            let (own, others) = (node.namespaces(), above.namespaces());
+            own.len() == others.len() && own.zip(others).all(|(own, other)| std::ptr::eq(own, other))
+        });
+        for space in node.namespaces().filter(|_| !same) {
             let declared_above = known.is_some_and(|above| above.namespaces().any(|other| other == space));
             let used = !outermost || uses(node, space.uri());
             if !declared_above && used && space.uri() != "http://www.w3.org/XML/1998/namespace" {

@@ -2,6 +2,7 @@
 
 use super::events::Registrations;
 use super::input::{Incoming, Input};
+use super::memory::{Account, Held, Total};
 use super::socket;
 use super::stream::Streams;
 use crate::client::ClientContext;
@@ -79,12 +80,20 @@ pub struct Gone;
 /// Events are not queued for a client that leaves more than this unread: it is sent away.
 const BACKLOG: usize = 16 << 20;
 
+/// A client that has not shown who it is sends no longer message than this: those that are for it are short.
+const INTRODUCTION: usize = 128 << 10;
+
+/// A client that sends without pause is read for this many times; then others have their turn.
+const TURN: u32 = 32;
+
 /// Who can wait does not queue more than this for a client.
 const ENOUGH: usize = 1 << 20;
 
 /// One client.
 pub struct Connection {
     pub(super) context: ClientContext,
+    /// Whose process connected.
+    pub(super) user: u32,
     socket: OwnedFd,
     epoll: Arc<OwnedFd>,
     pub(super) auth: Auth,
@@ -93,6 +102,8 @@ pub struct Connection {
     pub(super) since: i64,
     input: Mutex<Input<OwnedFd>>,
     output: Mutex<Output>,
+    /// What of both is held in memory.
+    pub(super) account: Arc<Account>,
     /// Something has been sent, or the connection has ended.
     sent: Condvar,
     /// Calls that have not been answered completely.
@@ -119,8 +130,15 @@ pub(super) struct Keepalive {
 }
 
 impl Connection {
-    pub(super) fn new(context: ClientContext, socket: OwnedFd, epoll: Arc<OwnedFd>, auth: Auth) -> Self {
+    pub(super) fn new(
+        context: ClientContext,
+        socket: OwnedFd,
+        epoll: Arc<OwnedFd>,
+        auth: Auth,
+        memory: &Total,
+    ) -> Self {
         Self {
+            user: context.identity().uid,
             context,
             socket,
             epoll,
@@ -129,6 +147,7 @@ impl Connection {
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed()),
             input: Mutex::default(),
             output: Mutex::default(),
+            account: Account::of(memory),
             sent: Condvar::new(),
             requests: AtomicU32::new(0),
             stalled: AtomicBool::new(false),
@@ -226,19 +245,20 @@ impl Connection {
         false
     }
 
-    /// Receives what is there and hands out messages, `limit` requests at most in progress. What `take` answers says
-    /// whether the message is a request.
+    /// Receives what is there and hands out messages with the memory that they hold, `limit` requests at most in progress.
+    /// What `take` answers says whether the message is a request. Of what comes without pause a part stays for the next
+    /// time.
     ///
     /// # Errors
     /// The client has gone, or does not keep to the protocol.
     pub(super) fn receive(
         &self,
         limit: u32,
-        mut take: impl FnMut(Incoming<OwnedFd>) -> bool,
+        mut take: impl FnMut(Incoming<OwnedFd>, Held) -> bool,
     ) -> Result<(), Gone> {
         let mut input = self.input.lock();
         let mut buffer = [0; 8 << 10];
-        let mut drained = false;
+        let (mut drained, mut turns) = (false, 0);
         loop {
             loop {
                 if self.requests.load(Ordering::SeqCst) >= limit {
@@ -249,18 +269,32 @@ impl Connection {
                     }
                     self.stalled.store(false, Ordering::SeqCst);
                 }
+                let before = input.len();
                 let Some(message) = input.next_message().map_err(|_| Gone)? else { break };
+                let held = self.account.held(before - input.len());
                 self.requests.fetch_add(1, Ordering::SeqCst);
-                if !take(message) {
+                if !take(message, held) {
                     self.requests.fetch_sub(1, Ordering::SeqCst);
                 }
             }
-            if drained {
+            let introduced = self.authenticated.load(Ordering::Relaxed);
+            if !introduced && input.len() > INTRODUCTION {
+                return Err(Gone);
+            }
+            if drained || turns == TURN {
                 return Ok(());
             }
+            turns += 1;
             match socket::receive(self.socket.as_fd(), &mut buffer) {
                 Ok(received) if received.bytes == 0 || received.excess => return Err(Gone),
+                // Nothing that may be called needs them: they would only use up those of the process.
+                Ok(received)
+                    if !received.descriptors.is_empty() && (!introduced || self.context.read_only()) =>
+                {
+                    return Err(Gone);
+                }
                 Ok(received) => {
+                    self.account.add(received.bytes);
                     // A receive ends at a descriptor too.
                     drained = received.bytes < buffer.len() && received.descriptors.is_empty();
                     input.push(&buffer[..received.bytes], received.descriptors).map_err(|_| Gone)?;
@@ -293,6 +327,7 @@ impl Connection {
         }
         let mut output = self.output.lock();
         output.queued += bytes.len();
+        self.account.add(bytes.len());
         output.packets.push_back(Packet { bytes, sent: 0, descriptors: descriptors.into(), after });
         if output.packets.len() > 1 {
             return Ok(Vec::new());
@@ -330,6 +365,7 @@ impl Connection {
             match Self::send_packet(self.socket.as_fd(), packet) {
                 Ok(()) => {
                     output.queued -= packet.bytes.len();
+                    self.account.subtract(packet.bytes.len());
                     if packet.after != After::Nothing {
                         done.push(packet.after);
                     }
@@ -367,6 +403,7 @@ impl Connection {
         let mut output = self.output.lock();
         output.packets.clear();
         output.queued = 0;
+        self.account.close();
         self.sent.notify_all();
         true
     }

@@ -2,6 +2,7 @@
 
 use super::connection::{After, Connection};
 use super::input::Incoming;
+use super::memory::Held;
 use super::pool::Job;
 use super::stream::{Stream, StreamHandle};
 use super::{Server, Service};
@@ -34,7 +35,7 @@ impl Server {
     fn read_and_serve(self: &Arc<Self>, connection: &Arc<Connection>, job: &mut Option<Job>) -> bool {
         let mut requests = Vec::new();
         let mut pings = 0u32;
-        let received = connection.receive(self.limits().requests.max(1), |message| {
+        let received = connection.receive(self.limits().requests.max(1), |message, held| {
             connection.keepalive.hear();
             if message.header.program == KEEPALIVE_PROGRAM {
                 pings += u32::from(super::keepalive::is_ping(&message.header));
@@ -42,7 +43,7 @@ impl Server {
             }
             match Kind::from_number(message.header.kind) {
                 Some(Kind::Call | Kind::CallWithFds | Kind::Stream | Kind::StreamHole) => {
-                    requests.push(message)
+                    requests.push((message, held))
                 }
                 // Dropped, as the original does.
                 _ => return false,
@@ -56,31 +57,32 @@ impl Server {
         }
         let mut inline = None;
         let alone = requests.len() == 1;
-        for message in requests {
+        for (message, held) in requests {
             if matches!(Kind::from_number(message.header.kind), Some(Kind::Stream | Kind::StreamHole)) {
-                self.stream_message(connection, message);
+                self.stream_message(connection, message, held);
             } else if inline.is_none() {
-                inline = Some(message);
+                inline = Some((message, held));
             } else {
-                self.queue_call(connection, message);
+                self.queue_call(connection, message, held);
             }
         }
         if received.is_err() {
             self.drop_client(connection);
             return false;
         }
+        self.relieve();
         // What is answered at once keeps nobody else from being heard: the same thread reads on.
-        let quick = alone && inline.as_ref().is_some_and(|message| is_quick(&message.header));
+        let quick = alone && inline.as_ref().is_some_and(|(message, _)| is_quick(&message.header));
         let stalled = connection.is_stalled();
         if !quick && !stalled {
             connection.end_reading();
         }
-        let Some(message) = inline else { return false };
+        let Some((message, held)) = inline else { return false };
         connection.note_call();
         let high = is_high(&message.header);
         let mut reading = quick && !stalled;
         if self.pool.begin(self, high) {
-            self.serve(connection, message);
+            self.serve(connection, message, held);
             let again = reading && connection.linger();
             let next = self.pool.end();
             if again && next.is_none() {
@@ -91,7 +93,7 @@ impl Server {
             }
             *job = next;
         } else {
-            self.queue_call(connection, message);
+            self.queue_call(connection, message, held);
         }
         if reading {
             connection.end_reading();
@@ -99,20 +101,25 @@ impl Server {
         false
     }
 
-    fn queue_call(&self, connection: &Arc<Connection>, message: Incoming<OwnedFd>) {
+    fn queue_call(&self, connection: &Arc<Connection>, message: Incoming<OwnedFd>, held: Held) {
         let high = is_high(&message.header);
-        self.pool.queue(Job::Call { connection: connection.clone(), message, high });
+        self.pool.queue(Job::Call { connection: connection.clone(), message, held, high });
         self.wake();
     }
 
     /// Serves one call and sends the answer.
-    pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, message: Incoming<OwnedFd>) {
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        message: Incoming<OwnedFd>,
+        held: Held,
+    ) {
         if connection.context.is_closed() {
             return;
         }
-        let Incoming { header, payload, descriptors } = message;
+        let header = message.header;
         let mut stream = None;
-        let reply = match self.answer(connection, &header, &payload, descriptors, &mut stream) {
+        let reply = match self.answer(connection, message, held, &mut stream) {
             Ok(Some(reply)) => reply,
             // Somebody else answers.
             Ok(None) => return,
@@ -152,11 +159,11 @@ impl Server {
     fn answer(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        header: &Header,
-        payload: &[u8],
-        descriptors: Vec<OwnedFd>,
+        message: Incoming<OwnedFd>,
+        held: Held,
         stream: &mut Option<Arc<Stream>>,
     ) -> Result<Option<Reply>, Error> {
+        let Incoming { ref header, ref payload, descriptors } = message;
         let known = match &self.service {
             Service::Hypervisor { .. } => {
                 matches!(header.program, REMOTE_PROGRAM | QEMU_PROGRAM | LXC_PROGRAM)
@@ -194,7 +201,8 @@ impl Server {
             (Answer::Server, _) => Some(self.session_call(connection, &mut call)),
             (Answer::Relay(secondary), Service::Hypervisor { secondaries, .. }) => {
                 call.begin()?;
-                return self.relay(connection, secondaries, secondary, header, payload);
+                let call = relay::Call { header, payload, held: Some(held) };
+                return self.relay(connection, secondaries, secondary, call);
             }
             (Answer::Missing, _) => Some(refuse(&call)),
             (Answer::Event | Answer::Relay(_), _) => None,
@@ -214,8 +222,7 @@ impl Server {
         connection: &Arc<Connection>,
         sockets: &Sockets,
         secondary: Secondary,
-        header: &Header,
-        payload: &[u8],
+        call: relay::Call<'_>,
     ) -> Result<Option<Reply>, Error> {
         let (server, client) = (Arc::downgrade(self), Arc::downgrade(connection));
         let deliver = move || -> relay::Deliver {
@@ -230,7 +237,7 @@ impl Server {
                 server.sent(&client, sent);
             })
         };
-        connection.relays.call(sockets, secondary, &connection.context, deliver, header, payload)?;
+        connection.relays.call(sockets, secondary, &connection.context, deliver, call)?;
         Ok(None)
     }
 }

@@ -52,6 +52,16 @@ impl<D> Input<D> {
         if self.descriptors.len() > DESCRIPTORS_MAX { Err(Malformed) } else { Ok(()) }
     }
 
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether no byte waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The next whole message; `None`: more has to be received first.
     ///
     /// # Errors

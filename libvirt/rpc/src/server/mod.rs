@@ -6,6 +6,7 @@ mod dispatch;
 mod events;
 pub mod input;
 mod keepalive;
+pub(crate) mod memory;
 mod pool;
 mod session;
 mod socket;
@@ -83,6 +84,8 @@ pub struct Server {
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     streams: Mutex<BTreeMap<u64, Weak<Stream>>>,
     pool: Pool,
+    /// What clients make us hold.
+    memory: memory::Total,
     next_id: AtomicU64,
     next_callback: std::sync::atomic::AtomicI32,
     /// Whether any client has registered for events.
@@ -119,6 +122,7 @@ impl Server {
             connections: Mutex::default(),
             streams: Mutex::default(),
             pool: Pool::new(workers),
+            memory: memory::Total::default(),
             next_id: AtomicU64::new(1),
             next_callback: std::sync::atomic::AtomicI32::new(0),
             listened: AtomicBool::new(false),
@@ -206,7 +210,8 @@ impl Server {
         let identity = Identity { pid: peer.pid, uid: peer.uid, gid: peer.gid };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let context = ClientContext::new(id, identity, access.read_only);
-        let connection = Arc::new(Connection::new(context, socket, self.epoll.clone(), access.auth));
+        let connection =
+            Arc::new(Connection::new(context, socket, self.epoll.clone(), access.auth, &self.memory));
         self.connections.lock().insert(id, connection.clone());
         if let Err(error) = connection.watch() {
             self.connections.lock().remove(&id);
@@ -244,6 +249,22 @@ impl Server {
             self.wake();
         }
         self.changed();
+    }
+
+    /// Sends clients away until what the others make us hold is not too much: of the user of whose clients most is held
+    /// the one with most, so that nobody pays for others.
+    fn relieve(&self) {
+        while self.memory.is_too_much() {
+            let connections: Vec<_> = self.connections.lock().values().cloned().collect();
+            let mut users: BTreeMap<u32, usize> = BTreeMap::new();
+            for connection in &connections {
+                *users.entry(connection.user).or_default() += connection.account.bytes();
+            }
+            let Some((user, _)) = users.into_iter().max_by_key(|(_, bytes)| *bytes) else { return };
+            let own = connections.iter().filter(|connection| connection.user == user);
+            let Some(most) = own.max_by_key(|connection| connection.account.bytes()) else { return };
+            self.drop_client(most);
+        }
     }
 
     /// Wakes one worker.
@@ -317,7 +338,9 @@ impl Server {
                         driver.closed(&connection.context);
                     }
                 }
-                Job::Call { connection, message, .. } => self.serve(&connection, message),
+                Job::Call { connection, message, held, .. } => {
+                    self.serve(&connection, message, held);
+                }
             }
             next = self.pool.end();
         }
@@ -326,6 +349,7 @@ impl Server {
     /// What sending brought: `Err`, or what is done with.
     fn sent(self: &Arc<Self>, connection: &Arc<Connection>, sent: Result<Vec<After>, connection::Gone>) {
         let Ok(done) = sent else { return self.drop_client(connection) };
+        self.relieve();
         for after in done {
             match after {
                 After::Nothing => {}

@@ -7,6 +7,7 @@
 use super::Server;
 use super::connection::Connection;
 use super::input::Incoming;
+use super::memory::Held;
 use super::stream::Stream;
 use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// What a worker may find in the queue.
 pub(super) enum Job {
     /// A call to be served.
-    Call { connection: Arc<Connection>, message: Incoming<OwnedFd>, high: bool },
+    Call { connection: Arc<Connection>, message: Incoming<OwnedFd>, held: Held, high: bool },
     /// A client whose messages were left unread may be read again.
     Resume(Arc<Connection>),
     /// A stream goes on.

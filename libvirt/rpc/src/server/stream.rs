@@ -6,10 +6,12 @@
 
 use super::connection::{After, Connection, Gone};
 use super::input::Incoming;
+use super::memory::Held;
 use super::pool::Job;
 use super::{STREAM, Server, dispatch};
 use crate::error::{Code, Error, Origin};
 use crate::message::{self, Header, Kind, STATUS_CONTINUE, STATUS_ERROR, STATUS_OK, STREAM_CHUNK};
+use crate::relay;
 use parking_lot::Mutex;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
@@ -52,7 +54,7 @@ struct State {
     /// Somebody else ends it.
     cut: bool,
     /// From the client: status and data, of which so much has been written.
-    incoming: VecDeque<(u32, Vec<u8>)>,
+    incoming: VecDeque<(u32, Vec<u8>, Held)>,
     written: usize,
 }
 
@@ -156,7 +158,7 @@ impl Stream {
             return self.fail(connection, &Error::new(Origin::Streams, Code::Rpc, "stream had I/O failure"));
         }
         let mut blocked = false;
-        if let Some((status, _)) = state.incoming.front() {
+        if let Some((status, ..)) = state.incoming.front() {
             match *status {
                 STATUS_CONTINUE => match Self::write(&mut state) {
                     Ok(true) => return Step::Again(vec![After::RequestDone]),
@@ -230,7 +232,7 @@ impl Stream {
 
     /// Writes the first piece; `false`: not all of it yet.
     fn write(state: &mut State) -> Result<bool, Error> {
-        let Some((_, bytes)) = state.incoming.front() else { return Ok(true) };
+        let Some((_, bytes, _)) = state.incoming.front() else { return Ok(true) };
         let Some(source) = state.source.as_ref().filter(|source| source.direction != Direction::Read) else {
             return Err(Error::internal(Origin::Streams, "stream is not open for writing"));
         };
@@ -322,11 +324,17 @@ impl Server {
     }
 
     /// A client sends stream data, or the end of a stream.
-    pub(super) fn stream_message(self: &Arc<Self>, connection: &Arc<Connection>, message: Incoming<OwnedFd>) {
+    pub(super) fn stream_message(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        message: Incoming<OwnedFd>,
+        held: Held,
+    ) {
         let stream = connection.streams.lock().find(&message.header);
         let Some(stream) = stream else {
             // Data may still come for a stream that has ended.
-            if !connection.relays.stream_message(&message.header, &message.payload) {
+            let piece = relay::Call { header: &message.header, payload: &message.payload, held: Some(held) };
+            if !connection.relays.stream_message(piece) {
                 self.sent(connection, Ok(vec![After::RequestDone]));
             }
             return;
@@ -335,7 +343,7 @@ impl Server {
             // No stream here was opened for holes.
             return self.drop_client(connection);
         }
-        stream.state.lock().incoming.push_back((message.header.status, message.payload));
+        stream.state.lock().incoming.push_back((message.header.status, message.payload, held));
         self.pump(&stream);
     }
 
