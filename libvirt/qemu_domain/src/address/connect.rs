@@ -100,7 +100,7 @@ impl Rules {
 
     fn interface(&self, interface: &Interface) -> Connect {
         match interface.model() {
-            _ if interface.kind == InterfaceType::Hostdev => 0,
+            _ if interface.kind == InterfaceType::Hostdev => self.express,
             "usb-net" => 0,
             "virtio" | "virtio-non-transitional" => self.virtio,
             "e1000e" => self.express,

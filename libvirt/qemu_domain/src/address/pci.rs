@@ -265,7 +265,7 @@ fn slots(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
         give(buses, controller, needs)?;
     }
     all!(Filesystem filesystem);
-    all!(Interface interface);
+    all!(Interface interface, |domain, index| !each::is_hostdev(domain.devices.interface[index].kind));
     all!(Sound sound);
     device_controllers(domain, buses, rules)?;
     for disk in domain.devices.disk.iter().filter(|disk| disk.bus() == Some(DiskBus::Virtio)) {
@@ -287,6 +287,8 @@ fn slots(domain: &mut Domain, buses: &mut Buses, rules: &Rules) -> Result<()> {
         };
     }
     all!(Disk disk);
+    // Interfaces that are the host's devices come first among those.
+    all!(Interface interface, |domain, index| each::is_hostdev(domain.devices.interface[index].kind));
     all!(Hostdev hostdev, |domain, index| {
         let host = &domain.devices.hostdev[index];
         match host.kind {
