@@ -86,7 +86,7 @@ fn request(kind: u16, flags: u16, index: u32, attributes: &[u8]) -> io::Result<(
     }
 }
 
-/// Makes a device `name` that is a tap device ([`open_macvtap`]) and sends and receives by the device `lower`.
+/// Makes a device `name` that is a tap device (its node is `/dev/tapINDEX`) and sends and receives by the device `lower`.
 ///
 /// # Errors
 /// `ENODEV`: there is no device `lower`; `EEXIST`: there is one called `name`; `EBUSY`: `lower` has another's, or is of
