@@ -169,18 +169,17 @@ pub fn put_optional<T>(value: &Option<T>, encoder: &mut Encoder, put: impl Fn(&T
     }
 }
 
-/// Reads an optional by `get`.
+/// Reads an optional by `get`. Any flag but 0 says that it is there, as with the original: go-libvirt sends other ones.
 ///
 /// # Errors
-/// The flag is neither 0 nor 1, or `get` fails.
+/// `get` fails.
 pub fn get_optional<T>(
     decoder: &mut Decoder<'_>,
     get: impl Fn(&mut Decoder<'_>) -> Result<T, Invalid>,
 ) -> Result<Option<T>, Invalid> {
     match u32::decode(decoder)? {
         0 => Ok(None),
-        1 => get(decoder).map(Some),
-        _ => Err(Invalid),
+        _ => get(decoder).map(Some),
     }
 }
 
@@ -308,8 +307,15 @@ mod tests {
         assert_eq!(numbers(b"\0\0\0\x02\0\0\0\x07"), Err(Invalid));
         assert_eq!(numbers(b"\xff\xff\xff\xff\0\0\0\x07"), Err(Invalid));
         assert_eq!(from_bytes::<String>(b"\xff\xff\xff\xff"), Err(Invalid));
-        assert_eq!(from_bytes::<Option<u32>>(b"\0\0\0\x02\0\0\0\x02"), Err(Invalid));
         assert_eq!(get_chars(&mut Decoder::new(b"\0\0\0\x01\xff\xff\xff\xfe"), 1), Ok(vec![0xfe]));
+    }
+
+    #[test]
+    fn any_flag_but_zero_is_true() {
+        assert_eq!(from_bytes::<Option<u32>>(b"\0\0\0\x01\0\0\0\x02"), Ok(Some(2)));
+        assert_eq!(from_bytes::<Option<u32>>(b"\x01\0\0\0\0\0\0\x02"), Ok(Some(2)));
+        assert_eq!(from_bytes::<Option<u32>>(b"\0\0\0\0"), Ok(None));
+        assert_eq!(from_bytes::<Option<u32>>(b"\0\0\0\x02"), Err(Invalid));
     }
 
     #[test]
