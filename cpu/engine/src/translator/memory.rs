@@ -125,7 +125,8 @@ impl Emitter<'_> {
             lea.set_memory_index(index);
             lea.set_memory_index_scale(scale);
             lea.set_memory_displacement64(displacement.cast_unsigned());
-            lea.set_memory_displ_size(if displacement == 0 { 0 } else { 8 });
+            let bytes = if wide { 8 } else { 4 };
+            lea.set_memory_displ_size(if displacement == 0 { 0 } else { bytes });
             if !self.map_address(&mut lea) || !self.encode(&lea) {
                 return false;
             }

@@ -280,6 +280,21 @@ fn slower_forms_do_the_same() {
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def5, &options, false);
 }
 
+/// Operands with displacements whose addresses have 32 bits are not left to the interpreter.
+#[test]
+fn narrow_addresses_are_computed_in_the_block() {
+    // mov ecx,1000; mov ebx,0x3000; l: mov eax,[ebx+8]; mov [ebx+12],eax; dec ecx; jnz l; hlt
+    let start = [0xb9, 0xe8, 3, 0, 0, 0xbb, 0, 0x30, 0, 0];
+    let narrow: &[u8] = &[0x8b, 0x43, 8, 0x89, 0x43, 12, 0x49, 0x75, 0xf7, 0xf4];
+    let wide: &[u8] = &[0x67, 0x8b, 0x43, 8, 0x67, 0x89, 0x43, 12, 0xff, 0xc9, 0x75, 0xf4, 0xf4];
+    for mut bench in [flat_32(&[&start, narrow].concat()), long(&[&start, wide].concat())] {
+        bench.cpu.set_options(&HOT, None);
+        assert_eq!(bench.cpu.run_loop(), accel::Exit::Halted);
+        let interpreted = bench.cpu.counts.interpreted;
+        assert!(interpreted < 20, "{interpreted} instructions were interpreted");
+    }
+}
+
 #[test]
 fn lock_step_finds_a_wrong_translation_and_no_other() {
     // mov ecx,1000; l: mov eax,0x11223344; add [0x3000],eax; push rax; pop rdx; dec ecx; jnz l; hlt
