@@ -3,6 +3,7 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal, invalid, not_running};
 use crate::guest::Guest;
+use crate::process::launch_error;
 use crate::query;
 use domain_xml::Domain as Definition;
 use domain_xml::tune::{NumaMode, Perf, PerfEvent};
@@ -468,22 +469,21 @@ impl DomainTuning for QemuDriver {
         check_flags(args.flags, LIVE | CONFIG, "qemuDomainGetIOThreadInfo")?;
         let guest = self.guest(&args.dom)?;
         let (definition, live) = self.meant(&guest, args.flags)?;
-        let ids = match live {
-            // In the emulator's order.
-            true => super::pinning::io_threads(&guest)?.into_iter().map(|(id, _)| id).collect(),
-            false => super::pinning::io_thread_ids(&definition),
-        };
         let all = online();
         let length = all.last().map_or(1, |last| last / 8 + 1);
-        let tune = definition.cputune.as_ref();
-        let info: Vec<_> = ids
-            .into_iter()
-            .map(|id| {
-                let pin = tune.and_then(|tune| tune.iothreadpin.iter().find(|pin| pin.iothread == id));
-                let cpus = pin.map_or_else(|| all.clone(), |pin| numbers(&pin.cpuset));
-                DomainIothreadInfo { iothread_id: id, cpumap: map_of(&cpus, length) }
-            })
-            .collect();
+        let told =
+            |id: u32, cpus: &[usize]| DomainIothreadInfo { iothread_id: id, cpumap: map_of(cpus, length) };
+        let info: Vec<_> = if live {
+            // In the emulator's order; where its threads may run is the host's word.
+            let threads = super::pinning::io_threads(&guest)?.into_iter();
+            let one = |(id, thread)| Ok(told(id, &confinement::process::affinity(thread)?));
+            threads.map(one).collect::<confinement::Result<_>>().map_err(|error| launch_error(&error))?
+        } else {
+            let tune = definition.cputune.as_ref();
+            let pinned = |id: u32| tune?.iothreadpin.iter().find(|pin| pin.iothread == id);
+            let one = |id| told(id, &pinned(id).map_or_else(|| all.clone(), |pin| numbers(&pin.cpuset)));
+            super::pinning::io_thread_ids(&definition).into_iter().map(one).collect()
+        };
         let ret = info.len() as u32;
         Ok(DomainGetIothreadInfoRet { info, ret })
     }
