@@ -1,5 +1,6 @@
 //! Decoded blocks, keyed by the host address of their first byte (one per physical address) and the mode.
 
+use crate::arena::Arena;
 use crate::cpu::Cpu;
 use crate::decode::{self, Mode};
 use crate::fault::Fault;
@@ -16,15 +17,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const MAX_INSNS: usize = 48;
 /// Instructions held before everything is dropped.
 const MAX_HELD: usize = 1 << 20;
-/// Dropped blocks that are freed with each new one.
+/// Dropped blocks that are freed with each new one, and chunks of their instructions with every so many.
 const FREED: usize = 16;
-const JUMPS: usize = 1 << 13;
+const JUMPS: usize = 1 << 15;
 /// Bytes of code that are looked at for one block.
 const WINDOW: usize = 256;
 
 /// A straight run of instructions: within one page, or one instruction across two.
 pub(crate) struct Block {
-    pub(crate) insns: Box<[Insn]>,
+    /// In the cache's arena.
+    pub(crate) insns: *const [Insn],
     /// Bytes of all its instructions.
     bytes: u32,
     stamp: *const AtomicU32,
@@ -65,6 +67,12 @@ struct Jump {
 
 const NO_JUMP: Jump = Jump { linear: 0, context: 0, key: 0, block: std::ptr::null() };
 
+/// A table with nothing in it: no context is 0. What is never written takes no memory.
+fn no_jumps() -> Box<[Jump]> {
+    // SAFETY: integers and pointers alone, for which zeroes are valid.
+    unsafe { Box::<[Jump]>::new_zeroed_slice(JUMPS).assume_init() }
+}
+
 #[derive(Default)]
 pub(crate) struct Mix(u64);
 impl Hasher for Mix {
@@ -84,17 +92,22 @@ impl Hasher for Mix {
 /// All decoded blocks of one vCPU.
 pub(crate) struct BlockCache {
     map: HashMap<u64, Box<Block>, BuildHasherDefault<Mix>>,
+    /// The instructions of all blocks.
+    insns: Arena<Insn>,
     /// Blocks that were replaced; freed when no pointer to them can be left.
     #[expect(clippy::vec_box, reason = "pointers to the blocks stay valid")]
     stale: Vec<Box<Block>>,
     /// What was dropped as a whole is freed little by little, so that nobody has to wait for it.
     dropped: Vec<IntoValues<u64, Box<Block>>>,
+    dropped_insns: Vec<Vec<Insn>>,
     jumps: Box<[Jump]>,
     held: usize,
     /// Most instructions in a block.
     most: usize,
     /// A block that is not kept.
     single: [Insn; 1],
+    /// Memory for the block that is being decoded.
+    decoded: Vec<Insn>,
 }
 
 impl BlockCache {
@@ -102,12 +115,15 @@ impl BlockCache {
         let none = decode::convert(&Instruction::default(), Mode { bits: 64 }, decode::undefined, 0);
         Self {
             map: HashMap::default(),
+            insns: Arena::default(),
             stale: Vec::new(),
             dropped: Vec::new(),
-            jumps: vec![NO_JUMP; JUMPS].into(),
+            dropped_insns: Vec::new(),
+            jumps: no_jumps(),
             held: 0,
             most: MAX_INSNS,
             single: [none],
+            decoded: Vec::new(),
         }
     }
 
@@ -124,6 +140,7 @@ impl BlockCache {
     /// Drops every block. Not while one runs.
     pub(crate) fn clear(&mut self) {
         self.jumps.fill(NO_JUMP);
+        self.dropped_insns.append(&mut self.insns.take());
         self.dropped.push(std::mem::take(&mut self.map).into_values());
         self.stale.clear();
         self.held = 0;
@@ -136,6 +153,7 @@ impl BlockCache {
         {
             self.dropped.pop();
         }
+        self.dropped_insns.pop();
     }
 }
 
@@ -155,6 +173,10 @@ impl Watched {
         // SAFETY: the stamp belongs to a RAM block that the memory map keeps alive; a new map drops all translations.
         unsafe { (*self.stamp).load(Ordering::Relaxed) == self.value }
     }
+}
+
+fn jump_slot(linear: u64) -> usize {
+    (linear ^ linear >> 13) as usize % JUMPS
 }
 
 /// Copies code at the host address `from`, which lies within one page of RAM.
@@ -189,16 +211,35 @@ impl Cpu {
         let linear = if self.long { rip } else { rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff };
         let user = self.state.cpl == 3;
         let context = self.tlb.generation() << 8 | u64::from(self.bits) | u64::from(user);
-        let slot = (linear ^ linear >> 13) as usize % JUMPS;
+        let slot = jump_slot(linear);
         let jump = self.blocks.jumps[slot];
         if jump.linear == linear && jump.context == context {
             // SAFETY: blocks live until `clear`, which empties the table.
             let block = unsafe { &*jump.block };
             if block.is_valid() && self.within_limit(block.bytes) {
-                return Ok(&raw const *block.insns);
+                return Ok(block.insns);
             }
         }
         self.find_block_slow(linear, context, slot, user)
+    }
+
+    /// The block at CS:RIP, as far as that is known at once, and the host and linear address of its first byte.
+    #[inline]
+    pub(crate) fn known_block(&self) -> Option<(*const [Insn], u64, u64)> {
+        let rip = self.state.rip;
+        let linear = if self.long { rip } else { rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff };
+        let context = self.tlb.generation() << 8 | u64::from(self.bits) | u64::from(self.state.cpl == 3);
+        let jump = &self.blocks.jumps[jump_slot(linear)];
+        if jump.linear != linear || jump.context != context {
+            return None;
+        }
+        // SAFETY: as in `find_block`.
+        let block = unsafe { &*jump.block };
+        (block.is_valid() && self.within_limit(block.bytes)).then_some((
+            block.insns,
+            jump.key & ((1 << 56) - 1),
+            linear,
+        ))
     }
 
     /// Whether `bytes` bytes of code at RIP lie within the code segment.
@@ -227,7 +268,7 @@ impl Cpu {
             let block = unsafe { &*jump.block };
             if block.is_valid() && self.within_limit(block.bytes) {
                 self.blocks.jumps[slot].context = context;
-                return Ok(&raw const *block.insns);
+                return Ok(block.insns);
             }
         }
         if let Some(block) = self.blocks.map.get(&key)
@@ -248,7 +289,8 @@ impl Cpu {
         let mut bytes = [0u8; WINDOW + 15];
         copy_code(host, &mut bytes[..left]);
         let mut source = left;
-        let mut insns = self.decode(&bytes[..left]);
+        let mut insns = std::mem::take(&mut self.blocks.decoded);
+        self.decode(&bytes[..left], &mut insns);
         let mut second = None;
         if insns.is_empty() {
             // The first instruction crosses into the next page.
@@ -257,7 +299,7 @@ impl Cpu {
             let Some(watched) = self.watch(host) else { return Err(Fault::restart()) };
             copy_code(host, &mut bytes[left..left + 15]);
             source = left + 15;
-            insns = self.decode(&bytes[..source]);
+            self.decode(&bytes[..source], &mut insns);
             insns.truncate(1);
             if insns.is_empty() || watched.ticket != 0 {
                 return self.uncached(linear, set);
@@ -277,23 +319,23 @@ impl Cpu {
         });
         let quick = second.is_none() && unsettled.is_none();
         let block = Box::new(Block {
-            insns: insns.into(),
+            insns: self.blocks.insns.add(&insns),
             bytes: length,
             stamp: watched.stamp,
             stamp_value: watched.value,
             second,
             unsettled,
         });
+        self.blocks.decoded = insns;
         let pointer: *const Block = &raw const *block;
         if quick {
             self.blocks.jumps[slot] = Jump { linear, context, key, block: pointer };
         }
         if let Some(old) = self.blocks.map.insert(key, block) {
-            self.blocks.held += old.insns.len();
             self.blocks.stale.push(old);
         }
         // SAFETY: as in `find_block`.
-        Ok(unsafe { &raw const *(*pointer).insns })
+        Ok(unsafe { (*pointer).insns })
     }
 
     /// The instructions of a block found in the map, when they are still those in memory.
@@ -324,7 +366,7 @@ impl Cpu {
             if self.exec_host(next, set)? != Ok(second.host) || !valid {
                 return Ok(None);
             }
-            return Ok(Some(&raw const *b.insns));
+            return Ok(Some(b.insns));
         }
         if let Some(unsettled) = &b.unsettled {
             let settled = self.peers.settled(self.index, unsettled.host & !0xfff, unsettled.ticket);
@@ -340,10 +382,10 @@ impl Cpu {
                 self.blocks.jumps[slot] = Jump { linear, context, key, block };
             }
             // SAFETY: as above.
-            return Ok(Some(unsafe { &raw const *(*block).insns }));
+            return Ok(Some(unsafe { (*block).insns }));
         }
         self.blocks.jumps[slot] = Jump { linear, context, key, block };
-        Ok(Some(&raw const *b.insns))
+        Ok(Some(b.insns))
     }
 
     /// The host address of code at `linear`; the inner `Err` is a physical address that is not RAM.
@@ -397,7 +439,8 @@ impl Cpu {
         if have < 15 && !self.decodes(&bytes[..have]) {
             return Err(Fault::gp(0));
         }
-        let mut insns = self.decode(&bytes[..have]);
+        let mut insns = Vec::new();
+        self.decode(&bytes[..have], &mut insns);
         if let Some(first) = insns.drain(..).next() {
             self.blocks.single = [first];
             let single = self.blocks.single;
@@ -416,11 +459,11 @@ impl Cpu {
         decoder.last_error() != DecoderError::NoMoreBytes
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> Vec<Insn> {
+    fn decode(&mut self, bytes: &[u8], insns: &mut Vec<Insn>) {
         let mode = Mode { bits: self.bits };
         let rip = self.state.rip;
         let mut decoder = Decoder::with_ip(mode.bits.into(), bytes, rip, DecoderOptions::NONE);
-        let mut insns = Vec::with_capacity(8);
+        insns.clear();
         let mut from = Instruction::default();
         while insns.len() < self.blocks.most && decoder.can_decode() {
             decoder.decode_out(&mut from);
@@ -441,7 +484,6 @@ impl Cpu {
                 break;
             }
         }
-        insns
     }
 
     /// The function for an instruction: #UD's when the model lacks it.

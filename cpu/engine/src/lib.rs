@@ -1,5 +1,6 @@
 //! The x86 CPU engine behind `-accel tcg`: tier 1, the interpreter.
 
+mod arena;
 mod block;
 mod cpu;
 mod debug;

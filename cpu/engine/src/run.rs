@@ -108,12 +108,17 @@ impl Cpu {
         if unusual {
             return self.step_carefully();
         }
+        match self.find_block() {
+            Ok(block) => self.interpret(block),
+            Err(fault) if fault.is_restart() => {}
+            Err(fault) => self.exception(fault),
+        }
+    }
+
+    /// Interprets `block`, which begins at RIP.
+    #[inline]
+    pub(crate) fn interpret(&mut self, block: *const [crate::insn::Insn]) {
         self.counts.blocks += 1;
-        let block = match self.find_block() {
-            Ok(block) => block,
-            Err(fault) if fault.is_restart() => return,
-            Err(fault) => return self.exception(fault),
-        };
         self.log_entry(block.cast::<crate::insn::Insn>() as u64);
         let start = self.state.rip;
         // SAFETY: blocks live until the cache is cleared, which only happens between blocks.

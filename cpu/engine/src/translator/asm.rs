@@ -81,6 +81,14 @@ impl Assembler {
         }
     }
 
+    /// Begins anew, with the memory that there is.
+    pub(super) fn restart(&mut self, origin: u64, bmi2: bool) {
+        self.code.clear();
+        self.labels.clear();
+        self.fixups.clear();
+        (self.origin, self.bmi2, self.cold) = (origin, bmi2, (usize::MAX, 0));
+    }
+
     /// Address of the next byte.
     pub(super) fn here(&self) -> u64 {
         self.address(self.code.len())
@@ -118,11 +126,13 @@ impl Assembler {
 
     /// Fills in the jumps to labels.
     pub(super) fn finish(&mut self) {
-        for (at, label) in std::mem::take(&mut self.fixups) {
+        for n in 0..self.fixups.len() {
+            let (at, label) = self.fixups[n];
             let to = self.labels[label.0].unwrap_or(at + 4);
             let distance = self.address(to).wrapping_sub(self.address(at) + 4) as i32;
             self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
+        self.fixups.clear();
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {

@@ -23,6 +23,8 @@ pub(super) struct Source<'a> {
     pub(super) instructions: &'a [Instruction],
     /// The same, as the interpreter executes them; they live as long as the translation.
     pub(super) insns: &'a [Insn],
+    /// How each is translated.
+    pub(super) kinds: &'a [Kind],
     /// The page that holds the start.
     pub(super) page: Page,
     /// The other pages that hold code of the block.
@@ -49,12 +51,30 @@ pub(super) struct Source<'a> {
     pub(super) live_at: &'a dyn Fn(u64) -> bool,
 }
 
-/// Code and its entries.
-pub(super) struct Product {
-    pub(super) code: Vec<u8>,
-    /// What is off the straight path.
-    pub(super) cold: Vec<u8>,
-    pub(super) entries: Entries,
+/// What is used for one translation after another, so that its memory is not asked for each time.
+pub(super) struct Tools {
+    a: Assembler,
+    cold: Vec<Cold>,
+    live: Vec<u32>,
+    encoder: Encoder,
+    info: InstructionInfoFactory,
+}
+
+impl Tools {
+    pub(super) fn new() -> Self {
+        Self {
+            a: Assembler::new(0, false),
+            cold: Vec::new(),
+            live: Vec::new(),
+            encoder: Encoder::new(64),
+            info: InstructionInfoFactory::new(),
+        }
+    }
+
+    /// The code made last, on the straight path and off it.
+    pub(super) fn code(&self) -> (&[u8], &[u8]) {
+        self.a.parts()
+    }
 }
 
 /// Where the arithmetic flags can be had from.
@@ -113,19 +133,19 @@ pub(super) enum ColdPath {
 }
 
 pub(super) struct Emitter<'a> {
-    pub(super) a: Assembler,
+    pub(super) a: &'a mut Assembler,
     pub(super) slots: Slots,
     pub(super) stubs: &'a Stubs,
     pub(super) source: &'a Source<'a>,
     pub(super) flags: FlagsIn,
-    pub(super) cold: Vec<Cold>,
-    pub(super) encoder: Encoder,
-    pub(super) info: InstructionInfoFactory,
+    pub(super) cold: &'a mut Vec<Cold>,
+    pub(super) encoder: &'a mut Encoder,
+    pub(super) info: &'a mut InstructionInfoFactory,
     /// The x87 unit holds the guest's registers for sure.
     pub(super) fpu: bool,
     /// The trace has followed a jump backward or an indirect one, with no look at the mailbox since.
     pub(super) unchecked: bool,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: &'a [Kind],
     /// The instruction behind the present group of stack accesses.
     pub(super) group_end: usize,
     pub(super) t0: Holds,
@@ -134,33 +154,40 @@ pub(super) struct Emitter<'a> {
     pub(super) round: Option<(Label, FlagsIn)>,
 }
 
-/// Translates a block for `origin`; what is off the straight path, for `cold`.
-pub(super) fn block(origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> Product {
+/// Translates a block for `origin`; what is off the straight path, for `cold`. The code is left in `tools`.
+pub(super) fn block(tools: &mut Tools, origin: u64, cold: u64, stubs: &Stubs, source: &Source) -> Entries {
+    let Tools { a, cold: ways, live, encoder, info } = tools;
+    a.restart(origin, source.vectors.bmi2);
+    ways.clear();
     let mut e = Emitter {
-        a: Assembler::new(origin, source.vectors.bmi2),
+        a,
         slots: Slots::new(),
         stubs,
         source,
         flags: FlagsIn::RFLAGS,
-        cold: Vec::new(),
-        encoder: Encoder::new(64),
-        info: InstructionInfoFactory::new(),
+        cold: ways,
+        encoder,
+        info,
         fpu: false,
         unchecked: false,
-        kinds: kinds(source.instructions, source.insns, source.vectors),
+        kinds: source.kinds,
         group_end: 0,
         t0: Holds::Nothing,
         plan: Plan::default(),
         round: None,
     };
-    let (entry, head_memory, head) = e.run();
+    e.liveness(live);
+    if source.groups {
+        let is_loop = e.is_loop(source.kinds);
+        e.plan = spans::plan(source.instructions, source.kinds, live, e.info, is_loop);
+        e.liveness(live);
+    }
+    let (entry, head_memory, head) = e.run(live);
     e.a.go_cold(cold);
     e.finish_cold();
     e.a.finish();
     let at = |e: &Emitter, label| e.a.address_of(label).unwrap_or(origin);
-    let entries = Entries { entry: at(&e, entry), head_memory: at(&e, head_memory), head: at(&e, head) };
-    let (hot, cold) = e.a.parts();
-    Product { code: hot.to_vec(), cold: cold.to_vec(), entries }
+    Entries { entry: at(&e, entry), head_memory: at(&e, head_memory), head: at(&e, head) }
 }
 
 impl Emitter<'_> {
@@ -175,10 +202,11 @@ impl Emitter<'_> {
         if !source.exact && self.direct(target) && !(source.live_at)(target) { 0 } else { ARITH }
     }
 
-    /// Flags that may be read from each instruction on, and after the last.
-    pub(super) fn liveness(&self, kinds: &[Kind]) -> Vec<u32> {
-        let source = self.source;
-        let mut live = vec![ARITH; kinds.len() + 1];
+    /// Notes which flags may be read from each instruction on, and after the last.
+    fn liveness(&self, live: &mut Vec<u32>) {
+        let (source, kinds) = (self.source, self.kinds);
+        live.clear();
+        live.resize(kinds.len() + 1, ARITH);
         if let (Some(last), Some(kind)) = (source.instructions.last(), kinds.last()) {
             live[kinds.len()] = match kind {
                 Kind::Jump => self.live_beyond(last.near_branch_target()),
@@ -205,7 +233,6 @@ impl Emitter<'_> {
             };
             live[n] = live[n + 1] & !written | read;
         }
-        live
     }
 
     /// Whether the first instruction that does something with RFLAGS makes it something else.
@@ -227,15 +254,8 @@ impl Emitter<'_> {
 
     /// Emits everything but what is off the straight path. The entry for everybody, and those for jumps in the same
     /// page with the flags in memory and in RFLAGS.
-    pub(super) fn run(&mut self) -> (Label, Label, Label) {
-        let source = self.source;
-        let kinds = self.kinds.clone();
-        if source.groups {
-            let live = self.liveness(&kinds);
-            let is_loop = self.is_loop(&kinds);
-            self.plan = spans::plan(source.instructions, &kinds, &live, &mut self.info, is_loop);
-        }
-        let live = self.liveness(&kinds);
+    fn run(&mut self, live: &[u32]) -> (Label, Label, Label) {
+        let (source, kinds) = (self.source, self.kinds);
         let (entry, head_memory, mut head) = (self.a.label(), self.a.label(), self.a.label());
         self.a.bind(entry);
         self.flags = FlagsIn::MEMORY;
@@ -258,7 +278,7 @@ impl Emitter<'_> {
         if live[0] == 0 {
             self.flags = FlagsIn::NOWHERE;
             head = head_memory;
-        } else if source.others.is_empty() && !self.wants_memory(&kinds) {
+        } else if source.others.is_empty() && !self.wants_memory(kinds) {
             self.need_flags();
             self.a.bind(head);
             self.flags = FlagsIn::RFLAGS;
@@ -300,7 +320,7 @@ impl Emitter<'_> {
         self.cold.push(Cold { from, back, what, recipe });
     }
 
-    pub(super) fn finish_cold(&mut self) {
+    fn finish_cold(&mut self) {
         self.unchecked = false;
         let mut done = 0;
         while done < self.cold.len() {
@@ -436,7 +456,7 @@ impl Emitter<'_> {
         let changed = match kind {
             Kind::Nothing | Kind::Jump | Kind::Condition => 0,
             Kind::System | Kind::Interpret => u16::MAX,
-            _ => changed_registers(&mut self.info, i),
+            _ => changed_registers(self.info, i),
         };
         if recipe.registers & changed == 0 {
             return false;

@@ -4,13 +4,13 @@
 //! instruction at a time, in the middle of a translated block. A translation is valid while its page's stamp is what
 //! it was, the linear address leads to the same place, and the processor's mode is the one that it was made for.
 
-mod arena;
 mod asm;
 mod cache;
 mod calls;
 mod classify;
 mod divide;
 mod emit;
+mod executions;
 mod flow;
 mod frame;
 mod identity;
@@ -33,14 +33,15 @@ mod trace;
 mod translate;
 mod x87;
 
+use crate::arena::Arena;
 use crate::block::{Mix, Watched};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use crate::mmu::{CodePage, SECOND_SHIFT, SecondEntry, TlbEntry};
 use crate::options::{Options, Without};
-use arena::Arena;
 use asm::Mem;
 use cache::CodeCache;
+use executions::Executions;
 pub use identity::LaneB;
 use irq::{CpuSignals, Event};
 use profile::Profile;
@@ -83,7 +84,7 @@ const TO_PLAIN: u64 = 1 << 61;
 const SITE_BITS: u64 = ACROSS | IN_MEMORY | TO_PLAIN;
 /// Contexts that translations are made for.
 const CONTEXTS: usize = 1024;
-const COUNTERS: usize = 1 << 16;
+const WAYS: usize = 1 << 16;
 /// In `Jit::ways`: the conditional jump.
 const TAKEN: u8 = 1;
 /// In `Jit::ways`: on with the next instruction.
@@ -263,7 +264,10 @@ pub(crate) struct Jit {
     sizes: Sizes,
     invalidated: u64,
     profile: Option<Arc<Profile>>,
-    arena: Arena,
+    arena: Arena<Insn>,
+    /// Kept from one translation to the next.
+    tools: Option<Box<emit::Tools>>,
+    pages: Vec<trace::Bytes>,
     stubs: Stubs,
     cache: Option<CodeCache>,
     /// Lane B.
@@ -279,15 +283,14 @@ pub(crate) struct Jit {
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
-    counters: Box<[u8]>,
-    /// Which way a conditional jump went more often, by its host address as for `counters`: 0 where nobody knows, else
-    /// [`TAKEN`] or [`STRAIGHT`].
+    executions: Executions,
+    /// Which way a conditional jump went more often, by [`way_slot`]: 0 where nobody knows, else [`TAKEN`] or
+    /// [`STRAIGHT`].
     ways: Box<[u8]>,
     /// Where other pages than the first differed among address spaces: traces stay in that one.
     narrow: HashSet<Place, BuildHasherDefault<Mix>>,
-    /// What straight runs count down, where it does not move.
-    #[expect(clippy::vec_box, reason = "generated code has their addresses")]
-    heat: Vec<Box<u32>>,
+    /// What straight runs count down.
+    heat: Arena<u32>,
     /// By linear and host address, what [`CodePage`] calls a page.
     page_ids: HashMap<(u64, u64), u32, BuildHasherDefault<Mix>>,
     /// The last one given out; none is used again.
@@ -342,6 +345,8 @@ impl Jit {
             invalidated: 0,
             profile: None,
             arena: Arena::default(),
+            tools: None,
+            pages: Vec::new(),
             stubs: Stubs::default(),
             cache: None,
             identity: identity::Identity::default(),
@@ -351,10 +356,10 @@ impl Jit {
             tables: Box::default(),
             epoch: 0,
             map: HashMap::default(),
-            counters: Box::default(),
+            executions: Executions::default(),
             ways: Box::default(),
             narrow: HashSet::default(),
-            heat: Vec::new(),
+            heat: Arena::default(),
             page_ids: HashMap::default(),
             last_page_id: 0,
             made: 0,
@@ -386,12 +391,12 @@ impl Jit {
         self.stubs = stubs;
         self.cache = Some(cache);
         self.tables = vec![Box::default(); CONTEXTS].into();
-        self.counters = vec![0; COUNTERS].into();
+        self.executions = Executions::new();
         if options.lane_b != LaneB::Off && self.lockstep.is_none() && !options.one_instruction {
             self.identity.enable(options.lane_b, signals);
-            self.closed = vec![JumpPair([self.no_jump(); 2]); 1 << (JUMP_BITS - 1)].into();
+            self.closed = no_jumps(self.no_jump());
         }
-        self.ways = vec![0; COUNTERS].into();
+        self.ways = vec![0; WAYS].into();
         self.choose_table();
     }
 
@@ -413,6 +418,7 @@ impl Jit {
                 self.tables.fill(Box::default());
             }
             self.map.clear();
+            self.executions.forget_translations();
             self.page_ids.clear();
             self.heat.clear();
             self.narrow.clear();
@@ -469,11 +475,11 @@ impl Jit {
 
     /// Goes over to the jump cache of the present context.
     fn choose_table(&mut self) {
-        let none = JumpPair([self.no_jump(); 2]);
+        let none = self.no_jump();
         let mut find = |context: u16| {
             self.tables.get_mut(usize::from(context)).map_or(std::ptr::null(), |table| {
                 if table.is_empty() {
-                    *table = vec![none; 1 << (JUMP_BITS - 1)].into();
+                    *table = no_jumps(none);
                 }
                 table.as_ptr()
             })
@@ -645,9 +651,9 @@ impl Cpu {
         true
     }
 
-    /// Whether a look at events, which is due, would find none.
+    /// Whether a look at events, which is due, would find none that can be served now.
     fn calm(&mut self) -> bool {
-        let calm = self.signals.pending() == 0
+        let calm = self.signals.pending() & self.events_in_reach() == 0
             && self.state.activity == Activity::Running
             && !self.want_exclusive
             && !self.shutdown;
@@ -703,6 +709,10 @@ impl Cpu {
         if self.jit.cache.is_none() || !self.is_ordinary() {
             return false;
         }
+        if let Some(block) = self.cold_block() {
+            self.interpret(block);
+            return true;
+        }
         self.refresh();
         if self.jit.is_closed && self.run_in_process() {
             return true;
@@ -739,6 +749,21 @@ impl Cpu {
         true
     }
 
+    /// The interpreter's block at RIP, when that is known, and too cold to have a translation.
+    #[inline]
+    fn cold_block(&mut self) -> Option<*const [Insn]> {
+        let (block, host, linear) = self.known_block()?;
+        let jit = &mut self.jit;
+        if jit.identity.is_enabled() || jit.lockstep.is_some() {
+            return None;
+        }
+        let cold = jit.executions.add_if_cold(host, linear, jit.threshold);
+        cold.then(|| {
+            jit.site = 0;
+            block
+        })
+    }
+
     /// Runs the translation whose entry is `code`, and what it leads to.
     fn enter_code(&mut self, code: u64) {
         self.log_entry(code);
@@ -770,6 +795,10 @@ impl Cpu {
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
         let plain = self.jit.site > HOT && self.jit.site & TO_PLAIN != 0;
+        // Most of what is looked for here is cold.
+        if !plain && self.jit.executions.add_if_cold(host, linear, self.jit.threshold) {
+            return None;
+        }
         let context = if plain { self.jit.context | PLAIN } else { self.jit.context };
         let place = Place { host, linear, context };
         let mut replaced = None;
@@ -790,14 +819,11 @@ impl Cpu {
             }
             _ => {
                 replaced = found.map(|t| t.entries);
-                // What was hot at one linear address is hot at the next one.
-                let counter = &mut self.jit.counters[counter(host)];
-                *counter = counter.saturating_add(1);
-                if *counter < self.jit.threshold && !plain {
+                if self.jit.executions.add(host, linear) < self.jit.threshold && !plain {
                     return None;
                 }
                 if replaced.is_some() {
-                    *counter = 0;
+                    self.jit.executions.reset(host, linear);
                 }
                 // Plain code stays in its page, which whoever leads there has checked.
                 let at_once = self.jit.threshold == 0 || self.jit.lockstep.is_some();
@@ -841,15 +867,24 @@ impl Cpu {
     }
 }
 
+/// A jump cache with nothing in it; what is never written takes no memory.
+fn no_jumps(none: Jump) -> Box<[JumpPair]> {
+    // SAFETY: integers alone, for which zeroes are valid.
+    let mut table = unsafe { Box::<[JumpPair]>::new_zeroed_slice(1 << (JUMP_BITS - 1)).assume_init() };
+    // Zeroes are the linear address 0, which is looked for in the first pair only.
+    table[0] = JumpPair([none; 2]);
+    table
+}
+
 /// Processor time that this thread has used, in nanoseconds.
 fn thread_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Where executions of what is at the host address `host` are counted.
-fn counter(host: u64) -> usize {
-    (host ^ host >> 16) as usize % COUNTERS
+/// Where it is noted which way the conditional jump at host address `host` goes.
+fn way_slot(host: u64) -> usize {
+    (host ^ host >> 16) as usize % WAYS
 }
 
 /// `jmp to` for address `at`.

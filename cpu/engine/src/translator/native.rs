@@ -15,7 +15,14 @@ impl Emitter<'_> {
         if ok {
             self.a.bytes(&bytes);
         }
+        self.give_back(bytes);
         ok
+    }
+
+    /// The encoder's memory is used again.
+    fn give_back(&mut self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.encoder.set_buffer(bytes);
     }
 
     /// Re-encodes instruction `n`; false (and nothing emitted) when that cannot be done.
@@ -92,6 +99,7 @@ impl Emitter<'_> {
         let encodable = self.encoder.encode(&i, 0).is_ok();
         let code = self.encoder.take_buffer();
         if !encodable {
+            self.give_back(code);
             return false;
         }
         let (read, written) = flags(&original, Kind::Native);
@@ -144,6 +152,7 @@ impl Emitter<'_> {
             self.a.load(h.1, self.slots.gpr(h.0));
         }
         self.a.bytes(&code);
+        self.give_back(code);
         for h in held.iter().filter(|h| h.3) {
             self.a.store(self.slots.gpr(h.0), h.1);
         }

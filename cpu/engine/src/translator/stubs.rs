@@ -228,34 +228,6 @@ pub(super) fn make(
     }
     a.bytes(&[0xc3]);
 
-    stubs.stack = a.here();
-    let slow = a.label();
-    a.xor(T0, slots.stack_tag);
-    a.rotate(T1, T0, 7);
-    a.and32_imm(T1, TLB_MASK);
-    a.add(T1, slots.tlb);
-    a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
-    a.cmp_imm(T0, 0x1000 - 8);
-    a.jcc(CC_A, slow);
-    // Both rights, or none.
-    a.store(slots.temp, RAX);
-    a.load(RAX, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
-    a.store(slots.stack_tag, RAX);
-    a.cmp(RAX, Mem::Base(T1, offset_of!(TlbEntry, read) as i32));
-    a.load(RAX, slots.temp);
-    a.jcc(CC_NE, slow);
-    a.load(T1, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
-    a.store(slots.stack_host, T1);
-    a.lea_sum(T0, T0, T1);
-    a.sub(T1, slots.stack_tag);
-    a.store(slots.stack_delta, T1);
-    a.store_imm(slots.stack_limit, STACK_LIMIT);
-    a.bytes(&[0x45, 0x39, 0xdb]); // cmp r11d, r11d
-    a.bytes(&[0xc3]);
-    a.bind(slow);
-    a.store_imm(slots.stack_limit, 0);
-    a.bytes(&[0xc3]); // ZF is clear
-
     for write in [false, true] {
         let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) } as i32;
         let entry = offset_of!(SecondEntry, entry) as i32;
@@ -302,6 +274,40 @@ pub(super) fn make(
         a.bytes(&[0x48, 0x85, 0xe4]); // test rsp, rsp
         a.bytes(&[0xc3]);
     }
+    stubs.stack = a.here();
+    let (slow, found) = (a.label(), a.label());
+    a.xor(T0, slots.stack_tag);
+    a.rotate(T1, T0, 7);
+    a.and32_imm(T1, TLB_MASK);
+    a.add(T1, slots.tlb);
+    a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
+    a.cmp_imm(T0, 0x1000 - 8);
+    a.jcc(CC_BE, found);
+    a.call_to(stubs.refill_write);
+    a.jcc(CC_NE, slow);
+    a.xor(T0, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
+    a.cmp_imm(T0, 0x1000 - 8);
+    a.jcc(CC_A, slow);
+    a.bind(found);
+    // Both rights, or none.
+    a.store(slots.temp, RAX);
+    a.load(RAX, Mem::Base(T1, offset_of!(TlbEntry, write) as i32));
+    a.store(slots.stack_tag, RAX);
+    a.cmp(RAX, Mem::Base(T1, offset_of!(TlbEntry, read) as i32));
+    a.load(RAX, slots.temp);
+    a.jcc(CC_NE, slow);
+    a.load(T1, Mem::Base(T1, offset_of!(TlbEntry, host) as i32));
+    a.store(slots.stack_host, T1);
+    a.lea_sum(T0, T0, T1);
+    a.sub(T1, slots.stack_tag);
+    a.store(slots.stack_delta, T1);
+    a.store_imm(slots.stack_limit, STACK_LIMIT);
+    a.bytes(&[0x45, 0x39, 0xdb]); // cmp r11d, r11d
+    a.bytes(&[0xc3]);
+    a.bind(slow);
+    a.store_imm(slots.stack_limit, 0);
+    a.bytes(&[0xc3]); // ZF is clear
+
     a.finish();
     (a.code, stubs)
 }

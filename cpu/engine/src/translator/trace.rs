@@ -5,7 +5,7 @@
 //! compared where it stands.
 
 use super::classify::{self, Kind, Vectors};
-use super::{Page, Place, STRAIGHT, TAKEN, counter};
+use super::{Page, Place, STRAIGHT, TAKEN, way_slot};
 use crate::cpu::Cpu;
 use crate::mmu::CODE_SIZE;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Register};
@@ -17,8 +17,11 @@ const ENOUGH: usize = 40;
 /// Calls on a trace that have not returned.
 const DEPTH: usize = 4;
 
-/// The bytes of a page of code.
-type Bytes = Box<[u8; 4096]>;
+/// The bytes of a page of code, as far as they were wanted.
+pub(super) type Bytes = Box<[u8; 4096]>;
+
+/// Bytes that a straight run can have.
+const RUN: usize = super::MAX_INSTRUCTIONS * 15;
 
 /// What a translation is made from.
 pub(super) struct Trace {
@@ -36,12 +39,6 @@ enum Next {
     Nowhere,
 }
 
-fn bytes_of(host: u64) -> Bytes {
-    let mut bytes = Box::new([0; 4096]);
-    crate::block::copy_code(host & !0xfff, &mut bytes[..]);
-    bytes
-}
-
 fn same_page(a: u64, b: u64) -> bool {
     (a ^ b) & !0xfff == 0
 }
@@ -50,7 +47,11 @@ impl Cpu {
     /// The instructions from `place` on, whose page is under watch. None of them crosses into another page; empty when
     /// the first one does. `None` when it is none.
     pub(super) fn trace(&mut self, place: Place, bits: u8, follow: bool) -> Option<Trace> {
-        let mut pages = vec![(place.linear, bytes_of(place.host))];
+        let start = (place.linear & 0xfff) as usize;
+        // Only where flags that nobody reads may be wrong, the rest of the page is looked at too.
+        let some = !follow && !self.jit.lazy_flags;
+        let first = if some { start..(start + RUN).min(4096) } else { 0..4096 };
+        let mut pages = vec![(place.linear, self.bytes_of(place.host, first))];
         let mut others: Vec<Page> = Vec::new();
         let mut instructions: Vec<Instruction> = Vec::with_capacity(16);
         let mut returns = Vec::new();
@@ -62,7 +63,7 @@ impl Cpu {
                 Some(page) => page,
                 None => {
                     let Some(page) = self.page_for_trace(at, place, &others) else { break };
-                    pages.push((at, bytes_of(page.host)));
+                    pages.push((at, self.bytes_of(page.host, 0..4096)));
                     others.push(page);
                     pages.len() - 1
                 }
@@ -79,12 +80,12 @@ impl Cpu {
                 if i.is_invalid() && instructions.is_empty() {
                     return None;
                 }
-                if i.is_invalid() || instructions.iter().any(|other| other.ip() == i.ip()) {
+                if i.is_invalid() || follow && instructions.iter().any(|other| other.ip() == i.ip()) {
                     break 'trace;
                 }
                 crate::decode::exchange_r8(&mut i, &code[start..]);
                 instructions.push(i);
-                closed |= place.context & 1 == 0 && is_for_interpreter(&i);
+                closed |= follow && place.context & 1 == 0 && is_for_interpreter(&i);
                 let next = match i.flow_control() {
                     FlowControl::Next => Next::Straight,
                     FlowControl::ConditionalBranch if !follow => {
@@ -106,7 +107,15 @@ impl Cpu {
             break;
         }
         let (_, bytes) = pages.swap_remove(0);
+        self.jit.pages.extend(pages.into_iter().map(|(_, bytes)| bytes));
         Some(Trace { instructions, others, bytes })
+    }
+
+    /// The bytes at `which` offsets of the page at `host`.
+    fn bytes_of(&mut self, host: u64, which: std::ops::Range<usize>) -> Bytes {
+        let mut bytes = self.jit.pages.pop().unwrap_or_else(|| Box::new([0; 4096]));
+        crate::block::copy_code((host & !0xfff) + which.start as u64, &mut bytes[which]);
+        bytes
     }
 
     /// Where `i`, which jumps, leads.
@@ -138,13 +147,13 @@ impl Cpu {
     fn note_way(&mut self, i: &Instruction, place: Place) {
         if same_page(i.ip(), place.linear) {
             let way = self.usual_way(i, place);
-            self.jit.ways[counter(place.host & !0xfff | i.ip() & 0xfff)] = way;
+            self.jit.ways[way_slot(place.host & !0xfff | i.ip() & 0xfff)] = way;
         }
     }
 
     fn way(&mut self, i: &Instruction, place: Place) -> u8 {
         let host = self.host_of(i.ip(), place);
-        match host.map_or(0, |host| self.jit.ways[counter(host)]) {
+        match host.map_or(0, |host| self.jit.ways[way_slot(host)]) {
             0 => self.usual_way(i, place),
             way => way,
         }
@@ -165,7 +174,7 @@ impl Cpu {
     /// How often the interpreter has begun a block at `linear`, as far as that is known.
     fn executions(&mut self, linear: u64, place: Place) -> u8 {
         let host = self.host_of(linear, place);
-        host.map_or(0, |host| self.jit.counters[counter(host)])
+        host.map_or(0, |host| self.jit.executions.count(host, linear))
     }
 
     /// Where a jump by way of memory at a constant address leads now.

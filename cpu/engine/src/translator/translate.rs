@@ -3,11 +3,11 @@
 use super::classify::{self, Vectors};
 use super::{
     CODE_32, Entries, HOT_FACTOR, PLAIN, Page, Place, SEGMENTS, Translation, X87, asm, emit, legacy32,
-    lockstep, stubs, x87,
+    lockstep, stubs, trace::Trace, x87,
 };
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 
 impl Cpu {
     /// Translates what is at `place`: a straight run, or a trace from there.
@@ -22,8 +22,7 @@ impl Cpu {
             // The address of the next instruction may wrap.
             return None;
         }
-        let super::trace::Trace { mut instructions, mut others, bytes } =
-            self.trace(place, bits, is_trace)?;
+        let Trace { mut instructions, mut others, bytes } = self.trace(place, bits, is_trace)?;
         if instructions.is_empty() {
             let (end, instruction) = self.crossing(place, bits, &bytes[(place.linear & 0xfff) as usize..])?;
             if instruction.is_invalid() {
@@ -32,7 +31,15 @@ impl Cpu {
             others = vec![end];
             instructions.push(instruction);
         }
-        let insns: Vec<Insn> = instructions
+        for i in &mut instructions {
+            // Compilers write TZCNT where BSF does as well, for what processors without it make of the prefix.
+            if let Some(plain) = crate::features::without_prefix(i.code())
+                && !crate::features::offered(&self.model, i.code())
+            {
+                i.set_code(plain);
+            }
+        }
+        let mut insns: Vec<Insn> = instructions
             .iter()
             .map(|i| {
                 let exec = self.executor(i);
@@ -44,25 +51,22 @@ impl Cpu {
                 insn
             })
             .collect();
-        let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
-            .iter()
-            .all(|c| crate::features::offered(&self.model, *c));
         let without = self.jit.without;
         let avx = place.context & 4 != 0 && stubs::has_avx(&without);
         let bmi2 = asm::has_bmi2(&without);
         let x87 = place.context >> X87 & 1 != 0 && !without.xsave;
-        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, bmi2, zero_counts };
+        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, bmi2, zero_counts: true };
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
         let is_lockstep = self.jit.lockstep.is_some();
-        let kinds = emit::kinds(&instructions, &insns, vectors);
-        let mut insns = insns;
+        let mut kinds = emit::kinds(&instructions, &insns, vectors);
         if self.jit.lockstep.is_some() {
             let most =
                 kinds.iter().zip(&instructions).take_while(|(k, i)| lockstep::is_comparable(**k, i)).count();
             instructions.truncate(most);
             insns.truncate(most);
+            kinds.truncate(most);
             if most == 0 {
                 return None;
             }
@@ -79,17 +83,13 @@ impl Cpu {
         self.log_source(place.linear, length, &bytes[(place.linear & 0xfff) as usize..], second);
         let insns = self.jit.arena.add(&insns);
         let heat = (!is_trace && bits == 64 && place.context & PLAIN == 0 && self.jit.lockstep.is_none())
-            .then(|| {
-                let heat = Box::new(HOT_FACTOR * u32::from(self.jit.threshold));
-                let at = &raw const *heat as u64;
-                self.jit.heat.push(heat);
-                at
-            });
+            .then(|| self.jit.heat.add(&[HOT_FACTOR * u32::from(self.jit.threshold)]).as_ptr() as u64);
         let live_at = |target: u64| flags_live(bits, &bytes[..], page, target);
         let source = emit::Source {
             start: place.linear,
             instructions: &instructions,
             insns,
+            kinds: &kinds,
             page: first,
             others: &others,
             heat,
@@ -111,16 +111,20 @@ impl Cpu {
         };
         let cache = self.jit.cache.as_mut()?;
         let (origin, cold) = (cache.next(), cache.next_cold());
-        let product = emit::block(origin, cold, &self.jit.stubs, &source);
-        if !cache.add(&product.code, &product.cold) {
+        let mut tools = self.jit.tools.take().unwrap_or_else(|| Box::new(emit::Tools::new()));
+        let entries = emit::block(&mut tools, origin, cold, &self.jit.stubs, &source);
+        let (hot_code, cold_code) = tools.code();
+        if !cache.add(hot_code, cold_code) {
             return None;
         }
-        let entries = product.entries;
         if let Some(lockstep) = &mut self.jit.lockstep {
             lockstep.add(entries.entry, &instructions, insns, &kinds, u64::from(bits / 8));
         }
         let crossing = instructions.len() == 1 && !others.is_empty();
-        self.jit.note_block(place.linear, guest, crossing, [(origin, &product.code), (cold, &product.cold)]);
+        self.jit.note_block(place.linear, guest, crossing, [(origin, hot_code), (cold, cold_code)]);
+        self.jit.tools = Some(tools);
+        self.jit.pages.push(bytes);
+        self.jit.executions.note_translation(place.host, place.linear);
         self.jit.map.insert(
             place,
             Translation { entries, is_trace: heat.is_none(), page: first, others: others.into() },
