@@ -177,7 +177,8 @@ pub(super) fn block(tools: &mut Tools, origin: u64, cold: u64, stubs: &Stubs, so
         round: None,
     };
     e.liveness(live);
-    if source.groups {
+    // Straight runs that get hot become traces.
+    if source.groups && source.heat.is_none() {
         let is_loop = e.is_loop(source.kinds);
         e.plan = spans::plan(source.instructions, source.kinds, live, e.info, is_loop);
         e.liveness(live);

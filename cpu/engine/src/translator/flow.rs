@@ -59,7 +59,7 @@ impl Emitter<'_> {
     pub(super) fn lookup(&mut self) {
         self.flags_to_memory();
         let (miss, second) = (self.a.label(), self.a.label());
-        lookup(&mut self.a, &self.slots, miss, second);
+        lookup(self.a, &self.slots, miss, second);
         self.push_cold(miss, None, ColdPath::Miss(self.stubs.miss));
         self.push_cold(second, None, ColdPath::Miss(self.stubs.second));
     }
@@ -69,7 +69,7 @@ impl Emitter<'_> {
     pub(super) fn branch(&mut self, n: usize, popped: i32) {
         self.flags_to_memory();
         let (miss, second) = (self.a.label(), self.a.label());
-        lookup(&mut self.a, &self.slots, miss, second);
+        lookup(self.a, &self.slots, miss, second);
         self.push_cold(second, None, ColdPath::Second(miss));
         self.push_cold(miss, None, ColdPath::MissOf { n, popped, to: self.stubs.miss });
     }

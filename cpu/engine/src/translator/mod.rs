@@ -55,7 +55,7 @@ use x86::Activity;
 use x86::reg::{cr0, cr4, flags, xcr0};
 
 /// Executions by the interpreter before a block is translated.
-const THRESHOLD: u8 = 24;
+const THRESHOLD: u8 = 12;
 /// Bytes of code of one vCPU and of its tables, unless told otherwise.
 const CODE_SIZE: usize = 64 << 20;
 /// Most bytes: jumps reach everywhere.
@@ -73,7 +73,7 @@ const STALE: u64 = 1;
 /// In place of the address of a jump: what is at RIP has become hot enough for a trace.
 const HOT: u64 = 2;
 /// Executions of a block's code, in thresholds of the first translation, before a trace is made from there.
-const HOT_FACTOR: u32 = 16;
+const HOT_FACTOR: u32 = 32;
 /// Added to the address of a jump that leads to another page.
 const ACROSS: u64 = 1 << 63;
 /// Added to the address of a jump in the same page that leaves the flags in memory.
