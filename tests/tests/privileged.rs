@@ -88,7 +88,7 @@ fn known_differences(name: &str) -> String {
 }
 
 /// Tier 1, and tier 2 for code that is hot and for all code.
-const ACCELERATORS: [&str; 3] = ["tcg", "tcg,tier=2", "tcg,tier=2,x-threshold=1"];
+const ACCELERATORS: [&str; 3] = ["tcg,tier=1", "tcg", "tcg,x-threshold=1"];
 
 fn compare_with(reference: &Emulator, name: &str, cpu: &str) {
     let ours = Emulator::ours().expect("the emulator");

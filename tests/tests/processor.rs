@@ -80,7 +80,7 @@ fn compare(accelerator: &str, processors: &str) {
 
 #[test]
 fn interpreter() {
-    compare("tcg", "2");
+    compare("tcg,tier=1", "2");
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Accel {
 pub struct TcgProperties {
     /// `thread=single`: one vCPU runs at a time.
     pub single: bool,
-    /// `tier=`: 1, the interpreter, or 2, the translator for hot code.
+    /// `tier=`: 1, the interpreter, or 2, the translator for hot code; not given, 2 where the host is able to.
     pub tier: Option<u8>,
     /// `tb-size=` in MiB, 0 for the default.
     pub tb_size: u64,

@@ -76,7 +76,7 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
     let size = usize::try_from(wanted.tb_size).ok().and_then(|mib| mib.checked_mul(1 << 20));
     let Some(size) = size else { return Err(format!("tb-size={} is too large", wanted.tb_size)) };
     let options = Options {
-        translate: wanted.tier == Some(2),
+        translate: wanted.tier != Some(1),
         code_size: (size != 0).then_some(size),
         one_instruction: wanted.one_insn_per_tb,
         tiny_tlb: wanted.tiny_tlb,
@@ -94,8 +94,10 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
         jitdump,
     };
     let engine = Tcg::with(options).unwrap_or_else(|lack| {
-        let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
-        report::warn_report!("{lack}: everything is left to tier 1");
+        if wanted.tier.is_some() {
+            let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
+            report::warn_report!("{lack}: everything is left to tier 1");
+        }
         Tcg::with(Options { translate: false, ..options }).unwrap_or_default()
     });
     Ok(Chosen {
