@@ -1,10 +1,5 @@
-# virt-install and virt-xml-validate. What a step prints stands behind its name.
-exec 2>&1
-step() {
-  local name=$1
-  shift
-  "$@" 2>&1 | sed -e "s/^/$name: /" -e 's#/dev/pts/[0-9]*#PTS#g' -e 's/-[a-z]*-sock/-DAEMON-sock/' -e 's/[0-9a-f]\{8\}-[0-9a-f-]\{27\}/UUID/' -e 's/ *| .*//'
-}
+# virt-install and virt-xml-validate.
+. ./steps.sh
 # Addresses that virt-install makes up are given, so that they are equal.
 mac=52:54:00:11:22
 simple="--memory 64 --import --disk none --graphics none --network none --noautoconsole --osinfo generic --virt-type qemu"

@@ -9,10 +9,9 @@ use crate::cases::Maker;
 use crate::encode::{Catalogue, decode, encode};
 use crate::layout::{CODE_SIZE, Mode, Place};
 use crate::native::State;
-use crate::rules::{not_compared, undefined_flags};
+use crate::rules::{not_compared, rflags, undefined_flags};
 use iced_x86::{
     Code, ConstantOffsets, CpuidFeature, FlowControl, Instruction, Mnemonic as M, OpAccess, OpKind, Register,
-    RflagsBits,
 };
 use std::collections::BTreeMap;
 use x86::reg::{flags, gpr};
@@ -133,19 +132,6 @@ fn is_left_out(insn: &Instruction) -> bool {
         Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr => false,
         _ => insn.memory_index().is_vector_register(),
     }
-}
-
-/// Flags in iced's numbering as bits of RFLAGS.
-fn rflags(bits: u32) -> u64 {
-    let pairs = [
-        (RflagsBits::OF, flags::OF),
-        (RflagsBits::SF, flags::SF),
-        (RflagsBits::ZF, flags::ZF),
-        (RflagsBits::AF, flags::AF),
-        (RflagsBits::CF, flags::CF),
-        (RflagsBits::PF, flags::PF),
-    ];
-    pairs.iter().filter(|(bit, _)| bits & bit != 0).fold(0, |mask, (_, flag)| mask | flag)
 }
 
 /// Which flags have no meaning after `insn` when `before` had none before it.

@@ -127,7 +127,11 @@ pub fn undefined_flags(insn: &Instruction, before: &State) -> u64 {
         }
         _ => {}
     }
-    let bits = insn.rflags_undefined();
+    rflags(insn.rflags_undefined())
+}
+
+/// Flags in iced's numbering as bits of RFLAGS.
+pub fn rflags(bits: u32) -> u64 {
     let pairs = [
         (RflagsBits::OF, flags::OF),
         (RflagsBits::SF, flags::SF),

@@ -286,10 +286,10 @@ impl Emitter<'_> {
         } else {
             self.push_cold(head, Some(head_memory), ColdPath::Save);
         }
-        self.instructions(&kinds, &live);
+        self.instructions(kinds, live);
         if self.round.is_some() {
             self.begin_second_round();
-            self.instructions(&kinds, &live);
+            self.instructions(kinds, live);
         }
         (entry, head_memory, head)
     }

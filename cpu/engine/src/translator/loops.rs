@@ -24,7 +24,7 @@ impl Emitter<'_> {
 
     /// Whether instruction `n` is that last one.
     pub(super) fn goes_round(&self, n: usize) -> bool {
-        n + 1 == self.kinds.len() && self.is_loop(&self.kinds)
+        n + 1 == self.kinds.len() && self.is_loop(self.kinds)
     }
 
     /// Ends a round: on with the next one.

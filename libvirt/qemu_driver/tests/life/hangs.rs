@@ -25,14 +25,20 @@ fn has(record: &DomainStatsRecord, field: &str) -> bool {
     record.params.iter().any(|param| param.field == field)
 }
 
-pub fn a_guest_that_hangs_is_waited_for_by_the_next_daemon() {
-    let scene = Scene::new("waited");
-    let daemon = scene.daemon();
+/// Two running guests, the emulator of the first of which is stopped, and that.
+fn with_one_stopped(scene: &Scene, daemon: &Daemon) -> (Domain, Domain, rustix::process::Pid) {
     let (hung, other) = (daemon.define(&scene.xml("one")), daemon.define(&scene.xml("two")));
     daemon.create(&hung).expect("started");
     let emulator = rustix::process::Pid::from_raw(scene.emulators()[0]).expect("a process");
     daemon.create(&other).expect("started");
     rustix::process::kill_process(emulator, rustix::process::Signal::STOP).expect("stopped");
+    (hung, other, emulator)
+}
+
+pub fn a_guest_that_hangs_is_waited_for_by_the_next_daemon() {
+    let scene = Scene::new("waited");
+    let daemon = scene.daemon();
+    let (hung, other, emulator) = with_one_stopped(&scene, &daemon);
     daemon.driver.stop();
     drop(daemon);
     let daemon = at_once("start of the daemon", || scene.daemon());
@@ -53,11 +59,7 @@ pub fn a_guest_that_hangs_blocks_nobody_else() {
     const NOWAIT: u32 = 1 << 29;
     let scene = Scene::new("hangs");
     let daemon = scene.daemon();
-    let (hung, other) = (daemon.define(&scene.xml("one")), daemon.define(&scene.xml("two")));
-    daemon.create(&hung).expect("started");
-    let emulator = rustix::process::Pid::from_raw(scene.emulators()[0]).expect("a process");
-    daemon.create(&other).expect("started");
-    rustix::process::kill_process(emulator, rustix::process::Signal::STOP).expect("stopped");
+    let (hung, other, emulator) = with_one_stopped(&scene, &daemon);
     daemon.take_events();
     let suspend =
         |dom: &Domain| daemon.driver.domain_suspend(&daemon.client, DomainSuspendArgs { dom: dom.clone() });

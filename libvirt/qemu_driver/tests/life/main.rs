@@ -142,6 +142,16 @@ impl Daemon {
         self.driver.domain_destroy(&self.client, DomainDestroyArgs { dom: dom.clone() })
     }
 
+    fn attach(&self, dom: &Domain, xml: &str, flags: u32) -> Result<(), rpc::Error> {
+        let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        self.driver.domain_attach_device_flags(&self.client, args)
+    }
+
+    fn detach(&self, dom: &Domain, xml: &str, flags: u32) -> Result<(), rpc::Error> {
+        let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
+        self.driver.domain_detach_device_flags(&self.client, args)
+    }
+
     fn state(&self, dom: &Domain) -> (i32, i32) {
         let args = DomainGetStateArgs { dom: dom.clone(), flags: 0 };
         let ret = self.driver.domain_get_state(&self.client, args).unwrap();
@@ -419,14 +429,8 @@ fn devices_come_and_go() {
             scene.root.join("disk2").display()
         )
     };
-    let attach = |xml: &str, flags| {
-        let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
-        daemon.driver.domain_attach_device_flags(&daemon.client, args)
-    };
-    let detach = |xml: &str, flags| {
-        let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
-        daemon.driver.domain_detach_device_flags(&daemon.client, args)
-    };
+    let attach = |xml: &str, flags| daemon.attach(&dom, xml, flags);
+    let detach = |xml: &str, flags| daemon.detach(&dom, xml, flags);
     // The file is another user's, who has it back afterwards, where the file system remembers.
     let image = scene.root.join("disk2");
     let owner = || std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&image).unwrap());
@@ -494,14 +498,8 @@ fn devices_of_many_kinds_come_and_go() {
     ));
     daemon.create(&dom).unwrap();
     daemon.take_events();
-    let attach = |xml: &str, flags| {
-        let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
-        daemon.driver.domain_attach_device_flags(&daemon.client, args)
-    };
-    let detach = |xml: &str, flags| {
-        let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: xml.to_owned(), flags };
-        daemon.driver.domain_detach_device_flags(&daemon.client, args)
-    };
+    let attach = |xml: &str, flags| daemon.attach(&dom, xml, flags);
+    let detach = |xml: &str, flags| daemon.detach(&dom, xml, flags);
     let socket = scene.root.join("socket");
     let channel = format!(
         "<channel type='unix'><source mode='bind' path='{}'/><target type='virtio' name='org.a.0'/></channel>",
