@@ -598,7 +598,7 @@ fn state_is_saved_and_restored() {
     daemon.create(&dom).unwrap();
     assert_eq!(
         (daemon.state(&dom), daemon.take_events()),
-        ((1, 3), vec!["2/2".to_owned(), "4/0".to_owned()])
+        ((1, 3), vec!["2/2".to_owned(), "4/2".to_owned()])
     );
     assert!(!path.exists());
 
