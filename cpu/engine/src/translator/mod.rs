@@ -14,6 +14,7 @@ mod executions;
 mod flow;
 mod frame;
 mod identity;
+mod jumps;
 mod legacy32;
 mod lockstep;
 mod loops;
@@ -44,13 +45,14 @@ use cache::CodeCache;
 use executions::Executions;
 pub use identity::LaneB;
 use irq::{CpuSignals, Event};
+use jumps::{Jump, JumpTable};
 use profile::Profile;
 use report::log::{Item, enabled};
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use stubs::{JUMP_BITS, Stubs};
+use stubs::Stubs;
 use x86::Activity;
 use x86::reg::{cr0, cr4, flags, xcr0};
 
@@ -138,20 +140,6 @@ struct Slots {
     fds: Mem,
 }
 
-/// An entry of the jump cache: where the code for a linear address is. The code finds out by itself whether the
-/// address still leads to it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Jump {
-    linear: u64,
-    code: u64,
-}
-
-/// Two entries, either of which may hold an address that leads to one of them.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct JumpPair([Jump; 2]);
-
 /// What a translation is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Place {
@@ -217,9 +205,9 @@ pub(crate) struct Jit {
     me: *mut Cpu,
     tlb: *const TlbEntry,
     pending: *const AtomicU32,
-    jumps: *const JumpPair,
+    jumps: *const Jump,
     /// The jump cache of the same context but CPL 3, or not CPL 3.
-    other_jumps: *const JumpPair,
+    other_jumps: *const Jump,
     code: *const CodePage,
     /// The page of the stack: linear address, host address, and below which offset 8 bytes fit; 0: not known.
     stack_tag: u64,
@@ -273,13 +261,13 @@ pub(crate) struct Jit {
     /// Lane B.
     pub(crate) identity: identity::Identity,
     /// A jump cache without entries: user code that belongs elsewhere is not jumped to.
-    closed: Box<[JumpPair]>,
+    closed: JumpTable,
     /// The page tables for which `is_closed` was found out.
     closed_for: u64,
     /// User code of the present address space belongs into a process.
     is_closed: bool,
     /// A jump cache for each context; the unused ones are empty.
-    tables: Box<[Box<[JumpPair]>]>,
+    tables: Box<[JumpTable]>,
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
@@ -350,7 +338,7 @@ impl Jit {
             stubs: Stubs::default(),
             cache: None,
             identity: identity::Identity::default(),
-            closed: Box::default(),
+            closed: JumpTable::default(),
             closed_for: u64::MAX,
             is_closed: false,
             tables: Box::default(),
@@ -390,11 +378,11 @@ impl Jit {
         cache.keep();
         self.stubs = stubs;
         self.cache = Some(cache);
-        self.tables = vec![Box::default(); CONTEXTS].into();
+        self.tables = std::iter::repeat_with(JumpTable::default).take(CONTEXTS).collect();
         self.executions = Executions::new();
         if options.lane_b != LaneB::Off && self.lockstep.is_none() && !options.one_instruction {
             self.identity.enable(options.lane_b, signals);
-            self.closed = no_jumps(self.no_jump());
+            self.closed = JumpTable::make(self.no_jump());
         }
         self.ways = vec![0; WAYS].into();
         self.choose_table();
@@ -406,16 +394,16 @@ impl Jit {
             cache.clear();
             // Whatever a jump cache knows is of a translation that there is.
             if self.map.len() < FEW {
-                let none = JumpPair([self.no_jump(); 2]);
+                let none = self.no_jump();
                 for place in self.map.keys() {
                     if let Some(table) = self.tables.get_mut(usize::from(place.context))
-                        && let Some(pair) = table.get_mut(stubs::jump_slot(place.linear) / 2)
+                        && !table.is_empty()
                     {
-                        *pair = none;
+                        table.forget_pair(place.linear, none);
                     }
                 }
             } else {
-                self.tables.fill(Box::default());
+                self.tables.fill_with(JumpTable::default);
             }
             self.map.clear();
             self.executions.forget_translations();
@@ -467,58 +455,12 @@ impl Jit {
         };
     }
 
-    /// No entry: whatever jumps to it finds that nothing is known.
-    fn no_jump(&self) -> Jump {
-        // Canonical with neither 48 nor 57 bits.
-        Jump { linear: 1 << 62, code: self.stubs.miss }
-    }
-
-    /// Goes over to the jump cache of the present context.
-    fn choose_table(&mut self) {
-        let none = self.no_jump();
-        let mut find = |context: u16| {
-            self.tables.get_mut(usize::from(context)).map_or(std::ptr::null(), |table| {
-                if table.is_empty() {
-                    *table = no_jumps(none);
-                }
-                table.as_ptr()
-            })
-        };
-        self.jumps = find(self.context);
-        self.other_jumps = find(self.context ^ 1);
-        if self.is_closed {
-            *(if self.context & 1 != 0 { &mut self.jumps } else { &mut self.other_jumps }) =
-                self.closed.as_ptr();
-        }
-    }
-
-    /// The two places in the present jump cache for a linear address, the first one first.
-    fn places(&mut self, linear: u64) -> [&mut Jump; 2] {
-        let slot = stubs::jump_slot(linear);
-        let JumpPair([a, b]) = &mut self.tables[usize::from(self.context)][slot / 2];
-        if slot.is_multiple_of(2) { [a, b] } else { [b, a] }
-    }
-
-    /// Notes where the code for a linear address is; the older one of two addresses goes.
-    fn note_jump(&mut self, linear: u64, code: u64) {
-        let [first, second] = self.places(linear);
-        if first.linear != linear {
-            *second = *first;
-        }
-        *first = Jump { linear, code };
-    }
-
     /// A page of code with its number.
     fn page(&mut self, linear: u64, host: u64, watched: Watched) -> Page {
         let next = self.last_page_id + 1;
         let id = *self.page_ids.entry((linear & !0xfff, host & !0xfff)).or_insert(next);
         self.last_page_id = self.last_page_id.max(id);
         Page { linear, host, watched, id }
-    }
-
-    fn forget_jump(&mut self, linear: u64) {
-        let none = self.no_jump();
-        self.places(linear).into_iter().filter(|jump| jump.linear == linear).for_each(|jump| *jump = none);
     }
 }
 
@@ -865,15 +807,6 @@ impl Cpu {
         }
         Some(entry)
     }
-}
-
-/// A jump cache with nothing in it; what is never written takes no memory.
-fn no_jumps(none: Jump) -> Box<[JumpPair]> {
-    // SAFETY: integers alone, for which zeroes are valid.
-    let mut table = unsafe { Box::<[JumpPair]>::new_zeroed_slice(1 << (JUMP_BITS - 1)).assume_init() };
-    // Zeroes are the linear address 0, which is looked for in the first pair only.
-    table[0] = JumpPair([none; 2]);
-    table
 }
 
 /// Processor time that this thread has used, in nanoseconds.
