@@ -436,7 +436,8 @@ impl Maker {
             let bit = number(register.register());
             let advances = insn.is_string_instruction() && bit & STRINGS != 0
                 || stack && bit == RSP
-                || repeated && insn.is_string_instruction() && bit == RCX
+                // A loop that counts in it would go on for 2^32 rounds.
+                || repeated && insn.is_string_instruction() && bit == RCX && roles.locked & RCX == 0
                 // LEAVE: the stack goes on where RBP led.
                 || insn.mnemonic() == M::Leave && bit == RSP && !in_loop;
             if advances {

@@ -171,21 +171,26 @@ impl Assembler {
                 self.imm32(offset as i32);
             }
             Mem::Sum(base, index, disp) => {
-                self.bytes(&[0x84 | (reg & 7) << 3, (index & 7) << 3 | base & 7]);
-                self.imm32(disp);
+                let size = if i8::try_from(disp).is_ok() { 0x40 } else { 0x80 };
+                self.bytes(&[size | (reg & 7) << 3 | 4, (index & 7) << 3 | base & 7]);
+                self.displacement(disp);
             }
             Mem::Base(base, disp) => {
-                let small = i8::try_from(disp).is_ok();
-                self.code.push((if small { 0x40 } else { 0x80 }) | (reg & 7) << 3 | base & 7);
+                let size = if i8::try_from(disp).is_ok() { 0x40 } else { 0x80 };
+                self.code.push(size | (reg & 7) << 3 | base & 7);
                 if base & 7 == 4 {
                     self.code.push(0x24);
                 }
-                if small {
-                    self.code.push(disp as u8);
-                } else {
-                    self.imm32(disp);
-                }
+                self.displacement(disp);
             }
+        }
+    }
+
+    /// In one byte where that does.
+    fn displacement(&mut self, disp: i32) {
+        match i8::try_from(disp) {
+            Ok(small) => self.code.push(small as u8),
+            Err(_) => self.imm32(disp),
         }
     }
 

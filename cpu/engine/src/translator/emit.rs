@@ -148,6 +148,9 @@ pub(super) struct Emitter<'a> {
     pub(super) kinds: &'a [Kind],
     /// The instruction behind the present group of stack accesses.
     pub(super) group_end: usize,
+    /// What the guest's RSP is more than its host register: PUSH, POP and calls that follow each other in a group change
+    /// it together.
+    pub(super) behind: i32,
     pub(super) t0: Holds,
     pub(super) plan: Plan,
     /// Where the second round of a loop begins, once there is one, and where the flags are by then.
@@ -172,6 +175,7 @@ pub(super) fn block(tools: &mut Tools, origin: u64, cold: u64, stubs: &Stubs, so
         unchecked: false,
         kinds: source.kinds,
         group_end: 0,
+        behind: 0,
         t0: Holds::Nothing,
         plan: Plan::default(),
         round: None,
@@ -301,6 +305,7 @@ impl Emitter<'_> {
                 return;
             }
         }
+        self.settle_rsp();
         let next = self.source.instructions.last().map_or(self.source.start, Instruction::next_ip);
         self.exit(next, false, live[kinds.len()]);
     }
@@ -473,6 +478,9 @@ impl Emitter<'_> {
 
     /// Emits instruction `n`; true when it ends the block.
     pub(super) fn instruction(&mut self, n: usize, kind: Kind, live: u32, live_after: u32) -> bool {
+        if !self.defers_rsp(n, kind) {
+            self.settle_rsp();
+        }
         self.check_spans(n, live);
         let before = self.flags.recipe;
         let spoilt = self.spoils_recipe(n, kind, live_after);
@@ -517,7 +525,7 @@ impl Emitter<'_> {
             Kind::Push => self.push(n, live),
             Kind::Pop if i.op0_register() != Register::RSP && self.in_group(n, live) => {
                 let to = number(i.op0_register()).unwrap_or(0);
-                let from = Mem::Sum(GUEST_RSP, T0, 0);
+                let from = self.at_rsp(0);
                 match host(to) {
                     Some(r) => self.a.load(r, from),
                     None => {
@@ -525,7 +533,7 @@ impl Emitter<'_> {
                         self.a.store(self.slots.gpr(to), T1);
                     }
                 }
-                self.a.lea(GUEST_RSP, GUEST_RSP, 8);
+                self.behind += 8;
             }
             Kind::Pop => {
                 let to = number(i.op0_register()).unwrap_or(0);
@@ -601,6 +609,7 @@ impl Emitter<'_> {
                     self.unchecked |= backward;
                     return false;
                 }
+                self.settle_rsp();
                 self.exit(i.near_branch_target(), backward, live_after);
                 return true;
             }
@@ -637,7 +646,7 @@ impl Emitter<'_> {
             }
             Kind::Return => {
                 if self.in_group(n, live) {
-                    self.a.load(T0, Mem::Sum(GUEST_RSP, T0, 0));
+                    self.a.load(T0, self.at_rsp(0));
                     self.t0 = Holds::Nothing;
                 } else {
                     self.check_stack_or_end(n, 0, live);
@@ -645,7 +654,8 @@ impl Emitter<'_> {
                 }
                 let more = if i.op_count() == 1 { i32::from(i.immediate16()) } else { 0 };
                 let popped = self.width() as i32 + more;
-                self.add_pointer(GUEST_RSP, GUEST_RSP, popped);
+                let behind = std::mem::take(&mut self.behind);
+                self.add_pointer(GUEST_RSP, GUEST_RSP, popped + behind);
                 if follower.is_none() {
                     self.branch(n, popped);
                     return true;
@@ -687,6 +697,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn interpret(&mut self, n: usize) {
+        self.settle_rsp();
         self.t0 = Holds::Nothing;
         self.need_flags_somewhere();
         self.call_interpreter(n, self.flags.rflags && !self.flags.memory);

@@ -143,6 +143,37 @@ impl Emitter<'_> {
         Some((end, low.min(high - 8), high))
     }
 
+    /// The operand at the guest's RSP plus `disp` in a group.
+    pub(super) fn at_rsp(&self, disp: i32) -> Mem {
+        Mem::Sum(GUEST_RSP, T0, self.behind + disp)
+    }
+
+    /// Makes the host register of RSP what RSP is.
+    pub(super) fn settle_rsp(&mut self) {
+        if self.behind != 0 {
+            self.a.lea(GUEST_RSP, GUEST_RSP, self.behind);
+            self.behind = 0;
+        }
+    }
+
+    /// Whether instruction `n` neither needs RSP in its register nor has a way off the straight path.
+    pub(super) fn defers_rsp(&self, n: usize, kind: Kind) -> bool {
+        let i = &self.source.instructions[n];
+        let is_rsp = |r: Register| r.full_register() == Register::RSP;
+        let registers = (0..i.op_count()).filter(|k| i.op_kind(*k) == OpKind::Register);
+        let named = registers.map(|k| i.op_register(k)).any(is_rsp) || is_rsp(i.memory_base());
+        let memory = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory);
+        let fits = match kind {
+            Kind::Nothing => true,
+            Kind::Push | Kind::Pop => n < self.group_end && !named,
+            Kind::Call | Kind::Return => n < self.group_end,
+            Kind::Lea => !named,
+            Kind::Native => !named && !memory && !super::x87::concerns(i),
+            _ => false,
+        };
+        fits && !self.plan.checks_at(n)
+    }
+
     /// Whether instruction `n` leaves alone what it found in T0, or what it has put there for others.
     pub(super) fn keeps_t0(&self, n: usize, kind: Kind) -> bool {
         let i = &self.source.instructions[n];

@@ -92,7 +92,11 @@ impl Emitter<'_> {
             i.set_memory_index(index);
             i.set_memory_index_scale(1);
             i.set_memory_displacement64(i64::from(disp) as u64);
-            i.set_memory_displ_size(if disp == 0 { 0 } else { 8 });
+            i.set_memory_displ_size(match disp {
+                0 => 0,
+                _ if i8::try_from(disp).is_ok() => 1,
+                _ => 8,
+            });
             i.set_segment_prefix(Register::None);
         }
         // Whether it can be encoded at all, before anything is emitted.

@@ -66,7 +66,7 @@ impl Emitter<'_> {
         let i = self.source.instructions[n];
         let grouped = self.in_group(n, live);
         let back = if grouped { self.a.label() } else { self.check_stack(n, -(self.width() as i32), live) };
-        let to = if grouped { Mem::Sum(GUEST_RSP, T0, -8) } else { Mem::Base(T0, 0) };
+        let to = if grouped { self.at_rsp(-8) } else { Mem::Base(T0, 0) };
         if i.op0_kind() == OpKind::Register {
             let from = number(i.op0_register()).unwrap_or(0);
             let r = host(from).unwrap_or(T1);
@@ -77,7 +77,11 @@ impl Emitter<'_> {
         } else {
             self.store_word_imm(to, i.immediate(0) as i32);
         }
-        self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
+        if grouped {
+            self.behind -= 8;
+        } else {
+            self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
+        }
         self.a.bind(back);
     }
 
@@ -104,8 +108,9 @@ impl Emitter<'_> {
     /// Pushes the return address of the call that is instruction `n`.
     pub(super) fn push_constant(&mut self, n: usize, value: u64, live: u32) {
         let call = self.kinds[n] == super::classify::Kind::Call;
-        let to = if call && self.in_group(n, live) {
-            Mem::Sum(GUEST_RSP, T0, -8)
+        let grouped = call && self.in_group(n, live);
+        let to = if grouped {
+            self.at_rsp(-8)
         } else {
             self.check_stack_or_end(n, -(self.width() as i32), live);
             Mem::Base(T0, 0)
@@ -118,6 +123,10 @@ impl Emitter<'_> {
                 self.a.store(to, T1);
             }
         }
-        self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
+        if grouped {
+            self.behind -= 8;
+        } else {
+            self.add_pointer(GUEST_RSP, GUEST_RSP, -(self.width() as i32));
+        }
     }
 }
