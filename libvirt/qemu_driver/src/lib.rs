@@ -24,6 +24,7 @@ pub mod job;
 pub mod paths;
 pub mod process;
 pub mod query;
+mod schema;
 mod sessions;
 pub mod state;
 pub mod table;

@@ -11,6 +11,7 @@ pub(crate) struct Datatype {
     most: Option<i128>,
     min_length: Option<usize>,
     max_length: Option<usize>,
+    but: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,8 @@ fn regex(pattern: &str) -> Result<Regex, String> {
 }
 
 impl Datatype {
-    /// The type of that name with these parameters.
-    pub(crate) fn new(name: &str, params: &[(&str, &str)]) -> Result<Self, String> {
+    /// The type of that name with these parameters, but for these texts.
+    pub(crate) fn new(name: &str, params: &[(&str, &str)], but: Vec<String>) -> Result<Self, String> {
         let kind = kind(name).ok_or_else(|| format!("the data type '{name}' is not known"))?;
         let mut this = Self {
             kind,
@@ -78,6 +79,7 @@ impl Datatype {
             most: None,
             min_length: None,
             max_length: None,
+            but,
         };
         for (name, value) in params {
             let malformed = || format!("malformed value '{value}' of the parameter '{name}'");
@@ -105,7 +107,11 @@ impl Datatype {
         let length = text.chars().count();
         let in_length = self.min_length.is_none_or(|min| length >= min)
             && self.max_length.is_none_or(|max| length <= max);
-        in_length && self.is_of_kind(text) && self.patterns.iter().all(|pattern| pattern.is_match(text))
+        let excepted = !self.but.is_empty() && self.but.contains(&collapse(text));
+        in_length
+            && !excepted
+            && self.is_of_kind(text)
+            && self.patterns.iter().all(|pattern| pattern.is_match(text))
     }
 
     fn is_of_kind(&self, text: &str) -> bool {
@@ -146,7 +152,8 @@ fn is_date_time(text: &str) -> bool {
     }
     let time = time.strip_suffix('Z').unwrap_or(time);
     let time = time.rfind(['+', '-']).map_or(time, |at| &time[..at]);
-    let (time, fraction) = time.split_once('.').map_or((time, None), |(time, fraction)| (time, Some(fraction)));
+    let (time, fraction) =
+        time.split_once('.').map_or((time, None), |(time, fraction)| (time, Some(fraction)));
     let mut time = time.split(':');
     number(time.next(), 2, 0, 24)
         && number(time.next(), 2, 0, 59)
@@ -168,23 +175,37 @@ mod tests {
     #[test]
     fn texts_and_types() {
         let allows = |name: &str, params: &[(&str, &str)], text: &str| {
-            Datatype::new(name, params).expect("known").allows(text)
+            Datatype::new(name, params, Vec::new()).expect("known").allows(text)
         };
         assert!(allows("unsignedInt", &[], " 4294967295 ") && !allows("unsignedInt", &[], "4294967296"));
         assert!(!allows("unsignedInt", &[], "-1") && !allows("int", &[], "") && allows("int", &[], "+7"));
         assert!(allows("integer", &[("minInclusive", "3"), ("maxInclusive", "4")], "4"));
         assert!(!allows("integer", &[("minInclusive", "3")], "2"));
         // Whole, and signs that are letters.
-        assert!(allows("string", &[("pattern", "[0-9]+")], "12") && !allows("string", &[("pattern", "[0-9]+")], "12a"));
+        assert!(
+            allows("string", &[("pattern", "[0-9]+")], "12")
+                && !allows("string", &[("pattern", "[0-9]+")], "12a")
+        );
         assert!(allows("string", &[("pattern", "$[a-z]+|\\^x")], "$ab"));
         assert!(allows("string", &[("pattern", "$[a-z]+|\\^x")], "^x"));
-        assert!(allows("string", &[("pattern", "[^,]{0,2}")], "ab") && !allows("string", &[("pattern", "[^,]")], ","));
+        assert!(
+            allows("string", &[("pattern", "[^,]{0,2}")], "ab")
+                && !allows("string", &[("pattern", "[^,]")], ",")
+        );
         assert!(!allows("string", &[("maxLength", "2")], "abc"));
-        assert!(allows("double", &[], "1.5e3") && !allows("double", &[], "inf") && !allows("double", &[], "x"));
-        assert!(allows("dateTime", &[], "2011-05-04T19:43:08") && allows("dateTime", &[], "2011-05-04T19:43:08.5Z"));
+        assert!(
+            allows("double", &[], "1.5e3") && !allows("double", &[], "inf") && !allows("double", &[], "x")
+        );
+        assert!(
+            allows("dateTime", &[], "2011-05-04T19:43:08")
+                && allows("dateTime", &[], "2011-05-04T19:43:08.5Z")
+        );
         assert!(!allows("dateTime", &[], "2011-13-04T19:43:08") && !allows("dateTime", &[], "2011-05-04"));
         assert!(allows("NCName", &[], "a-b") && !allows("NCName", &[], "1a"));
-        assert!(Datatype::new("hexBinary", &[]).is_err() && Datatype::new("string", &[("pattern", "(")]).is_err());
+        assert!(
+            Datatype::new("hexBinary", &[], Vec::new()).is_err()
+                && Datatype::new("string", &[("pattern", "(")], Vec::new()).is_err()
+        );
         assert_eq!(collapse(" a \n b "), "a b");
     }
 }

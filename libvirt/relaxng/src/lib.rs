@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod datatype;
+mod explain;
+mod outline;
 mod pattern;
 mod schema;
 #[cfg(test)]

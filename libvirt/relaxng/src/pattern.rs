@@ -36,13 +36,23 @@ pub(crate) enum Pattern {
 /// All patterns there are.
 #[derive(Debug)]
 pub(crate) struct Patterns {
-    list: Vec<(Pattern, bool)>,
+    list: Vec<Kept>,
     known: HashMap<Pattern, Id>,
+    levels: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    pattern: Pattern,
+    /// Satisfied by nothing.
+    nullable: bool,
+    /// How many patterns are within each other here.
+    levels: u32,
 }
 
 impl Default for Patterns {
     fn default() -> Self {
-        let mut this = Self { list: Vec::new(), known: HashMap::new() };
+        let mut this = Self { list: Vec::new(), known: HashMap::new(), levels: 0 };
         for (pattern, id) in
             [(Pattern::NotAllowed, NOT_ALLOWED), (Pattern::Empty, EMPTY), (Pattern::Text, TEXT)]
         {
@@ -53,17 +63,18 @@ impl Default for Patterns {
 }
 
 impl Patterns {
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
+    /// The most patterns within each other.
+    pub(crate) fn levels(&self) -> u32 {
+        self.levels
     }
 
     pub(crate) fn get(&self, id: Id) -> &Pattern {
-        &self.list[id as usize].0
+        &self.list[id as usize].pattern
     }
 
     /// Whether it is satisfied by nothing.
     pub(crate) fn is_nullable(&self, id: Id) -> bool {
-        self.list[id as usize].1
+        self.list[id as usize].nullable
     }
 
     fn keep(&mut self, pattern: Pattern) -> Id {
@@ -78,8 +89,18 @@ impl Patterns {
             Pattern::OneOrMore(one) => nullable(one),
             _ => false,
         };
+        let levels_of = |id: &Id| self.list[*id as usize].levels;
+        let levels = 1 + match &pattern {
+            Pattern::Choice(any) => any.iter().map(levels_of).max().unwrap_or(0),
+            Pattern::Group(one, other) | Pattern::Interleave(one, other) | Pattern::After(one, other) => {
+                levels_of(one).max(levels_of(other))
+            }
+            Pattern::OneOrMore(one) | Pattern::Attribute(_, one) => levels_of(one),
+            _ => 0,
+        };
+        self.levels = self.levels.max(levels);
         let id = self.list.len() as Id;
-        self.list.push((pattern.clone(), is));
+        self.list.push(Kept { pattern: pattern.clone(), nullable: is, levels });
         self.known.insert(pattern, id);
         id
     }

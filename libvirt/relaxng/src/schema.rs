@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 const NAMESPACE: &str = "http://relaxng.org/ns/structure/1.0";
+/// The longest file, in bytes.
+const LONGEST: usize = 4 << 20;
 /// Most files of a schema.
 const MOST_FILES: usize = 64;
 /// Definitions that are used within each other without an element between them.
@@ -36,9 +38,13 @@ impl Schema {
         while let Some(file) = files.get(texts.len()).cloned() {
             let shown = file.display();
             let text = std::fs::read_to_string(&file);
-            let text = text.map_err(|error| Error::Schema(format!("could not load {shown}: {error}")))?;
-            let document = Document::parse(&text);
-            let document = document.map_err(|error| Error::Schema(format!("could not parse {shown}: {error}")))?;
+            // In libxml2's words, which does not tell why.
+            let missing = || Error::Schema(format!("xmlRelaxNGParse: could not load {shown}"));
+            let text = text.ok().filter(|text| text.len() <= LONGEST).ok_or_else(missing)?;
+            let document = Document::parse(&text).map_err(|_| missing())?;
+            if !is(&document.root_element(), "grammar") {
+                return refuse(format!("xmlRelaxNGParse: {shown} is empty"));
+            }
             let includes = document.descendants().filter(|node| is(node, "include"));
             for include in includes {
                 if include.children().any(|child| child.is_element()) {
@@ -74,12 +80,14 @@ impl Schema {
     pub fn validate(&self, document: &Document<'_>) -> Result<(), Error> {
         let parsed: Result<Vec<_>, _> = self.texts.iter().map(|text| Document::parse(text)).collect();
         let parsed = parsed.map_err(|error| Error::Schema(error.to_string()))?;
-        crate::validate::validate(Grammar::new(&parsed)?, document)
+        let mut grammar = Grammar::new(&parsed)?;
+        let Some(lines) = crate::validate::validate(&mut grammar, document)? else { return Ok(()) };
+        Err(Error::Invalid(lines.join("\n")))
     }
 }
 
 /// A name that an element or attribute may have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum NameClass {
     Any { but: Option<Box<NameClass>> },
     Namespace { namespace: String, but: Option<Box<NameClass>> },
@@ -97,13 +105,21 @@ impl NameClass {
             Self::OneOf(list) => list.iter().any(|class| class.has(namespace, local)),
         }
     }
+
+    /// As errors show it.
+    pub(crate) fn shown(&self) -> &str {
+        match self {
+            Self::Name { local, .. } => local,
+            _ => "noname",
+        }
+    }
 }
 
-fn is(node: &Node<'_, '_>, name: &str) -> bool {
+pub(crate) fn is(node: &Node<'_, '_>, name: &str) -> bool {
     node.is_element() && node.tag_name().namespace() == Some(NAMESPACE) && node.tag_name().name() == name
 }
 
-fn parts<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(crate) fn parts<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(|child| child.is_element() && child.tag_name().namespace() == Some(NAMESPACE))
 }
 
@@ -123,9 +139,10 @@ pub(crate) struct Grammar<'a> {
     pub(crate) data: Vec<Datatype>,
     /// Texts, and whether blanks in them matter.
     pub(crate) values: Vec<(String, bool)>,
-    definitions: HashMap<&'a str, Vec<Node<'a, 'a>>>,
+    pub(crate) definitions: HashMap<&'a str, Vec<Node<'a, 'a>>>,
     compiled: HashMap<&'a str, Id>,
     pub(crate) start: Id,
+    pub(crate) starts: Vec<Node<'a, 'a>>,
 }
 
 /// The attribute of the node or the nearest one around it that has it.
@@ -145,6 +162,7 @@ impl<'a> Grammar<'a> {
             definitions: HashMap::new(),
             compiled: HashMap::new(),
             start: NOT_ALLOWED,
+            starts: Vec::new(),
         };
         let mut starts = Vec::new();
         for document in documents {
@@ -159,7 +177,9 @@ impl<'a> Grammar<'a> {
                         let name = node.attribute("name").unwrap_or_default();
                         let known = this.definitions.entry(name).or_default();
                         let combines = |node: &Node<'_, '_>| node.attribute("combine") == Some("choice");
-                        if known.iter().filter(|node| !combines(node)).count() + usize::from(!combines(&node)) > 1 {
+                        if known.iter().filter(|node| !combines(node)).count() + usize::from(!combines(&node))
+                            > 1
+                        {
                             return refuse(format!("the definition '{name}' is there twice"));
                         }
                         known.push(node);
@@ -169,8 +189,9 @@ impl<'a> Grammar<'a> {
                 }
             }
         }
-        let starts: Result<Vec<_>, _> = starts.into_iter().map(|start| this.group_of(start, 0)).collect();
-        this.start = this.patterns.choice(starts?);
+        let all: Result<Vec<_>, _> = starts.iter().map(|start| this.group_of(*start, 0)).collect();
+        this.start = this.patterns.choice(all?);
+        this.starts = starts;
         Ok(this)
     }
 
@@ -184,7 +205,7 @@ impl<'a> Grammar<'a> {
         Ok(parts?.into_iter().rev().fold(EMPTY, |rest, part| self.patterns.group(part, rest)))
     }
 
-    fn compile(&mut self, node: Node<'a, 'a>, depth: usize) -> Result<Id, Error> {
+    pub(crate) fn compile(&mut self, node: Node<'a, 'a>, depth: usize) -> Result<Id, Error> {
         if depth > DEPTH {
             return refuse("definitions contain themselves");
         }
@@ -254,10 +275,11 @@ impl<'a> Grammar<'a> {
                     .filter(|part| is(part, "param"))
                     .map(|part| (part.attribute("name").unwrap_or_default(), part.text().unwrap_or_default()))
                     .collect();
-                if parts(node).any(|part| !is(&part, "param")) {
-                    return refuse("exceptions of data types are not built");
+                let mut but = Vec::new();
+                for part in parts(node).filter(|part| !is(part, "param")) {
+                    but.extend(exceptions(part)?);
                 }
-                let data = Datatype::new(node.attribute("type").unwrap_or_default(), &params);
+                let data = Datatype::new(node.attribute("type").unwrap_or_default(), &params, but);
                 self.data.push(data.map_err(Error::Schema)?);
                 self.patterns.data(self.data.len() - 1)
             }
@@ -280,7 +302,7 @@ impl<'a> Grammar<'a> {
     }
 
     /// The name class of an element or attribute, and the parts behind it.
-    fn named(
+    pub(crate) fn named(
         &self,
         node: Node<'a, 'a>,
         attribute: bool,
@@ -340,4 +362,17 @@ fn name_class(node: Node<'_, '_>) -> Result<NameClass, Error> {
         "choice" => NameClass::OneOf(parts(node).map(name_class).collect::<Result<_, _>>()?),
         other => return refuse(format!("<{other}> is no class of names")),
     })
+}
+
+/// The texts that are excepted from a data type.
+fn exceptions(node: Node<'_, '_>) -> Result<Vec<String>, Error> {
+    let mut texts = Vec::new();
+    for part in parts(node) {
+        match part.tag_name().name() {
+            "value" => texts.push(collapse(part.text().unwrap_or_default())),
+            "choice" => texts.extend(exceptions(part)?),
+            other => return refuse(format!("<{other}> as an exception of a data type is not built")),
+        }
+    }
+    Ok(texts)
 }

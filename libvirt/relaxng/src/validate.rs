@@ -4,23 +4,48 @@ use crate::Error;
 use crate::datatype::collapse;
 use crate::pattern::{EMPTY, Id, NOT_ALLOWED, Pattern, TEXT};
 use crate::schema::Grammar;
-use roxmltree::{Document, Node};
+use roxmltree::{Attribute, Document, Node};
+use std::collections::HashMap;
 
-/// Elements within each other.
-const DEPTH: usize = 200;
-/// What a document may bring about: people's take some ten thousand.
-const MOST_PATTERNS: usize = 1_000_000;
+/// Elements within each other, as many as `xml` lets through.
+const DEPTH: usize = 256;
+/// What a document may cost, in patterns looked at: libvirt's own take up to 25,000.
+const MOST_STEPS: usize = 2_000_000;
+/// Patterns within each other: each is a level of recursion.
+const MOST_LEVELS: u32 = 600;
 
-/// Whether the document is as the grammar wants it.
-pub(crate) fn validate(grammar: Grammar<'_>, document: &Document<'_>) -> Result<(), Error> {
+/// Nothing if the document is as the grammar wants it, else what is wrong with it.
+pub(crate) fn validate(
+    grammar: &mut Grammar<'_>,
+    document: &Document<'_>,
+) -> Result<Option<Vec<String>>, Error> {
     let start = grammar.start;
-    let mut this = Validator { grammar };
+    let mut this = Validator { grammar, events: HashMap::new(), known: HashMap::new(), steps: 0 };
     let left = this.element(start, document.root_element(), 0)?;
-    if this.grammar.patterns.is_nullable(left) { Ok(()) } else { Err(Error::Invalid("incomplete".to_owned())) }
+    if this.grammar.patterns.is_nullable(left) {
+        return Ok(None);
+    }
+    crate::explain::explain(&mut this, document.root_element()).map(Some)
 }
 
-struct Validator<'a> {
-    grammar: Grammar<'a>,
+/// What comes next in a document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Event {
+    /// An element of that name space and name begins.
+    Open(String, String),
+    /// An attribute: name space, name, value.
+    Attribute(String, String, String),
+    /// No attribute comes any more.
+    Close,
+    Text(String),
+}
+
+pub(crate) struct Validator<'g, 'a> {
+    pub(crate) grammar: &'g mut Grammar<'a>,
+    events: HashMap<Event, u32>,
+    /// What is left of a pattern after an event.
+    known: HashMap<(u32, Id), Id>,
+    steps: usize,
 }
 
 /// What an operation makes of what is behind an element.
@@ -34,88 +59,213 @@ enum Behind {
     After(Id),
 }
 
-fn name(node: Node<'_, '_>) -> (String, String) {
-    let name = node.tag_name();
-    (name.namespace().unwrap_or_default().to_owned(), name.name().to_owned())
-}
-
-fn failed(line: String, parents: &str) -> Error {
-    Error::Invalid(format!("{line}\nElement {parents} failed to validate content"))
-}
-
-impl Validator<'_> {
-    fn is_too_much(&self) -> Result<(), Error> {
-        if self.grammar.patterns.len() > MOST_PATTERNS { Err(Error::TooComplex) } else { Ok(()) }
+impl Validator<'_, '_> {
+    fn step(&mut self, cost: usize) -> Result<(), Error> {
+        self.steps = self.steps.saturating_add(cost);
+        let deep = self.grammar.patterns.levels() > MOST_LEVELS;
+        if self.steps > MOST_STEPS || deep { Err(Error::TooComplex) } else { Ok(()) }
     }
 
     /// What of `id` is left behind the element.
-    fn element(&mut self, id: Id, node: Node<'_, '_>, depth: usize) -> Result<Id, Error> {
+    pub(crate) fn element(&mut self, id: Id, node: Node<'_, '_>, depth: usize) -> Result<Id, Error> {
         if depth > DEPTH {
             return Err(Error::TooComplex);
         }
-        self.is_too_much()?;
-        let (namespace, local) = name(node);
-        let mut left = self.open(id, &namespace, &local)?;
-        if left == NOT_ALLOWED {
-            let parent = node.parent_element().map_or_else(|| local.clone(), |parent| name(parent).1);
-            return Err(failed(format!("Did not expect element {local} there"), &parent));
+        let left = self.tag(id, node, |_| true)?;
+        let left = self.children(left, node, depth)?;
+        self.end(left)
+    }
+
+    /// Whether the outermost element, without attributes that are not counted, has those that it must have.
+    pub(crate) fn has_attributes_of(
+        &mut self,
+        root: Node<'_, '_>,
+        counted: impl Fn(&Attribute<'_, '_>) -> bool,
+    ) -> Result<bool, Error> {
+        let start = self.grammar.start;
+        Ok(self.tag(start, root, counted)? != NOT_ALLOWED)
+    }
+
+    /// What is left when an element has begun and its attributes have been seen.
+    fn tag(
+        &mut self,
+        id: Id,
+        node: Node<'_, '_>,
+        counted: impl Fn(&Attribute<'_, '_>) -> bool,
+    ) -> Result<Id, Error> {
+        let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let name = node.tag_name();
+        let mut left = self.after_event(id, Event::Open(owned(name.namespace()), name.name().to_owned()))?;
+        for attribute in node.attributes().filter(counted) {
+            let (name, value) = (attribute.name().to_owned(), attribute.value().to_owned());
+            left = self.after_event(left, Event::Attribute(owned(attribute.namespace()), name, value))?;
         }
-        for attribute in node.attributes() {
-            let before = left;
-            left = self.attribute(before, attribute.namespace().unwrap_or_default(), attribute.name(), attribute.value());
-            if left == NOT_ALLOWED {
-                return Err(failed(format!("Invalid attribute {} for element {local}", attribute.name()), &local));
-            }
-        }
-        left = self.close(left);
-        if left == NOT_ALLOWED {
-            return Err(failed(format!("Element {local} failed to validate attributes"), &local));
-        }
-        left = self.children(left, node, depth)?;
-        let behind = self.end(left);
-        if behind == NOT_ALLOWED {
-            return Err(failed(format!("Expecting more in element {local}"), &local));
-        }
-        Ok(behind)
+        self.after_event(left, Event::Close)
     }
 
     fn children(&mut self, id: Id, node: Node<'_, '_>, depth: usize) -> Result<Id, Error> {
-        let local = node.tag_name().name();
-        // Texts between comments are one.
-        let mut pieces: Vec<(String, Option<Node<'_, '_>>)> = vec![(String::new(), None)];
-        for child in node.children() {
-            if child.is_element() {
-                pieces.push((String::new(), Some(child)));
-                pieces.push((String::new(), None));
-            } else if child.is_text()
-                && let Some((text, _)) = pieces.last_mut()
-            {
-                text.push_str(child.text().unwrap_or_default());
-            }
-        }
-        let only_text = pieces.len() == 1;
+        let only_text = !node.children().any(|child| child.is_element());
         let mut left = id;
-        for (text, element) in pieces {
-            if let Some(element) = element {
-                left = self.element(left, element, depth + 1)?;
+        // Texts between comments are one.
+        let mut text = String::new();
+        let ends = node.children().map(Some).chain([None]);
+        for child in ends {
+            if let Some(child) = child.filter(|child| !child.is_element()) {
+                if child.is_text() {
+                    text.push_str(child.text().unwrap_or_default());
+                }
                 continue;
             }
             let blank = text.chars().all(|c| c.is_ascii_whitespace());
-            if blank && !only_text {
-                continue;
+            if !blank || only_text {
+                let matched = self.after_event(left, Event::Text(std::mem::take(&mut text)))?;
+                left = if blank { self.grammar.patterns.choice([left, matched]) } else { matched };
             }
-            let matched = self.text(left, &text);
-            left = if blank { self.grammar.patterns.choice([left, matched]) } else { matched };
-            if left == NOT_ALLOWED {
-                return Err(failed(format!("Did not expect text in element {local} content"), local));
+            text.clear();
+            if let Some(element) = child
+                && left != NOT_ALLOWED
+            {
+                left = self.element(left, element, depth + 1)?;
             }
         }
         Ok(left)
     }
 
+    fn after_event(&mut self, id: Id, event: Event) -> Result<Id, Error> {
+        let next = self.events.len() as u32;
+        let number = *self.events.entry(event.clone()).or_insert(next);
+        self.derive(id, number, &event)
+    }
+
+    /// What is left of a pattern after an event.
+    fn derive(&mut self, id: Id, number: u32, event: &Event) -> Result<Id, Error> {
+        if let Some(left) = self.known.get(&(number, id)) {
+            return Ok(*left);
+        }
+        self.step(1)?;
+        let left = match self.grammar.patterns.get(id).clone() {
+            Pattern::Choice(all) => {
+                self.step(all.len())?;
+                let all: Result<Vec<_>, _> =
+                    all.into_iter().map(|one| self.derive(one, number, event)).collect();
+                self.choice(&all?)?
+            }
+            Pattern::After(within, outside) => {
+                let within = self.derive(within, number, event)?;
+                match event {
+                    Event::Open(..) => self.behind(within, Behind::After(outside))?,
+                    _ => self.grammar.patterns.after(within, outside),
+                }
+            }
+            Pattern::Group(one, other) => self.group(one, other, number, event)?,
+            Pattern::Interleave(one, other) => {
+                let first = self.derive(one, number, event)?;
+                let second = self.derive(other, number, event)?;
+                match event {
+                    Event::Close => self.grammar.patterns.interleave(first, second),
+                    Event::Open(..) => {
+                        let first = self.behind(first, Behind::Interleave(other))?;
+                        let second = self.behind(second, Behind::Interleave(one))?;
+                        self.choice(&[first, second])?
+                    }
+                    _ => {
+                        let first = self.grammar.patterns.interleave(first, other);
+                        let second = self.grammar.patterns.interleave(one, second);
+                        self.choice(&[first, second])?
+                    }
+                }
+            }
+            Pattern::OneOrMore(one) => {
+                let first = self.derive(one, number, event)?;
+                let more = self.choice(&[id, EMPTY])?;
+                match event {
+                    Event::Close => self.grammar.patterns.one_or_more(first),
+                    Event::Open(..) => self.behind(first, Behind::Group(more))?,
+                    _ => self.grammar.patterns.group(first, more),
+                }
+            }
+            other => self.of_leaf(id, &other, event)?,
+        };
+        self.known.insert((number, id), left);
+        Ok(left)
+    }
+
+    fn group(&mut self, one: Id, other: Id, number: u32, event: &Event) -> Result<Id, Error> {
+        let first = self.derive(one, number, event)?;
+        match event {
+            Event::Close => {
+                let second = self.derive(other, number, event)?;
+                return Ok(self.grammar.patterns.group(first, second));
+            }
+            Event::Attribute(..) => {
+                let second = self.derive(other, number, event)?;
+                let first = self.grammar.patterns.group(first, other);
+                let second = self.grammar.patterns.group(one, second);
+                return self.choice(&[first, second]);
+            }
+            Event::Open(..) | Event::Text(_) => {}
+        }
+        let first = match event {
+            Event::Open(..) => self.behind(first, Behind::Group(other))?,
+            _ => self.grammar.patterns.group(first, other),
+        };
+        if !self.grammar.patterns.is_nullable(one) {
+            return Ok(first);
+        }
+        let second = self.derive(other, number, event)?;
+        self.choice(&[first, second])
+    }
+
+    fn of_leaf(&mut self, id: Id, pattern: &Pattern, event: &Event) -> Result<Id, Error> {
+        Ok(match (pattern, event) {
+            (Pattern::Attribute(..), Event::Close) => NOT_ALLOWED,
+            (_, Event::Close) => id,
+            (Pattern::Element(element), Event::Open(namespace, local)) => {
+                if !self.grammar.name_of(*element).has(namespace, local) {
+                    return Ok(NOT_ALLOWED);
+                }
+                let content = self.grammar.content_of(*element)?;
+                self.grammar.patterns.after(content, EMPTY)
+            }
+            (Pattern::Attribute(name, wanted), Event::Attribute(namespace, local, value)) => {
+                if !self.grammar.names[*name].has(namespace, local) {
+                    return Ok(NOT_ALLOWED);
+                }
+                let blank = value.chars().all(|c| c.is_ascii_whitespace());
+                if blank && self.grammar.patterns.is_nullable(*wanted) {
+                    return Ok(EMPTY);
+                }
+                let left = self.after_event(*wanted, Event::Text(value.clone()))?;
+                if self.grammar.patterns.is_nullable(left) { EMPTY } else { NOT_ALLOWED }
+            }
+            (Pattern::Text, Event::Text(_)) => TEXT,
+            (Pattern::Value(value), Event::Text(text)) => {
+                self.step(text.len() / 16)?;
+                let (wanted, exact) = &self.grammar.values[*value];
+                let same = if *exact { wanted == text } else { *wanted == collapse(text) };
+                if same { EMPTY } else { NOT_ALLOWED }
+            }
+            (Pattern::Data(data), Event::Text(text)) => {
+                self.step(text.len())?;
+                if self.grammar.data[*data].allows(text) { EMPTY } else { NOT_ALLOWED }
+            }
+            _ => NOT_ALLOWED,
+        })
+    }
+
+    fn choice(&mut self, of: &[Id]) -> Result<Id, Error> {
+        let id = self.grammar.patterns.choice(of.iter().copied());
+        if let Pattern::Choice(all) = self.grammar.patterns.get(id) {
+            let cost = all.len();
+            self.step(cost)?;
+        }
+        Ok(id)
+    }
+
     /// Puts what is behind an element together with what comes then.
-    fn behind(&mut self, id: Id, what: Behind) -> Id {
-        match self.grammar.patterns.get(id).clone() {
+    fn behind(&mut self, id: Id, what: Behind) -> Result<Id, Error> {
+        self.step(1)?;
+        Ok(match self.grammar.patterns.get(id).clone() {
             Pattern::After(within, outside) => {
                 let outside = match what {
                     Behind::Group(rest) => self.grammar.patterns.group(outside, rest),
@@ -125,187 +275,23 @@ impl Validator<'_> {
                 self.grammar.patterns.after(within, outside)
             }
             Pattern::Choice(all) => {
-                let all: Vec<_> = all.into_iter().map(|one| self.behind(one, what)).collect();
-                self.grammar.patterns.choice(all)
-            }
-            _ => NOT_ALLOWED,
-        }
-    }
-
-    fn more(&mut self, one: Id, all: Id) -> Id {
-        let _ = one;
-        self.grammar.patterns.choice([all, EMPTY])
-    }
-
-    /// An element of that name begins.
-    fn open(&mut self, id: Id, namespace: &str, local: &str) -> Result<Id, Error> {
-        Ok(match self.grammar.patterns.get(id).clone() {
-            Pattern::Choice(all) => {
-                let all: Result<Vec<_>, _> = all.into_iter().map(|one| self.open(one, namespace, local)).collect();
-                self.grammar.patterns.choice(all?)
-            }
-            Pattern::Element(element) => {
-                if !self.grammar.name_of(element).has(namespace, local) {
-                    return Ok(NOT_ALLOWED);
-                }
-                let content = self.grammar.content_of(element)?;
-                self.grammar.patterns.after(content, EMPTY)
-            }
-            Pattern::Interleave(one, other) => {
-                let first = self.open(one, namespace, local)?;
-                let first = self.behind(first, Behind::Interleave(other));
-                let second = self.open(other, namespace, local)?;
-                let second = self.behind(second, Behind::Interleave(one));
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::OneOrMore(one) => {
-                let first = self.open(one, namespace, local)?;
-                let more = self.more(one, id);
-                self.behind(first, Behind::Group(more))
-            }
-            Pattern::Group(one, other) => {
-                let first = self.open(one, namespace, local)?;
-                let first = self.behind(first, Behind::Group(other));
-                if !self.grammar.patterns.is_nullable(one) {
-                    return Ok(first);
-                }
-                let second = self.open(other, namespace, local)?;
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::After(within, outside) => {
-                let first = self.open(within, namespace, local)?;
-                self.behind(first, Behind::After(outside))
+                let all: Result<Vec<_>, _> = all.into_iter().map(|one| self.behind(one, what)).collect();
+                self.choice(&all?)?
             }
             _ => NOT_ALLOWED,
         })
     }
 
-    fn attribute(&mut self, id: Id, namespace: &str, local: &str, value: &str) -> Id {
-        match self.grammar.patterns.get(id).clone() {
-            Pattern::Choice(all) => {
-                let all: Vec<_> =
-                    all.into_iter().map(|one| self.attribute(one, namespace, local, value)).collect();
-                self.grammar.patterns.choice(all)
-            }
-            Pattern::After(within, outside) => {
-                let within = self.attribute(within, namespace, local, value);
-                self.grammar.patterns.after(within, outside)
-            }
-            Pattern::Group(one, other) => {
-                let first = self.attribute(one, namespace, local, value);
-                let first = self.grammar.patterns.group(first, other);
-                let second = self.attribute(other, namespace, local, value);
-                let second = self.grammar.patterns.group(one, second);
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::Interleave(one, other) => {
-                let first = self.attribute(one, namespace, local, value);
-                let first = self.grammar.patterns.interleave(first, other);
-                let second = self.attribute(other, namespace, local, value);
-                let second = self.grammar.patterns.interleave(one, second);
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::OneOrMore(one) => {
-                let first = self.attribute(one, namespace, local, value);
-                let more = self.more(one, id);
-                self.grammar.patterns.group(first, more)
-            }
-            Pattern::Attribute(name, wanted) => {
-                if !self.grammar.names[name].has(namespace, local) {
-                    return NOT_ALLOWED;
-                }
-                let blank = value.chars().all(|c| c.is_ascii_whitespace());
-                if blank && self.grammar.patterns.is_nullable(wanted) {
-                    return EMPTY;
-                }
-                let left = self.text(wanted, value);
-                if self.grammar.patterns.is_nullable(left) { EMPTY } else { NOT_ALLOWED }
-            }
-            _ => NOT_ALLOWED,
-        }
-    }
-
-    /// No attribute comes any more.
-    fn close(&mut self, id: Id) -> Id {
-        match self.grammar.patterns.get(id).clone() {
-            Pattern::Attribute(..) => NOT_ALLOWED,
-            Pattern::Choice(all) => {
-                let all: Vec<_> = all.into_iter().map(|one| self.close(one)).collect();
-                self.grammar.patterns.choice(all)
-            }
-            Pattern::Group(one, other) => {
-                let (one, other) = (self.close(one), self.close(other));
-                self.grammar.patterns.group(one, other)
-            }
-            Pattern::Interleave(one, other) => {
-                let (one, other) = (self.close(one), self.close(other));
-                self.grammar.patterns.interleave(one, other)
-            }
-            Pattern::OneOrMore(one) => {
-                let one = self.close(one);
-                self.grammar.patterns.one_or_more(one)
-            }
-            Pattern::After(within, outside) => {
-                let within = self.close(within);
-                self.grammar.patterns.after(within, outside)
-            }
-            _ => id,
-        }
-    }
-
-    fn text(&mut self, id: Id, text: &str) -> Id {
-        match self.grammar.patterns.get(id).clone() {
-            Pattern::Text => TEXT,
-            Pattern::Choice(all) => {
-                let all: Vec<_> = all.into_iter().map(|one| self.text(one, text)).collect();
-                self.grammar.patterns.choice(all)
-            }
-            Pattern::Interleave(one, other) => {
-                let first = self.text(one, text);
-                let first = self.grammar.patterns.interleave(first, other);
-                let second = self.text(other, text);
-                let second = self.grammar.patterns.interleave(one, second);
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::Group(one, other) => {
-                let first = self.text(one, text);
-                let first = self.grammar.patterns.group(first, other);
-                if !self.grammar.patterns.is_nullable(one) {
-                    return first;
-                }
-                let second = self.text(other, text);
-                self.grammar.patterns.choice([first, second])
-            }
-            Pattern::OneOrMore(one) => {
-                let first = self.text(one, text);
-                let more = self.more(one, id);
-                self.grammar.patterns.group(first, more)
-            }
-            Pattern::After(within, outside) => {
-                let within = self.text(within, text);
-                self.grammar.patterns.after(within, outside)
-            }
-            Pattern::Value(value) => {
-                let (wanted, exact) = &self.grammar.values[value];
-                let same = if *exact { wanted == text } else { *wanted == collapse(text) };
-                if same { EMPTY } else { NOT_ALLOWED }
-            }
-            Pattern::Data(data) => {
-                if self.grammar.data[data].allows(text) { EMPTY } else { NOT_ALLOWED }
-            }
-            _ => NOT_ALLOWED,
-        }
-    }
-
     /// The element that is open ends.
-    fn end(&mut self, id: Id) -> Id {
-        match self.grammar.patterns.get(id).clone() {
+    fn end(&mut self, id: Id) -> Result<Id, Error> {
+        self.step(1)?;
+        Ok(match self.grammar.patterns.get(id).clone() {
             Pattern::Choice(all) => {
-                let all: Vec<_> = all.into_iter().map(|one| self.end(one)).collect();
-                self.grammar.patterns.choice(all)
+                let all: Result<Vec<_>, _> = all.into_iter().map(|one| self.end(one)).collect();
+                self.choice(&all?)?
             }
             Pattern::After(within, outside) if self.grammar.patterns.is_nullable(within) => outside,
             _ => NOT_ALLOWED,
-        }
+        })
     }
 }

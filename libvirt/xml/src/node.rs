@@ -88,6 +88,11 @@ impl<'a> Node<'a> {
         self.inner.children().filter(roxmltree::Node::is_text).filter_map(|child| child.text()).collect()
     }
 
+    /// The whole document, for who validates it.
+    pub fn document(&self) -> &'a roxmltree::Document<'a> {
+        self.inner.document()
+    }
+
     pub(crate) fn inner(&self) -> roxmltree::Node<'a, 'a> {
         self.inner
     }
@@ -120,7 +125,7 @@ fn parse_as<T>(
     let document = document(text, "(domain_definition)")?;
     let node = Node::new(document.root_element(), internal);
     if node.name() != root {
-        return Err(Error::xml(format!("unexpected root element <{}>, expecting <{root}>", node.name())));
+        return Err(Error::xml(format!("expecting root element of '{root}', not '{}'", node.name())));
     }
     read(&node)
 }

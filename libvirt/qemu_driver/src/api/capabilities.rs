@@ -94,8 +94,8 @@ impl Capabilities for QemuDriver {
         _: &ClientContext,
         args: ConnectCompareCpuArgs,
     ) -> Result<ConnectCompareCpuRet> {
-        check_flags(args.flags, cpus::flags::FAIL_INCOMPATIBLE, "qemuConnectCompareCPU")?;
-        let result = cpus::compare_with_host(&args.xml, args.flags != 0)?;
+        check_flags(args.flags, cpus::flags::COMPARE, "qemuConnectCompareCPU")?;
+        let result = cpus::compare_with_host(&args.xml, args.flags)?;
         Ok(ConnectCompareCpuRet { result })
     }
 
@@ -104,10 +104,10 @@ impl Capabilities for QemuDriver {
         _: &ClientContext,
         args: ConnectCompareHypervisorCpuArgs,
     ) -> Result<ConnectCompareHypervisorCpuRet> {
-        check_flags(args.flags, cpus::flags::FAIL_INCOMPATIBLE, "qemuConnectCompareHypervisorCPU")?;
+        check_flags(args.flags, cpus::flags::COMPARE, "qemuConnectCompareHypervisorCPU")?;
         let emulator =
             Emulator::find(&self.core, [&args.emulator, &args.arch, &args.machine, &args.virttype])?;
-        let result = cpus::compare_with_guests(&self.core, &emulator, &args.xml_cpu, args.flags != 0)?;
+        let result = cpus::compare_with_guests(&self.core, &emulator, &args.xml_cpu, args.flags)?;
         Ok(ConnectCompareHypervisorCpuRet { result })
     }
 

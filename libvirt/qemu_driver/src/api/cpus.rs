@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// `VIR_CONNECT_COMPARE_CPU_...` and `VIR_CONNECT_BASELINE_CPU_...`
 pub(super) mod flags {
     pub(in super::super) const FAIL_INCOMPATIBLE: u32 = 1;
+    pub(in super::super) const VALIDATE_XML: u32 = 2;
+    pub(in super::super) const COMPARE: u32 = FAIL_INCOMPATIBLE | VALIDATE_XML;
     pub(in super::super) const EXPAND_FEATURES: u32 = 1;
     pub(in super::super) const MIGRATABLE: u32 = 2;
 }
@@ -104,19 +106,22 @@ impl Emulator {
 }
 
 /// Compares with the host's own processor: -1 cannot be, 0 incompatible, 1 identical, 2 the host can do more.
-pub(super) fn compare_with_host(xml: &str, fail: bool) -> Result<i32> {
-    compare(host::model(), xml, fail)
+pub(super) fn compare_with_host(xml: &str, flags: u32) -> Result<i32> {
+    compare(host::model(), xml, flags)
 }
 
 /// As [`compare_with_host`], with what the emulator's guests see of it.
-pub(super) fn compare_with_guests(core: &Core, emulator: &Emulator, xml: &str, fail: bool) -> Result<i32> {
-    compare(Some(&*emulator.host_model(core)?), xml, fail)
+pub(super) fn compare_with_guests(core: &Core, emulator: &Emulator, xml: &str, flags: u32) -> Result<i32> {
+    compare(Some(&*emulator.host_model(core)?), xml, flags)
 }
 
-fn compare(host: Option<&Cpu>, xml: &str, fail: bool) -> Result<i32> {
+fn compare(host: Option<&Cpu>, xml: &str, flags: u32) -> Result<i32> {
+    if flags & flags::VALIDATE_XML != 0 {
+        crate::schema::validate(xml, "cpu", "cpu.rng")?;
+    }
     let cpu = read(xml, None)?;
     match Map::get().compare(host, &cpu).map_err(cpu_error)? {
-        Comparison::Incompatible(why) if fail => {
+        Comparison::Incompatible(why) if flags & flags::FAIL_INCOMPATIBLE != 0 => {
             Err(Error::new(Origin::Cpu, Code::CpuIncompatible, why.unwrap_or_default()))
         }
         Comparison::Incompatible(_) => Ok(0),
@@ -312,16 +317,20 @@ mod tests {
         let host = read(WESTMERE, None).unwrap();
         let guest =
             |model: &str, rest: &str| format!("<cpu match='exact'><model>{model}</model>{rest}</cpu>");
-        assert_eq!(compare(Some(&host), &guest("Nehalem", ""), false).unwrap(), 2);
-        assert_eq!(compare(Some(&host), &guest("Haswell", ""), false).unwrap(), 0);
-        assert_eq!(compare(Some(&host), WESTMERE, false).unwrap(), 1);
-        let error = compare(Some(&host), &guest("Nehalem", "<feature policy='forbid' name='vmx'/>"), true)
-            .unwrap_err();
+        assert_eq!(compare(Some(&host), &guest("Nehalem", ""), 0).unwrap(), 2);
+        assert_eq!(compare(Some(&host), &guest("Haswell", ""), 0).unwrap(), 0);
+        assert_eq!(compare(Some(&host), WESTMERE, 0).unwrap(), 1);
+        let error = compare(
+            Some(&host),
+            &guest("Nehalem", "<feature policy='forbid' name='vmx'/>"),
+            flags::FAIL_INCOMPATIBLE,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "the CPU is incompatible with host CPU: Host CPU provides forbidden features: vmx"
         );
-        let error = compare(Some(&host), "<cpu><arch>x86_64</arch></cpu>", false).unwrap_err().to_string();
+        let error = compare(Some(&host), "<cpu><arch>x86_64</arch></cpu>", 0).unwrap_err().to_string();
         assert_eq!(error, "XML error: Missing CPU model name");
     }
 }

@@ -351,6 +351,9 @@ impl Domains for QemuDriver {
     ) -> Result<DomainCreateXmlRet> {
         use create::{AUTODESTROY, PAUSED, RESET_NVRAM, VALIDATE};
         check_flags(args.flags, PAUSED | AUTODESTROY | VALIDATE | RESET_NVRAM, "qemuDomainCreateXML")?;
+        if args.flags & VALIDATE != 0 {
+            crate::schema::validate(&args.xml_desc, "domain", "domain.rng")?;
+        }
         let complete = self.core.read_definition(&args.xml_desc)?;
         let (uuid, name) = (complete.uuid, complete.definition.name().to_owned());
         let make = || Guest::new(uuid, name.clone());
@@ -427,6 +430,9 @@ impl Domains for QemuDriver {
     ) -> Result<DomainDefineXmlFlagsRet> {
         const VALIDATE: u32 = 1;
         check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
+        if args.flags & VALIDATE != 0 {
+            crate::schema::validate(&args.xml, "domain", "domain.rng")?;
+        }
         Ok(DomainDefineXmlFlagsRet { dom: self.define(&args.xml)?.reference() })
     }
 
