@@ -8,6 +8,7 @@ pub mod detach;
 pub mod inherit;
 pub mod links;
 pub mod netdev;
+pub mod perf;
 pub mod pidlock;
 pub mod pty;
 pub mod scheduling;

@@ -3,6 +3,7 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error};
 use crate::guest::Guest;
+use crate::process::counters::Counters;
 use crate::process::times;
 use crate::query::{self, AllBlockStats, Nodes};
 use domain_xml::Domain as Definition;
@@ -77,6 +78,7 @@ struct Moment {
     asks: bool,
     /// The process, and the threads of vCPUs.
     process: Option<(i32, Vec<(u32, i32)>)>,
+    counters: Counters,
 }
 
 fn record(guest: &Guest, wanted: u32, asks: bool) -> Vec<TypedParam> {
@@ -84,7 +86,8 @@ fn record(guest: &Guest, wanted: u32, asks: bool) -> Vec<TypedParam> {
         let inner = guest.lock();
         let Some(definition) = inner.current() else { return Vec::new() };
         let process = inner.live.as_ref().map(|live| (live.pid, live.vcpus.clone()));
-        Moment { state: inner.state.numbers(), definition, asks, process }
+        let counters = inner.live.as_ref().map(|live| live.counters.clone()).unwrap_or_default();
+        Moment { state: inner.state.numbers(), definition, asks, process, counters }
     };
     let mut record = Record { params: Vec::new() };
     if wanted & group::STATE != 0 {
@@ -113,8 +116,15 @@ fn record(guest: &Guest, wanted: u32, asks: bool) -> Vec<TypedParam> {
     if wanted & group::BLOCK != 0 {
         blocks(&mut record, guest, &moment);
     }
-    // No performance events are counted, and no bandwidth is monitored: both groups are empty then.
-    let _ = group::PERF | group::MEMORY;
+    if wanted & group::PERF != 0 {
+        for (name, counter) in &moment.counters {
+            if let Ok(count) = counter.read() {
+                record.add(format!("perf.{name}"), count);
+            }
+        }
+    }
+    // No bandwidth is monitored: the group is empty then.
+    let _ = group::MEMORY;
     if wanted & group::IOTHREAD != 0 && asks && moment.process.is_some() {
         io_threads(&mut record, guest);
     }

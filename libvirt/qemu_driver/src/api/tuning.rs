@@ -3,12 +3,12 @@
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal, invalid, not_running};
 use crate::guest::Guest;
+use crate::process::counters::{self, EVENTS};
 use crate::process::launch_error;
 use crate::query;
 use domain_xml::Domain as Definition;
-use domain_xml::tune::{NumaMode, Perf, PerfEvent};
+use domain_xml::tune::NumaMode;
 use domain_xml::units::Kib;
-use domain_xml::words::YesNo;
 use json::dict;
 use rpc::protocol::tuning::*;
 use rpc::{ClientContext, Code, TypedParam, TypedValue};
@@ -21,32 +21,6 @@ const CONFIG: u32 = 2;
 const MAXIMUM: u32 = 4;
 /// The client understands parameters that are texts.
 const TYPED_STRING: u32 = 4;
-
-/// `VIR_PERF_PARAM_...`.
-const PERF_EVENTS: &[&str] = &[
-    "cmt",
-    "mbmt",
-    "mbml",
-    "cpu_cycles",
-    "instructions",
-    "cache_references",
-    "cache_misses",
-    "branch_instructions",
-    "branch_misses",
-    "bus_cycles",
-    "stalled_cycles_frontend",
-    "stalled_cycles_backend",
-    "ref_cpu_cycles",
-    "cpu_clock",
-    "task_clock",
-    "page_faults",
-    "context_switches",
-    "cpu_migrations",
-    "page_faults_min",
-    "page_faults_maj",
-    "alignment_faults",
-    "emulation_faults",
-];
 
 /// No limit, in KiB as libvirt counts.
 const UNLIMITED: u64 = 9_007_199_254_740_991;
@@ -409,39 +383,32 @@ impl DomainTuning for QemuDriver {
     }
 
     fn domain_set_perf_events(&self, _: &ClientContext, args: DomainSetPerfEventsArgs) -> Result<()> {
-        let known: Vec<(&str, &str)> = PERF_EVENTS.iter().map(|name| (*name, "boolean")).collect();
+        let known: Vec<(&str, &str)> = EVENTS.iter().map(|(name, _)| (*name, "boolean")).collect();
         check_flags(args.flags, LIVE | CONFIG, "qemuDomainSetPerfEvents")?;
         super::params::check(&args.params, &known)?;
         let guest = self.guest(&args.dom)?;
         let _job = guest.jobs.begin("virDomainSetPerfEvents")?;
-        let (live, _) = self.both(&guest, args.flags)?;
-        let wanted: Vec<(&str, bool)> = args
-            .params
-            .iter()
-            .filter_map(|param| match param.value {
-                TypedValue::Boolean(on) => Some((param.field.as_str(), on)),
-                _ => None,
-            })
-            .collect();
-        if live.is_some() && wanted.iter().any(|(_, on)| *on) {
-            let none = std::io::Error::from_raw_os_error(rustix::io::Errno::NXIO.raw_os_error());
-            return Err(crate::error::system(&none, "Perf not supported on this platform"));
+        let (live, config) = self.targets(&guest.lock(), args.flags)?;
+        let wanted = args.params.iter().filter_map(|param| match param.value {
+            TypedValue::Boolean(on) => Some((param.field.as_str(), on)),
+            _ => None,
+        });
+        if live {
+            let mut count = wanted.clone().map(|(name, on)| match &mut guest.lock().live {
+                Some(live) => live.count(name, on),
+                None => Err(not_running()),
+            });
+            // What was before a failure stays.
+            let counted = count.try_for_each(|counted| counted);
+            self.core.save_status(&guest);
+            counted?;
         }
-        self.change(&guest, args.flags, &mut |it| {
-            let events = &mut it.perf.get_or_insert_with(Perf::default).event;
-            for (name, on) in &wanted {
-                let enabled = YesNo::from(*on);
-                match events.iter_mut().find(|event| event.name == *name) {
-                    Some(event) => event.enabled = enabled,
-                    None => events.push(PerfEvent { name: (*name).to_owned(), enabled }),
-                }
-            }
-            let place = |event: &PerfEvent| PERF_EVENTS.iter().position(|name| *name == event.name);
-            events.sort_by_key(place);
-            if events.is_empty() {
-                it.perf = None;
-            }
-        })
+        if config {
+            self.change(&guest, CONFIG, &mut |it| {
+                wanted.clone().for_each(|(name, on)| counters::note(it, name, on));
+            })?;
+        }
+        Ok(())
     }
 
     fn domain_get_perf_events(
@@ -450,14 +417,9 @@ impl DomainTuning for QemuDriver {
         args: DomainGetPerfEventsArgs,
     ) -> Result<DomainGetPerfEventsRet> {
         check_flags(args.flags, LIVE | CONFIG | TYPED_STRING, "qemuDomainGetPerfEvents")?;
-        let (definition, live) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
-        // No events of running guests are counted.
-        let perf = definition.perf.as_ref().filter(|_| !live);
-        let enabled = |name: &str| {
-            let found = perf.and_then(|perf| perf.event.iter().find(|event| event.name == name));
-            found.is_some_and(|event| event.enabled == YesNo::Yes)
-        };
-        let params = PERF_EVENTS.iter().map(|name| TypedParam::new(*name, enabled(name))).collect();
+        let (definition, _) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
+        let param = |name: &str| TypedParam::new(name, counters::wants(&definition, name));
+        let params = EVENTS.iter().map(|(name, _)| param(name)).collect();
         Ok(DomainGetPerfEventsRet { params })
     }
 

@@ -50,13 +50,6 @@ pub(super) fn refuse(definition: &Definition) -> Result<()> {
     if passt { Err(unsupported("passt cannot be started yet")) } else { Ok(()) }
 }
 
-/// Notes that no events are counted.
-pub(super) fn uncounted(definition: &mut Definition) {
-    for event in definition.perf.iter_mut().flat_map(|perf| &mut perf.event) {
-        event.enabled = YesNo::No;
-    }
-}
-
 /// A medium or disk that is left out: its path, the disk's alias, and whether the whole disk is.
 pub(super) struct Dropped {
     path: String,

@@ -5,6 +5,7 @@ mod chardev;
 mod command;
 mod compression;
 mod control;
+pub(crate) mod counters;
 mod cpu;
 pub mod devices;
 mod direct;
@@ -143,6 +144,8 @@ pub struct Live {
     pub indexed_thresholds: Vec<u32>,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
+    /// What of its events is counted.
+    pub(crate) counters: counters::Counters,
     /// The ports of its displays.
     pub ports: Vec<u16>,
 }

@@ -118,13 +118,15 @@ impl Core {
         // Without a journal nobody knows whether one that is still starting was given its files.
         let known = !starting || journal.is_some();
         let confined = known.then(|| Arc::new(self.security.find(&status.definition, status.pid, journal)));
+        let mut definition = status.definition;
+        let counters = super::counters::resume(Arc::make_mut(&mut definition), status.pid);
         let live = Live {
             id,
             pid: status.pid,
             child: child.clone(),
             confined,
             phase: if starting { Phase::Spawned } else { Phase::Ready },
-            definition: status.definition,
+            definition,
             monitor: None,
             vcpus: status.vcpus,
             devices: status.devices,
@@ -147,6 +149,7 @@ impl Core {
             running_because: None,
             indexed_thresholds: Vec::new(),
             autodestroy: None,
+            counters,
             ports,
         };
         {

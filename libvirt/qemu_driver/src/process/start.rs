@@ -104,7 +104,6 @@ impl Starting<'_> {
         let mut definition = Definition::clone(definition);
         definition.id = Some(self.id);
         super::missing::refuse(&definition)?;
-        super::missing::uncounted(&mut definition);
         let dropped = super::missing::drop_media(&mut definition, self.options.restore.is_some())?;
         let (restored, reset) = (self.options.restore.is_some(), self.options.reset_nvram);
         self.core.choose_firmware(&mut definition, restored, reset)?;
@@ -142,6 +141,7 @@ impl Starting<'_> {
         self.core.write_status(self.guest).map_err(|error| status_error(&error))?;
         held.wait_ready().map_err(|error| launch_error(&error))?;
         self.confine(held.pid())?;
+        self.count(held.pid())?;
         held.release().map_err(|error| launch_error(&error))?;
         self.connect(&monitor_path, &log)?;
         self.set_up().map_err(|error| self.with_words(error, &log))?;
@@ -273,6 +273,7 @@ impl Starting<'_> {
             running_because: None,
             indexed_thresholds: Vec::new(),
             autodestroy: self.options.autodestroy,
+            counters: Vec::new(),
             ports,
         };
         {
@@ -296,6 +297,12 @@ impl Starting<'_> {
             self.core.security.confine(&definition, pid, &indices, Some(Journal::of(&self.directory)));
         let confined = Arc::new(confined.map_err(|error| launch_error(&error))?);
         self.with_live(|live| live.confined = Some(confined))
+    }
+
+    /// The events of the process and of its threads to come are counted.
+    fn count(&self, pid: i32) -> Result<()> {
+        let counters = super::counters::begin(&*self.with_live(|live| live.definition.clone())?, pid)?;
+        self.with_live(|live| live.counters = counters)
     }
 
     /// The emulator's threads go where the definition wants them.
