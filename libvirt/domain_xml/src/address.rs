@@ -160,6 +160,13 @@ macro_rules! addresses {
             fn write_content(&self, _: &mut Writer) {}
         }
 
+        impl Address {
+            /// The word of its type.
+            pub fn word(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $word,)* }
+            }
+        }
+
         /// Which address it is, packed.
         enum Which { $($variant,)* }
 

@@ -1,6 +1,8 @@
 //! Serial ports, consoles, channels and the like: what they are attached to on the host.
 
-use xml::{element, words};
+use std::borrow::Cow;
+
+use xml::{Expected, Hex, Pack, Packer, Unpacker, Value, element, words};
 
 use crate::address::{BootInfo, Info};
 use crate::source::{Named, Reconnect, SourceLabel};
@@ -182,15 +184,49 @@ pub struct RedirDevice {
     pub info: BootInfo,
 }
 
+/// A number of USB in a filter: written with that many digits in capitals; -1 fits all devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FilterNumber<const DIGITS: usize>(pub i64);
+
+impl<const DIGITS: usize> Value for FilterNumber<DIGITS> {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        match text {
+            "-1" => Ok(Self(-1)),
+            text => Hex::<DIGITS>::parse(text)
+                .ok()
+                .and_then(|number| i64::try_from(number.0).ok())
+                .map(Self)
+                .ok_or(Expected::Signed),
+        }
+    }
+
+    fn format(&self) -> Cow<'_, str> {
+        if self.0 < 0 {
+            return "-1".into();
+        }
+        format!("0x{:0width$X}", self.0, width = DIGITS).into()
+    }
+}
+
+impl<const DIGITS: usize> Pack for FilterNumber<DIGITS> {
+    fn pack(&self, to: &mut Packer) {
+        self.0.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Pack::unpack(from).map(Self)
+    }
+}
+
 /// Which USB devices may be redirected.
 #[element]
 pub struct RedirFilterRow {
     #[attr]
-    pub class: Option<String>,
+    pub class: Option<FilterNumber<2>>,
     #[attr]
-    pub vendor: Option<String>,
+    pub vendor: Option<FilterNumber<4>>,
     #[attr]
-    pub product: Option<String>,
+    pub product: Option<FilterNumber<4>>,
     #[attr]
     pub version: Option<String>,
     #[attr]

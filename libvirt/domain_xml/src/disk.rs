@@ -3,7 +3,9 @@
 use xml::{Internal, element, words};
 
 use crate::address::{BootInfo, VirtioOptions};
-use crate::source::{Auth, BackingStore, DiskFormat, Encryption, MetadataCache, Mirror, Source, SourceType};
+use crate::source::{
+    Auth, BackingStore, DiskFormat, Encryption, MetadataCache, Mirror, Named, Source, SourceType,
+};
 use crate::words::{OnOff, YesNo};
 
 /// What a disk is to the guest.
@@ -122,6 +124,28 @@ pub struct DiskDriver {
     pub metadata_cache: Option<MetadataCache>,
 }
 
+/// How firmware translates cylinders.
+#[words]
+pub enum Translation {
+    Default,
+    None,
+    Auto,
+    Lba,
+}
+
+/// What the guest is told of the disk's cylinders.
+#[element]
+pub struct Geometry {
+    #[attr]
+    pub cyls: u32,
+    #[attr]
+    pub heads: u32,
+    #[attr]
+    pub secs: u32,
+    #[attr]
+    pub trans: Option<Translation>,
+}
+
 /// The size of blocks.
 #[element]
 pub struct BlockIo {
@@ -229,11 +253,15 @@ pub struct Disk {
     #[child("backingStore")]
     pub backing_store: Option<Box<BackingStore>>,
     #[child]
+    pub backenddomain: Option<Named>,
+    #[child]
+    pub geometry: Option<Geometry>,
+    #[child]
+    pub blockio: Option<BlockIo>,
+    #[child]
     pub mirror: Option<Mirror>,
     #[child]
     pub target: Option<DiskTarget>,
-    #[child]
-    pub blockio: Option<BlockIo>,
     #[child]
     pub iotune: Option<IoTune>,
     #[flag("readonly")]

@@ -176,6 +176,8 @@ pub struct Graphics {
     pub filetransfer: Option<FileTransfer>,
     #[child]
     pub gl: Option<Gl>,
+    #[flatten]
+    pub split: xml::SplitIf,
 }
 
 /// Whether sound is compressed.

@@ -221,6 +221,14 @@ pub struct InterfaceDriver {
     pub guest: Option<Offloads>,
 }
 
+/// By what a device of the host is handed over. It is written before its source and read with other drivers:
+/// definitions are completed with it.
+#[element]
+pub struct HostDriver {
+    #[child("driver")]
+    pub name: Option<Named>,
+}
+
 /// What implements the host's end.
 #[element]
 pub struct InterfaceBackend {
@@ -394,6 +402,8 @@ pub struct Interface {
     pub trust_guest_rx_filters: Option<YesNo>,
     #[child]
     pub mac: Option<Mac>,
+    #[flatten]
+    pub host_driver: HostDriver,
     #[child]
     pub source: Option<InterfaceSource>,
     #[child]

@@ -138,11 +138,11 @@ pub struct CpuTune {
     #[child]
     pub iothreadpin: Vec<IoThreadPin>,
     #[child]
+    pub emulatorsched: Option<Sched>,
+    #[child]
     pub vcpusched: Vec<Sched>,
     #[child]
     pub iothreadsched: Vec<Sched>,
-    #[child]
-    pub emulatorsched: Option<Sched>,
 }
 
 /// Limits of memory.

@@ -254,7 +254,7 @@ impl Builder<'_> {
         if link.source.tls == Some(YesNo::Yes) {
             let mut password = None;
             if let Some(secret) = self.settings.nbd_tls.secret.clone() {
-                let name = format!("{}-tls-secret0", node("storage"));
+                let name = format!("obj{}_tls0-secret0", node("storage"));
                 let sealed = self.host.secret(&format!("uuid:{secret}"))?;
                 self.sealed_object(&name, sealed);
                 password = Some(name);
@@ -457,7 +457,7 @@ impl Builder<'_> {
                 props.put("path", name).put("server", inet_address(host)).some("user", user)
             }
             Protocol::Vxhs => {
-                return Err(Error::unsupported("vxhs disks are not supported by this QEMU binary"));
+                return Err(Error::unsupported("VxHS protocol is not supported with this QEMU binary"));
             }
         })
     }

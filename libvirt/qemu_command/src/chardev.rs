@@ -6,13 +6,15 @@ use crate::{Error, Props, Result};
 use domain_xml::Address;
 use domain_xml::address::HasInfo as _;
 use domain_xml::chardev::{
-    CharDevice, CharMode, CharProtocol, CharSource, CharType, MouseMode, Smartcard, SmartcardMode,
+    CharDevice, CharMode, CharProtocol, CharSource, CharType, FilterNumber, MouseMode, Smartcard,
+    SmartcardMode,
 };
 use domain_xml::controller::ControllerType;
 use domain_xml::graphics::GraphicsType;
 use domain_xml::source::Reconnect;
 use domain_xml::words::{OnOff, YesNo, yes};
 use json::Value;
+use xml::Value as _;
 
 /// How often a connection is tried again.
 pub(crate) fn reconnect(reconnect: &Reconnect) -> String {
@@ -287,13 +289,6 @@ impl Builder<'_> {
 
     pub(crate) fn redirected(&mut self) -> Result<()> {
         let filter = self.devices().redirfilter.as_ref().map(|filter| {
-            let number = |text: &Option<String>, width: usize| -> String {
-                let value = text.as_deref().and_then(|t| {
-                    let digits = t.strip_prefix("0x").unwrap_or(t);
-                    u32::from_str_radix(digits, 16).ok()
-                });
-                value.map_or_else(|| "-1".to_owned(), |v| format!("0x{v:0width$X}"))
-            };
             let rows = filter.usbdev.iter().map(|row| {
                 let version = row.version.as_deref().and_then(|v| {
                     let (major, minor) = v.split_once('.').unwrap_or((v, "0"));
@@ -302,9 +297,9 @@ impl Builder<'_> {
                 });
                 format!(
                     "{}:{}:{}:{}:{}",
-                    number(&row.class, 2),
-                    number(&row.vendor, 4),
-                    number(&row.product, 4),
+                    row.class.unwrap_or(FilterNumber(-1)).format(),
+                    row.vendor.unwrap_or(FilterNumber(-1)).format(),
+                    row.product.unwrap_or(FilterNumber(-1)).format(),
                     version.unwrap_or_else(|| "-1".to_owned()),
                     u8::from(yes(Some(row.allow)))
                 )

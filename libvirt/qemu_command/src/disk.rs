@@ -243,6 +243,7 @@ impl Builder<'_> {
         });
         let (write_error, read_error) = error_policies(disk);
         let block = disk.blockio.as_ref();
+        let translation = disk.geometry.as_ref().and_then(|geometry| geometry.trans);
         Ok(props
             .some("device_id", device_id)
             .some("share-rw", disk.shareable.then_some(true))
@@ -259,6 +260,10 @@ impl Builder<'_> {
             .some("product", disk.product.clone())
             .switch("removable", removable)
             .word("write-cache", write_cache)
+            .positive("cyls", disk.geometry.as_ref().map_or(0, |geometry| geometry.cyls))
+            .positive("heads", disk.geometry.as_ref().map_or(0, |geometry| geometry.heads))
+            .positive("secs", disk.geometry.as_ref().map_or(0, |geometry| geometry.secs))
+            .some("bios-chs-trans", translation.map(|word| word.as_str()))
             .some("serial", disk.serial.as_ref().map(|s| s.replace(' ', "\\ ")))
             .some("werror", write_error)
             .some("rerror", read_error))

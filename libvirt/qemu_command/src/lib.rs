@@ -25,6 +25,7 @@ mod misc;
 mod network;
 mod numa;
 pub mod prepare;
+pub mod processor;
 mod props;
 mod settings;
 mod smbios;

@@ -126,7 +126,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The back end of a block. `forced`: whether there is one even if nothing asks for it.
-    pub(crate) fn backend(&self, block: &Block<'_>, alias: &str, forced: bool) -> Result<Backend> {
+    pub(crate) fn backend(&mut self, block: &Block<'_>, alias: &str, forced: bool) -> Result<Backend> {
         let backing = self.domain.memory_backing.as_ref();
         let cell = block.node.and_then(|node| self.cells().iter().find(|cell| cell.id == Some(node)));
         let access = block
@@ -206,10 +206,11 @@ impl<'a> Builder<'a> {
         let (nodes, mode, by_node) = self.host_nodes(block);
         let own_nodes = module_source.and_then(|s| s.nodemask.clone());
         let from_module = own_nodes.is_some();
-        if let Some(set) = own_nodes.or(nodes)
-            && mode != NumaMode::Restrictive
-        {
-            let list: Vec<u32> = crate::numa::members(&set)?;
+        let list = own_nodes.or(nodes).map(|set| crate::numa::members(&set)).transpose()?;
+        if let Some(list) = &list {
+            self.host.nodes_are_there(list)?;
+        }
+        if let Some(list) = list.filter(|_| mode != NumaMode::Restrictive) {
             let policy = match mode {
                 NumaMode::Strict | NumaMode::Restrictive => "bind",
                 NumaMode::Preferred => "preferred",

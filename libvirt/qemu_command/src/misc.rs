@@ -225,8 +225,9 @@ impl Builder<'_> {
             let props = self.place(props, &shmem.info)?;
             self.device(props)?;
             if let Some(server) = server {
-                let path = server.path.as_deref().unwrap_or("");
-                self.option("-chardev", format!("socket,id=char{alias},path={}", escape(path)));
+                let own = || format!("/var/lib/libvirt/shmem-{}-sock", shmem.name);
+                let path = server.path.clone().unwrap_or_else(own);
+                self.option("-chardev", format!("socket,id=char{alias},path={}", escape(&path)));
             }
         }
         Ok(())

@@ -57,11 +57,10 @@ impl Builder<'_> {
             InterfaceType::VhostUser => {
                 let source = interface.source.as_ref();
                 let path = source.and_then(|s| s.path.as_deref()).unwrap_or("");
-                let mut text = format!("socket,id=char{alias}");
+                let mut text = format!("socket,id=char{alias},path={}", crate::props::escape(path));
+                // The emulator makes the socket itself, and waits for the switch.
                 if source.and_then(|s| s.mode.as_deref()) == Some("server") {
-                    text += &format!(",{},server=on", self.listening(alias, path)?);
-                } else {
-                    text += &format!(",path={}", crate::props::escape(path));
+                    text += ",server=on";
                 }
                 if let Some(reconnect) = source.and_then(|s| s.reconnect.as_ref()) {
                     text += &crate::chardev::reconnect(reconnect);

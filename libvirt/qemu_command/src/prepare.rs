@@ -81,11 +81,18 @@ fn share(disk: &mut Disk) {
 /// Gives channels without a socket one in the guest's folder.
 fn channels(domain: &mut Domain, settings: &Settings) {
     for channel in &mut domain.devices.channel {
-        let named = channel.target.as_ref().and_then(|t| t.name.as_ref());
+        let place = match channel.info.address {
+            Some(domain_xml::Address::VirtioSerial(at)) => at,
+            _ => domain_xml::address::VirtioSerialAddress::default(),
+        };
+        let virtio = channel.target.as_ref().is_some_and(|t| t.kind.as_deref() == Some("virtio"));
+        let name = channel.target.as_ref().and_then(|t| t.name.clone()).unwrap_or_else(|| {
+            format!("vioser-{:02}-{:02}-{:02}.sock", place.controller, place.bus, place.port)
+        });
         if channel.source.kind() != CharType::Unix || channel.source.path().is_some() {
             continue;
         }
-        if let Some(name) = named {
+        if virtio {
             let path = format!("{}/{name}", settings.channel_folder);
             channel.source.ends =
                 vec![CharEnd { mode: Some(CharMode::Bind), path: Some(path), ..CharEnd::default() }];
@@ -187,6 +194,11 @@ pub fn displays(
     host: &mut dyn Host,
 ) -> Result<()> {
     for graphics in &mut domain.devices.graphics {
+        if graphics.listens.len() > 1 {
+            return Err(crate::Error::unsupported(
+                "QEMU does not support multiple listens for one graphics device.",
+            ));
+        }
         if needs_render_node(graphics) {
             let node = host.render_node()?;
             graphics.gl.get_or_insert_with(Gl::default).rendernode = Some(node);

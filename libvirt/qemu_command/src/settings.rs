@@ -125,6 +125,8 @@ pub trait Host {
     fn open(&mut self, path: &str, writable: bool) -> Result<String>;
     /// The descriptors that a client left under a name, and whether it wants to write; see `virDomainFDAssociate`.
     fn group(&mut self, name: &str) -> Result<(Vec<String>, bool)>;
+    /// Whether the host has these nodes of memory.
+    fn nodes_are_there(&mut self, nodes: &[u32]) -> Result<()>;
     /// Opens `/dev/vhost-scsi`.
     fn vhost_scsi(&mut self) -> Result<String>;
     /// Opens `/dev/vhost-vsock` and reserves the guest's address.

@@ -1,11 +1,10 @@
 //! libvirt's own pairs of domains and command lines (`tests/qemuxml2argvdata` of its source, with the capabilities of
 //! its newest QEMU).
 
-use domain_xml::audio::AudioType;
 use domain_xml::interface::{Interface, InterfaceType};
 use domain_xml::source::{Host as ServerHost, PoolMode, Protocol, Source, SourceType};
 use qemu_caps::QemuCaps;
-use qemu_command::{Host, HugePageMount, Sealed, Settings, Tap, Tls, Volume, prepare};
+use qemu_command::{Host, HugePageMount, Sealed, Settings, Tap, Tls, Volume, prepare, processor};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -75,6 +74,15 @@ impl Host for Pretended {
             }
         };
         Ok((fds.iter().map(|fd| (*fd).to_owned()).collect(), writable))
+    }
+
+    fn nodes_are_there(&mut self, nodes: &[u32]) -> Result<()> {
+        match nodes.iter().find(|node| **node > 7) {
+            Some(node) => Err(qemu_command::Error::internal(format!(
+                "Mock: no numa node set is available at bit {node}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn vhost_scsi(&mut self) -> Result<String> {
@@ -179,6 +187,28 @@ impl Program<'_> {
         Some(text.trim().trim_start_matches("g_strdup(\"").trim_end_matches("\")"))
     }
 
+    /// The capabilities with what a case adds to those of the newest emulator.
+    fn more_capabilities(&self, name: &str, caps: &QemuCaps) -> Option<QemuCaps> {
+        let call = &self.0[self.0.find(&format!("LATEST_FULL(\"{name}\""))?..];
+        let added = call.split(';').next()?.contains("QEMU_CAPS_SEV_GUEST");
+        added.then(|| {
+            let mut caps = caps.clone();
+            caps.flags.insert("sev-guest".to_owned());
+            caps
+        })
+    }
+
+    /// A variable of its environment.
+    fn environment(&self, name: &str, variable: &str) -> Option<&str> {
+        let before = &self.0[..self.0.find(&format!("(\"{name}\""))?];
+        let set = before.rfind(&format!("g_setenv(\"{variable}\", \""))?;
+        let unset = before.rfind(&format!("g_unsetenv(\"{variable}\")"));
+        if unset.is_some_and(|unset| unset > set) {
+            return None;
+        }
+        before[set..].split('"').nth(3)
+    }
+
     fn on(&self, name: &str, key: &str) -> bool {
         matches!(self.value(name, key), Some("1" | "true"))
     }
@@ -266,9 +296,11 @@ fn built(
     let error = |error: qemu_command::Error| error.to_string();
     let mut domain = domain_xml::parse(text).map_err(error)?;
     let settings = program.settings(name, domain.name());
-    let audio = program.on(name, "vncAllowHostAudio") || program.on(name, "nogfxAllowHostAudio");
     let definition = qemu_domain::Settings {
-        host_audio: audio.then_some(AudioType::Alsa),
+        host_audio: program.environment(name, "QEMU_AUDIO_DRV").and_then(|word| xml::Value::parse(word).ok()),
+        sdl_audio: program.environment(name, "SDL_AUDIODRIVER").map(str::to_owned),
+        spice_tls: true,
+        label_model: Some("none".to_owned()),
         lib: "/tmp/lib".to_owned(),
         nvram: "/var/lib/libvirt/qemu/nvram".to_owned(),
         channels: settings.channel_folder.clone(),
@@ -280,7 +312,7 @@ fn built(
     let mut context =
         qemu_domain::Context { caps, settings: &definition, update_abi: false, generate: &mut Fixed };
     qemu_domain::complete(&mut domain, &mut context).map_err(error)?;
-    qemu_domain::validate::domain(&domain).map_err(error)?;
+    qemu_domain::validate::domain(&domain, caps, &definition).map_err(error)?;
     // The folders with descriptions of firmware that libvirt's test program pretends, the user's first.
     let firmware = tests.join("qemufirmwaredata");
     let folders = ["home/user/.config/qemu/firmware", "etc/qemu/firmware", "usr/share/qemu/firmware"];
@@ -289,6 +321,7 @@ fn built(
     qemu_domain::firmware::select(&mut domain, &descriptions, &definition.nvram).map_err(error)?;
     qemu_domain::address::assign(&mut domain, caps, true).map_err(error)?;
     qemu_domain::alias::assign(&mut domain).map_err(error)?;
+    processor::update(&mut domain, caps, None).map_err(error)?;
     let mut host = Pretended { files: 0, devices: 0 };
     let displays = prepare::Displays {
         vnc: "127.0.0.1".to_owned(),
@@ -313,6 +346,8 @@ fn check(
     let folder = tests.join("qemuxml2argvdata");
     let read = |file: String| std::fs::read_to_string(folder.join(&file)).map_err(|e| format!("{file}: {e}"));
     let text = read(format!("{name}.xml"))?;
+    let more = program.more_capabilities(name, caps);
+    let caps = more.as_ref().unwrap_or(caps);
     let wanted = read(format!("{name}.x86_64-latest.args"));
     if let (Err(_), Ok(refusal)) = (&wanted, read(format!("{name}.x86_64-latest.err"))) {
         return match built(tests, &text, caps, program, name) {

@@ -85,6 +85,11 @@ pub fn assign(domain: &mut Domain) -> Result<()> {
         };
         // A running guest's devices keep their names when one before them goes.
         let number = match used.get(prefix) {
+            // These count on from the last one that has such a name.
+            None if sort == Sort::Hostdev => {
+                let more = added.entry(prefix).and_modify(|last| *last += 1).or_insert(0);
+                *more
+            }
             Some(last) => {
                 let more = added.entry(prefix).or_insert(*last);
                 *more = more.saturating_add(1);

@@ -6,10 +6,12 @@ use domain_xml::{Domain, DomainType, Error, Result};
 use qemu_caps::QemuCaps;
 
 use crate::defaults::{numbers, ranges};
-use crate::{missing, virt_type};
+use crate::{missing, tune, virt_type};
 
 /// Completes the processors.
 pub fn complete(domain: &mut Domain, caps: &QemuCaps) -> Result<()> {
+    // An empty element says nothing.
+    domain.cpu = domain.cpu.take().filter(|cpu| *cpu != Cpu::default());
     if let Some(cpu) = &mut domain.cpu {
         read(cpu)?;
     }
@@ -35,11 +37,12 @@ pub fn complete(domain: &mut Domain, caps: &QemuCaps) -> Result<()> {
             });
         }
         nodes(cpu, count)?;
+        tune::distances(cpu)?;
         if let Some(topology) = &mut cpu.topology {
             let dies = *topology.dies.get_or_insert(1);
             let parts = [topology.sockets, dies, topology.cores, topology.threads];
             let all = parts.into_iter().try_fold(1_u32, u32::checked_mul);
-            if all != Some(count) {
+            if all != Some(count) && caps.has("query-hotpluggable-cpus") {
                 return Err(Error::unsupported("CPU topology doesn't match maximum vcpu count"));
             }
         }
@@ -62,8 +65,15 @@ fn read(cpu: &mut Cpu) -> Result<()> {
     } else {
         cpu.matching = None;
     }
-    if let Some(model) = &mut cpu.model
-        && (mode == CpuMode::HostModel || model.name.is_some())
+    if mode == CpuMode::HostModel {
+        // It is the host's, whatever is said here; only the vendor may be another.
+        cpu.model = cpu
+            .model
+            .take()
+            .and_then(|model| model.vendor_id)
+            .map(|vendor| CpuModel { vendor_id: Some(vendor), ..CpuModel::default() });
+    } else if let Some(model) = &mut cpu.model
+        && model.name.is_some()
     {
         model.fallback.get_or_insert(Fallback::Allow);
     }

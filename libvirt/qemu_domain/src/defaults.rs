@@ -110,19 +110,11 @@ fn sysinfo(domain: &mut Domain) -> Result<()> {
 }
 
 fn processors(domain: &mut Domain) -> Result<()> {
-    let auto = domain
-        .numatune
-        .as_ref()
-        .and_then(|tune| tune.memory.as_ref())
-        .is_some_and(|memory| memory.placement == Some(Placement::Auto));
     let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
     if vcpu.count == 0 {
         return Err(missing("invalid number of vCPUs"));
     }
-    if vcpu.placement.is_none() {
-        let auto = auto && vcpu.cpuset.is_none();
-        vcpu.placement = Some(if auto { Placement::Auto } else { Placement::Static });
-    }
+    vcpu.placement.get_or_insert(Placement::Static);
     if let Some(set) = &mut vcpu.cpuset {
         *set = bitmap(set)?;
     }
@@ -172,27 +164,12 @@ fn processors(domain: &mut Domain) -> Result<()> {
             domain.iothreadids = None;
         }
     }
-    if let Some(tune) = &mut domain.cputune {
-        for pin in &mut tune.vcpupin {
-            pin.cpuset = bitmap(&pin.cpuset)?;
-        }
-        tune.vcpupin.sort_by_key(|pin| pin.vcpu);
-    }
-    for node in domain.numatune.iter_mut().flat_map(|tune| &mut tune.memnode) {
-        node.nodeset = bitmap(&node.nodeset)?;
-    }
-    if let Some(tune) = &mut domain.numatune
-        && let Some(memory) = &mut tune.memory
-        && let Some(set) = &mut memory.nodeset
-    {
-        *set = bitmap(set)?;
-        memory.mode.get_or_insert(domain_xml::tune::NumaMode::Strict);
-    }
     Ok(())
 }
 
 /// What depends on other parts: memory, boot order, timers.
 pub fn late(domain: &mut Domain, update_abi: bool) -> Result<()> {
+    huge_pages(domain)?;
     memory(domain, update_abi)?;
     boot(domain)?;
     for timer in &domain.clock.get_or_insert_with(Clock::default).timer {
@@ -217,6 +194,46 @@ pub fn late(domain: &mut Domain, update_abi: bool) -> Result<()> {
         }
         if !matches!(name, TimerName::Platform | TimerName::Rtc) && timer.track.is_some() {
             return Err(Error::unsupported(format!("timer {name} doesn't support setting of timer track")));
+        }
+    }
+    Ok(())
+}
+
+/// Sizes of pages in KiB; one page that is of no node says more than none.
+fn huge_pages(domain: &mut Domain) -> Result<()> {
+    let cells = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(0, |numa| numa.cell.len());
+    let pages = domain.memory_backing.as_mut().and_then(|backing| backing.hugepages.as_mut());
+    let detail = |detail: String| Error { code: Code::Detail, detail };
+    let mut general: Option<u64> = None;
+    let mut taken: BTreeMap<u32, u64> = BTreeMap::new();
+    for page in pages.into_iter().flat_map(|pages| &mut pages.page) {
+        let Some(size) = page.kib().filter(|size| *size > 0) else {
+            return Err(detail("hugepage size can't be zero".to_owned()));
+        };
+        (page.size, page.unit) = (size.to_string(), Some("KiB".to_owned()));
+        // A machine without nodes is one node.
+        if cells == 0
+            && page.nodeset.as_deref().is_some_and(|nodes| numbers(nodes).is_ok_and(|it| it.iter().eq([&0])))
+        {
+            page.nodeset = None;
+        }
+        match &mut page.nodeset {
+            None => {
+                if let Some(other) = general.replace(size) {
+                    return Err(detail(format!("two master hugepages detected: {other} and {size}")));
+                }
+            }
+            Some(nodes) => {
+                let set = numbers(nodes)?;
+                for node in &set {
+                    if let Some(other) = taken.insert(*node, size) {
+                        return Err(detail(format!(
+                            "nodeset attribute of hugepages of sizes {other} and {size} intersect"
+                        )));
+                    }
+                }
+                *nodes = ranges(&set);
+            }
         }
     }
     Ok(())

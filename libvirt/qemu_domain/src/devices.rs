@@ -6,14 +6,18 @@ use domain_xml::disk::VirtioModel;
 use domain_xml::graphics::GraphicsType;
 use domain_xml::input::{Input, InputBus, InputType};
 use domain_xml::interface::{InterfaceModel, InterfaceType, Mac};
-use domain_xml::misc::{AccessMode, Balloon, BalloonModel, Cid, PanicModel, RngModel, TpmModel, TpmType};
+use domain_xml::misc::{
+    AccessMode, Balloon, BalloonModel, Cid, PanicModel, RngModel, Shmem, ShmemModel, ShmemMsi, TpmModel,
+    TpmType,
+};
+use domain_xml::units::Mib;
 use domain_xml::video::{Video, VideoModel, VideoType};
-use domain_xml::words::YesNo;
+use domain_xml::words::{OnOff, YesNo};
 use domain_xml::{Domain, Error, Result};
 use qemu_caps::QemuCaps;
 
 use crate::controllers::{ensure, has};
-use crate::{Context, Settings, machine};
+use crate::{Context, Settings, machine, network};
 
 /// The devices that the machine has without being asked.
 pub fn implicit(domain: &mut Domain, context: &Context<'_>) -> Result<()> {
@@ -86,13 +90,21 @@ pub fn default_audio(domain: &Domain, settings: &Settings) -> Option<Audio> {
         });
         opinion.flatten()
     };
-    kind.map(|kind| Audio { id: 1, kind, ..Audio::default() })
+    kind.map(|kind| {
+        let driver = settings.sdl_audio.clone().filter(|_| kind == AudioType::Sdl);
+        Audio { id: 1, kind, driver, ..Audio::default() }
+    })
 }
 
 /// A graphics card for a display without one.
 pub fn implicit_video(domain: &mut Domain, caps: &QemuCaps) {
     if !domain.devices.graphics.is_empty() && domain.devices.video.is_empty() {
         domain.devices.video.push(Video::default());
+    }
+    // The one that firmware uses comes first.
+    if let Some(place) = domain.devices.video.iter().position(Video::primary) {
+        let primary = domain.devices.video.remove(place);
+        domain.devices.video.insert(0, primary);
     }
     for video in &mut domain.devices.video {
         complete_video(video, caps);
@@ -109,6 +121,72 @@ pub fn implicit_video(domain: &mut Domain, caps: &QemuCaps) {
             video.primary = None;
         }
     }
+}
+
+/// What shared memory leaves out, and what does not fit its model.
+fn shared_memory(memory: &mut Shmem) -> Result<()> {
+    /// In MiB.
+    const SIZE: u64 = 4;
+    let model = memory.model.get_or_insert_with(ShmemModel::default);
+    if model.kind.is_empty() {
+        model.kind = "ivshmem".to_owned();
+    }
+    if memory.msi.is_some() && memory.server.is_none() {
+        return Err(Error::xml("msi option is only supported with a server"));
+    }
+    let (model, doorbell) = (model.kind.clone(), model.kind == "ivshmem-doorbell");
+    memory.size = memory.size.filter(|size| size.0 != 0);
+    if model == "ivshmem" {
+        memory.role = None;
+    }
+    if !doorbell {
+        memory.size.get_or_insert(Mib(SIZE));
+    }
+    if model == "ivshmem" {
+        return Ok(());
+    }
+    let fault = match (&memory.server, doorbell) {
+        (None, true) => Some("is supported only with server option enabled"),
+        (Some(_), false) => Some("doesn't support the 'server' element"),
+        (Some(_), true) if memory.size.is_some() => Some("does not support size setting"),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        return Err(Error::unsupported(format!("shmem model '{model}' {fault}")));
+    }
+    if doorbell {
+        memory.msi.get_or_insert_with(ShmemMsi::default).ioeventfd.get_or_insert(OnOff::On);
+    }
+    Ok(())
+}
+
+/// Rows as they are written: what fits all devices is left out.
+fn redirection_filter(domain: &mut Domain) -> Result<()> {
+    let Some(filter) = &mut domain.devices.redirfilter else { return Ok(()) };
+    for row in &mut filter.usbdev {
+        row.class = row.class.filter(|number| number.0 >= 0);
+        if let Some(class) = row.class.filter(|class| class.0 > 0xff) {
+            return Err(Error::internal(format!("Invalid USB Class code {:#x}", class.0)));
+        }
+        row.vendor = row.vendor.filter(|number| number.0 >= 0);
+        row.product = row.product.filter(|number| number.0 >= 0);
+        row.version = match row.version.take().filter(|version| version != "-1") {
+            None => None,
+            Some(version) => {
+                let parts = version.split_once('.').and_then(|(major, minor)| {
+                    let (number, digits) = (minor.parse::<u32>().ok()?, minor.len());
+                    // One digit stands for tenths.
+                    let minor = if digits == 1 { number * 10 } else { number };
+                    Some((major.parse::<u32>().ok()?, minor)).filter(|(a, _)| *a < 100 && number < 100)
+                });
+                let (major, minor) =
+                    parts.ok_or_else(|| Error::xml(format!("Cannot parse USB device version {version}")))?;
+                Some(format!("{major}.{minor:02}"))
+            }
+        };
+    }
+    domain.devices.redirfilter = domain.devices.redirfilter.take().filter(|filter| !filter.usbdev.is_empty());
+    Ok(())
 }
 
 fn complete_video(video: &mut Video, caps: &QemuCaps) {
@@ -152,6 +230,7 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         }
     }
     for interface in &mut domain.devices.interface {
+        network::complete(interface);
         if interface.kind == InterfaceType::Ethernet {
             // It says nothing, if it is empty.
             interface.source = interface.source.take().filter(|source| *source != Default::default());
@@ -180,6 +259,10 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
             interface.model = Some(InterfaceModel { kind: kind.to_owned() });
         }
     }
+    for memory in &mut domain.devices.shmem {
+        shared_memory(memory)?;
+    }
+    redirection_filter(domain)?;
     for panic in &mut domain.devices.panic {
         panic.model.get_or_insert(PanicModel::Isa);
     }
@@ -194,6 +277,11 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         }
     }
     for filesystem in &mut domain.devices.filesystem {
+        for mode in [&mut filesystem.fmode, &mut filesystem.dmode] {
+            if let Some(number) = mode.as_ref().and_then(|mode| u32::from_str_radix(mode, 8).ok()) {
+                *mode = Some(format!("{number:04o}"));
+            }
+        }
         let socket = filesystem.source.as_ref().is_some_and(|source| source.socket.is_some());
         if !socket {
             filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
@@ -228,6 +316,7 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         if host.kind == domain_xml::hostdev::HostdevType::Mdev
             && host.model.as_deref() == Some("vfio-pci")
             && host.display.is_none()
+            && caps.has("vfio-pci.display")
         {
             host.display = Some(domain_xml::words::OnOff::Off);
         }

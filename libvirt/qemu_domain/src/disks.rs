@@ -1,7 +1,9 @@
 //! Disks.
 
 use domain_xml::address::Address;
-use domain_xml::disk::{Disk, DiskBus, DiskDevice, DiskDriver, IoTune};
+use domain_xml::disk::{
+    Cache, DetectZeroes, Discard, Disk, DiskBus, DiskDevice, DiskDriver, ErrorPolicy, Io, IoTune,
+};
 use domain_xml::source::{DiskFormat, Encryption, EncryptionEngine, Protocol, Source, SourceType};
 use domain_xml::words::YesNo;
 use domain_xml::{Code, Domain, DriveAddress, Error, Result};
@@ -132,6 +134,15 @@ fn complete_one(disk: &mut Disk) -> Result<()> {
         driver.name.get_or_insert_with(|| "qemu".to_owned());
         driver.format.get_or_insert(DiskFormat::Raw);
         disk.snapshot.get_or_insert_with(|| "no".to_owned());
+    }
+    if let Some(driver) = &mut disk.driver {
+        // That is what is so without a word.
+        driver.cache = driver.cache.filter(|cache| *cache != Cache::Default);
+        driver.error_policy = driver.error_policy.filter(|policy| *policy != ErrorPolicy::Default);
+        driver.rerror_policy = driver.rerror_policy.filter(|policy| *policy != ErrorPolicy::Default);
+        driver.io = driver.io.filter(|io| *io != Io::Default);
+        driver.discard = driver.discard.filter(|discard| *discard != Discard::Default);
+        driver.detect_zeroes = driver.detect_zeroes.filter(|detect| *detect != DetectZeroes::Default);
     }
     if device == DiskDevice::Cdrom {
         disk.read_only = true;

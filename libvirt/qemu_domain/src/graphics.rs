@@ -53,9 +53,10 @@ fn vnc(graphics: &mut Graphics) {
         graphics.port = None;
         graphics.autoport = None;
     } else {
-        if automatic || graphics.port.is_none() {
+        if automatic {
             graphics.port = Some(-1);
         }
+        graphics.port = graphics.port.filter(|port| *port != 0);
         graphics.autoport = Some(automatic.into());
     }
     if graphics.websocket_generated == Some(YesNo::Yes) {
@@ -87,15 +88,24 @@ fn spice(graphics: &mut Graphics) {
 }
 
 fn listens(graphics: &mut Graphics) -> Result<()> {
-    if let Some(socket) = graphics.socket.take() {
-        if graphics.listens.is_empty() {
-            graphics.listens.push(Listen {
-                kind: ListenType::Socket,
-                socket: Some(socket.clone()),
-                ..Listen::default()
-            });
+    if let Some(socket) = &graphics.socket
+        && graphics.kind == GraphicsType::Vnc
+    {
+        // The attribute is the older way to say it, and has its way.
+        let by_attribute =
+            Listen { kind: ListenType::Socket, socket: Some(socket.clone()), ..Listen::default() };
+        match graphics.listens.first_mut() {
+            None => graphics.listens.push(by_attribute),
+            Some(first) if first.kind != ListenType::Socket => *first = by_attribute,
+            Some(first) => {
+                let own = first.socket.get_or_insert_with(|| socket.clone());
+                if own != socket {
+                    return Err(Error::unsupported(format!(
+                        "graphics 'socket' attribute '{socket}' must match 'socket' attribute of first listen element (found '{own}')"
+                    )));
+                }
+            }
         }
-        graphics.socket = Some(socket);
     }
     if graphics.listens.is_empty() {
         graphics.listens.push(Listen {
@@ -108,7 +118,7 @@ fn listens(graphics: &mut Graphics) -> Result<()> {
     if let (Some(attribute), ListenType::Address) = (&graphics.listen, first.kind) {
         match &first.address {
             Some(address) if address != attribute => {
-                return Err(Error::xml(format!(
+                return Err(Error::unsupported(format!(
                     "graphics 'listen' attribute '{attribute}' must match 'address' attribute of first listen element (found '{address}')"
                 )));
             }

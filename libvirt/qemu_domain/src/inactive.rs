@@ -7,7 +7,7 @@ use domain_xml::controller::ControllerType;
 use domain_xml::graphics::{Graphics, GraphicsType, Listen, ListenType};
 use domain_xml::input::{InputBus, InputType};
 use domain_xml::interface::InterfaceType;
-use domain_xml::source::{BackingStore, DiskFormat};
+use domain_xml::source::{BackingStore, DiskFormat, SourceType};
 use domain_xml::words::{YesNo, yes};
 
 use crate::{Settings, devices, each, machine};
@@ -93,6 +93,22 @@ pub fn strip(domain: &mut Domain) {
     }
 }
 
+/// Drops what web servers are told of who we are.
+pub fn strip_cookies(domain: &mut Domain) {
+    for disk in &mut domain.devices.disk {
+        if let Some(source) = &mut disk.source {
+            source.cookies = None;
+        }
+        let mut link = disk.backing_store.as_mut();
+        while let Some(store) = link {
+            if let Some(source) = &mut store.source {
+                source.cookies = None;
+            }
+            link = store.backing_store.as_mut();
+        }
+    }
+}
+
 /// What is chosen at start.
 fn strip_graphics(graphics: &mut Graphics) {
     if yes(graphics.autoport) {
@@ -117,7 +133,15 @@ pub fn strip_channel_paths(domain: &mut Domain, settings: &Settings) {
     let made = format!("{}/", settings.channels);
     for channel in &mut domain.devices.channel {
         let path = channel.source.ends.first().and_then(|end| end.path.as_ref());
-        if channel.source.kind == Some(CharType::Unix) && path.is_some_and(|path| path.starts_with(&made)) {
+        let name = channel.target.as_ref().and_then(|target| target.name.as_deref()).unwrap_or_default();
+        // Where other versions made them, whatever their folder was.
+        let of_others = |path: &str| {
+            let folder = path.strip_suffix(name).and_then(|path| path.strip_suffix('/'));
+            folder.and_then(|it| it.rsplit('/').next()).is_some_and(|it| it.starts_with("domain-"))
+        };
+        if channel.source.kind == Some(CharType::Unix)
+            && path.is_some_and(|path| path.starts_with(&made) || of_others(path))
+        {
             channel.source.ends.clear();
         }
     }
@@ -128,9 +152,11 @@ pub fn strip_channel_paths(domain: &mut Domain, settings: &Settings) {
 pub fn for_migration(domain: &mut Domain, settings: &Settings) {
     strip(domain);
     strip_names(domain);
+    crate::controllers::order(domain);
     drop_implicit_controllers(domain);
     strip_channel_paths(domain, settings);
-    for driver in domain.devices.disk.iter_mut().filter_map(|disk| disk.driver.as_mut()) {
+    let disks = domain.devices.disk.iter_mut().filter(|disk| disk.kind != SourceType::Volume);
+    for driver in disks.filter_map(|disk| disk.driver.as_mut()) {
         driver.format.get_or_insert(DiskFormat::Raw);
     }
     let default = devices::default_audio(domain, settings);
@@ -170,6 +196,15 @@ pub fn for_migration(domain: &mut Domain, settings: &Settings) {
         for listen in graphics.listens.iter_mut().filter(|listen| yes(listen.auto_generated)) {
             listen.socket = None;
         }
+        if graphics.kind == GraphicsType::Spice
+            && graphics.listens.first().is_some_and(|first| first.kind == ListenType::None)
+        {
+            // Older daemons know that by the ports that are missing.
+            graphics.autoport = Some(YesNo::No);
+            graphics.listens.clear();
+            continue;
+        }
+        graphics.split.0 = is_vnc && graphics.listens.is_empty() && graphics.socket.is_some();
         let listens = matches!(graphics.kind, GraphicsType::Vnc | GraphicsType::Spice);
         if listens && graphics.listens.is_empty() && graphics.socket.is_none() {
             graphics.listens.push(Listen { kind: ListenType::Address, ..Listen::default() });

@@ -16,8 +16,10 @@ pub mod firmware;
 mod graphics;
 pub mod inactive;
 pub mod machine;
+mod network;
 mod os;
 mod serial;
+mod tune;
 pub mod validate;
 
 pub use defaults::{numbers, ranges};
@@ -50,8 +52,14 @@ pub struct Settings {
     pub vnc_allow_host_audio: bool,
     /// The host's sound is used without a display.
     pub nographics_allow_host_audio: bool,
+    /// Whether Spice's clients may use TLS.
+    pub spice_tls: bool,
+    /// The model of labels that one without a model is of.
+    pub label_model: Option<String>,
     /// What sound goes to where the host's is used.
     pub host_audio: Option<domain_xml::audio::AudioType>,
+    /// What SDL's sound goes to then (`SDL_AUDIODRIVER`).
+    pub sdl_audio: Option<String>,
 }
 
 /// What a domain is completed with.
@@ -69,6 +77,7 @@ pub struct Context<'a> {
 /// Adds what is missing in a domain that a client defines, and drops what only a running one has.
 pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     limits(domain)?;
+    validate::written::check(domain)?;
     inactive::strip(domain);
     inactive::strip_names(domain);
     inactive::strip_channel_paths(domain, context.settings);
@@ -85,6 +94,8 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     serial::ports(domain)?;
     devices::complete(domain, context)?;
     disks::complete(domain)?;
+    labels(domain, context.settings)?;
+    tune::complete(domain)?;
     controllers::complete(domain, context.caps)?;
     defaults::late(domain, context.update_abi)?;
     os::complete(domain, context.settings)?;
@@ -96,6 +107,32 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     controllers::complete(domain, context.caps)?;
     graphics::late(domain);
     address::assign(domain, context.caps, context.update_abi)
+}
+
+/// Labels as they are kept: one without a model is of the host's first, and what is said of none is dropped.
+fn labels(domain: &mut Domain, settings: &Settings) -> Result<()> {
+    for label in &mut domain.seclabel {
+        let dynamic = label.kind.as_deref().is_none_or(|kind| kind == "dynamic");
+        let none = label.kind.as_deref() == Some("none");
+        label.imagelabel = None;
+        if label.model.is_some() || settings.label_model.is_none() {
+            continue;
+        }
+        if !none && (!dynamic || label.baselabel.is_some()) {
+            return Err(Error::xml("missing security model in domain seclabel"));
+        }
+        label.model.clone_from(&settings.label_model);
+        if label.model.as_deref() == Some("none") {
+            (label.kind, label.relabel) = (Some("none".to_owned()), None);
+        }
+    }
+    for source in domain.devices.disk.iter_mut().filter_map(|disk| disk.source.as_mut()) {
+        let says = |label: &domain_xml::source::SourceLabel| {
+            label.label.is_some() || label.relabel == Some(domain_xml::words::YesNo::No)
+        };
+        source.seclabel.retain(says);
+    }
+    Ok(())
 }
 
 /// How the emulator runs the domain's code.

@@ -10,10 +10,17 @@ use crate::Settings;
 pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
     let name = domain.name().to_owned();
     let os = &mut domain.os;
+    if let Some(menu) = &mut os.bootmenu
+        && menu.enable == YesNo::No
+    {
+        menu.timeout = None;
+    }
     if os.features.is_some() && os.firmware.is_none() {
-        return Err(Error::unsupported(
-            "cannot use feature-based firmware autoselection when firmware autoselection is disabled",
-        ));
+        return Err(Error {
+            code: Code::Detail,
+            detail: "cannot use feature-based firmware autoselection when firmware autoselection is disabled"
+                .to_owned(),
+        });
     }
     if let Some(features) = &mut os.features {
         let state = |features: &[FirmwareFeature], name: &str| {
@@ -40,9 +47,11 @@ pub fn complete(domain: &mut Domain, settings: &Settings) -> Result<()> {
             loader.kind = Some(LoaderType::Rom);
         }
         let old_style = loader.kind == Some(LoaderType::Pflash) && yes(loader.read_only);
-        if os.firmware.is_none() && old_style && os.nvram.is_none() && !yes(loader.stateless) {
-            os.nvram =
-                Some(Nvram { path: Some(format!("{}/{name}_VARS.fd", settings.nvram)), ..Nvram::default() });
+        if os.firmware.is_none() && old_style && !yes(loader.stateless) {
+            let nvram = os.nvram.get_or_insert_with(Nvram::default);
+            if nvram.source.is_none() {
+                nvram.path.get_or_insert_with(|| format!("{}/{name}_VARS.fd", settings.nvram));
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Serial ports and consoles.
 
-use domain_xml::chardev::{CharDevice, CharMode, CharTarget, CharType};
+use domain_xml::chardev::{CharDevice, CharEnd, CharMode, CharTarget, CharType};
 use domain_xml::source::Named;
 use domain_xml::{Domain, Error, Result};
 
@@ -66,6 +66,13 @@ pub fn complete(domain: &mut Domain) -> Result<()> {
     }
     number(&mut devices.serial);
     number(&mut devices.parallel);
+    if let (Some(serial), Some(console)) = (devices.serial.first(), devices.console.first_mut())
+        && console.target.as_ref().is_some_and(|t| t.kind.as_deref() == Some("serial"))
+    {
+        let port = serial.target.as_ref().and_then(|target| target.port);
+        let own = &mut target(console).port;
+        *own = own.or(port);
+    }
     number(&mut devices.console);
     // The first console shows what the first serial port has.
     if let Some(console) = devices.console.first_mut()
@@ -80,25 +87,19 @@ pub fn complete(domain: &mut Domain) -> Result<()> {
     }
     for channel in &mut devices.channel {
         protocol(&mut channel.source);
-        let kind = channel.source.kind();
-        if kind == CharType::SpiceVmc {
-            let target = target(channel);
-            if target.kind.as_deref() == Some("virtio") {
-                target.name.get_or_insert_with(|| "com.redhat.spice.0".to_owned());
-            }
-        }
-        if kind == CharType::QemuVdagent {
-            let target = target(channel);
-            if target.kind.as_deref() == Some("virtio") {
-                target.name.get_or_insert_with(|| "com.redhat.spice.0".to_owned());
-            }
-        }
     }
     for card in &mut devices.smartcard {
         protocol(&mut card.source);
     }
     for redirected in &mut devices.redirdev {
+        if redirected.source.kind == Some(CharType::Dbus) && redirected.source.ends.is_empty() {
+            let channel = Some("org.qemu.usbredir".to_owned());
+            redirected.source.ends.push(CharEnd { channel, ..CharEnd::default() });
+        }
         protocol(&mut redirected.source);
+    }
+    for backend in devices.rng.iter_mut().filter_map(|rng| rng.backend.as_mut()) {
+        protocol(&mut backend.source);
     }
     Ok(())
 }
@@ -107,6 +108,9 @@ pub fn complete(domain: &mut Domain) -> Result<()> {
 fn protocol(source: &mut domain_xml::chardev::CharSource) {
     if source.kind == Some(CharType::Tcp) {
         source.protocol.get_or_insert_with(domain_xml::chardev::ProtocolType::default);
+        for end in &mut source.ends {
+            end.mode.get_or_insert(CharMode::Connect);
+        }
     } else {
         source.protocol = None;
     }
@@ -118,7 +122,8 @@ fn protocol(source: &mut domain_xml::chardev::CharSource) {
     }
     if source.kind == Some(CharType::Udp) {
         let complete = |mode: CharMode| {
-            source.ends.iter().find(|end| end.mode == Some(mode)).cloned().map(|mut end| {
+            let of_mode = |end: &&CharEnd| end.mode.unwrap_or(CharMode::Connect) == mode;
+            source.ends.iter().find(of_mode).cloned().map(|mut end| {
                 end.mode = Some(mode);
                 end
             })

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use domain_xml::audio::AudioType;
 use qemu_caps::QemuCaps;
 use qemu_domain::{Context, Generate, Settings};
 
@@ -36,9 +35,16 @@ fn settings(program: &str, name: &str) -> Settings {
             .rfind(&format!("{word} = "))
             .is_some_and(|at| before[at..].starts_with(&format!("{word} = true")))
     };
-    let audio = on("vncAllowHostAudio") || on("nogfxAllowHostAudio");
+    let environment = |variable: &str| {
+        let set = before.rfind(&format!("g_setenv(\"{variable}\", \""))?;
+        let unset = before.rfind(&format!("g_unsetenv(\"{variable}\")"));
+        before[set..].split('"').nth(3).filter(|_| unset.is_none_or(|unset| unset < set))
+    };
     Settings {
-        host_audio: audio.then_some(AudioType::Alsa),
+        host_audio: environment("QEMU_AUDIO_DRV").and_then(|word| xml::Value::parse(word).ok()),
+        sdl_audio: environment("SDL_AUDIODRIVER").map(str::to_owned),
+        spice_tls: true,
+        label_model: Some("none".to_owned()),
         lib: "/tmp/lib".to_owned(),
         nvram: "/bad-test-used-env-home/.config/libvirt/qemu/nvram".to_owned(),
         channels: "/tmp/lib/channel/target".to_owned(),
@@ -56,8 +62,15 @@ fn made_up(program: &str, name: &str) -> QemuCaps {
         ("QEMU_CAPS_DEVICE_CIRRUS_VGA", "cirrus-vga"),
         ("QEMU_CAPS_VIRTIO_SCSI", "virtio-scsi-pci"),
         ("QEMU_CAPS_SCSI_LSI", "lsi"),
+        ("QEMU_CAPS_PIIX3_USB_UHCI", "piix3-usb-uhci"),
+        ("QEMU_CAPS_NEC_USB_XHCI", "nec-usb-xhci"),
+        ("QEMU_CAPS_ICH9_USB_EHCI1", "ich9-usb-ehci1"),
+        ("QEMU_CAPS_DEVICE_IOH3420", "ioh3420"),
+        ("QEMU_CAPS_DEVICE_PCIE_ROOT_PORT", "pcie-root-port"),
+        ("QEMU_CAPS_VFIO_PCI_DISPLAY", "vfio-pci.display"),
     ];
-    let start = program.find(&format!("DO_TEST(\"{name}\",")).map_or("", |at| &program[at..]);
+    let call = ["DO_TEST", "DO_TEST_MACOS"].map(|word| program.find(&format!("{word}(\"{name}\",")));
+    let start = call.into_iter().flatten().next().map_or("", |at| &program[at..]);
     let call = &start[..start.find(';').unwrap_or(0)];
     let flags = names.iter().filter(|(word, _)| call.contains(word)).map(|(_, flag)| (*flag).to_owned());
     QemuCaps { flags: flags.collect(), arch: "x86_64".to_owned(), ..QemuCaps::default() }

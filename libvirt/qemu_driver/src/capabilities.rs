@@ -2,10 +2,11 @@
 
 use crate::core::Core;
 use crate::error::Result;
-use cpu_map::{Cpu, Kind, Map, Mode, Offered, Policy, Usable};
+use cpu_map::{Cpu, Map, Policy, Usable};
 use host::capabilities::SecurityModel;
 use parking_lot::Mutex;
-use qemu_caps::{Accelerator, MachineType, PropertyValue, QemuCaps, VirtType};
+use qemu_caps::{MachineType, QemuCaps, VirtType};
+pub use qemu_command::processor::{host_model, offered};
 use qemu_domain::firmware::Available;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -331,31 +332,6 @@ fn features(writer: &mut Writer, wanted: &Wanted<'_>, has: &dyn Fn(&str) -> bool
     );
 }
 
-/// The models that the emulator offers and that have a name here.
-pub fn offered(accelerator: &Accelerator) -> Vec<Offered> {
-    let map = Map::get();
-    let known = |name: &&str| map.model(name).is_some();
-    accelerator
-        .cpus
-        .iter()
-        .filter(|cpu| known(&cpu.name.as_str()))
-        .map(|cpu| Offered {
-            name: cpu.name.clone(),
-            usable: match cpu.usable {
-                qemu_caps::Usable::Yes => Usable::Yes,
-                qemu_caps::Usable::No => Usable::No,
-                qemu_caps::Usable::Unknown => Usable::Unknown,
-            },
-            blockers: cpu
-                .blockers
-                .iter()
-                .map(|name| map.feature_of_qemu(name).map_or_else(|| name.clone(), |it| it.name.to_owned()))
-                .collect(),
-            deprecated: cpu.deprecated,
-        })
-        .collect()
-}
-
 /// The host's processors that guests see, as long as an emulator's capabilities stay: the best description of one is
 /// sought among all models.
 #[derive(Default)]
@@ -377,32 +353,6 @@ impl HostModels {
         known.push((Arc::downgrade(caps), virt, model.clone()));
         model
     }
-}
-
-/// The host's processor as a guest with that accelerator sees it, by names; everything, or only what can migrate.
-pub fn host_model(accelerator: &Accelerator, everything: bool) -> Option<Cpu> {
-    let host = accelerator.host.as_ref()?;
-    let map = Map::get();
-    let number = |name: &str| {
-        let found = host.properties.iter().find(|property| property.name == name)?;
-        match &found.value {
-            PropertyValue::Number(value) => u32::try_from(*value).ok(),
-            _ => None,
-        }
-    };
-    let vendor =
-        host.properties.iter().find_map(|property| match (&property.value, property.name.as_str()) {
-            (PropertyValue::Text(text), "vendor") => Some(text.as_str()),
-            _ => None,
-        });
-    let on = host.properties.iter().filter(|property| {
-        property.value == PropertyValue::Bool(true)
-            && (everything || !host.migratability || property.migratable == Some(true))
-    });
-    let features: Vec<&str> = on.map(|property| property.name.as_str()).collect();
-    let bits = map.bits_of_qemu(features, vendor, (number("family")?, number("model")?, number("stepping")?));
-    let wanted = Cpu { kind: Kind::Guest, mode: Mode::Custom, fallback: false, ..Cpu::default() };
-    map.decode(&wanted, &bits, Some(&offered(accelerator)), &[]).ok()
 }
 
 fn cpus(writer: &mut Writer, wanted: &Wanted<'_>) {

@@ -117,7 +117,8 @@ impl Core {
         qemu_domain::complete(&mut definition, &mut context).map_err(|error| xml(&error))?;
         // What the driver itself has written stays usable, whatever rules are added.
         if update_abi {
-            qemu_domain::validate::domain(&definition).map_err(|error| xml(&error))?;
+            let settings = self.domain_settings();
+            qemu_domain::validate::domain(&definition, &caps, &settings).map_err(|error| xml(&error))?;
             crate::process::check_tpm(&definition)?;
         }
         if let Some(failure) = fresh.failure {
@@ -129,6 +130,7 @@ impl Core {
     }
 
     pub(crate) fn domain_settings(&self) -> Settings {
+        let host_audio = std::env::var("QEMU_AUDIO_DRV").ok().and_then(|word| xml::Value::parse(&word).ok());
         let below = |name: &str| self.paths.data.join(name).to_string_lossy().into_owned();
         Settings {
             lib: self.paths.data.to_string_lossy().into_owned(),
@@ -138,7 +140,10 @@ impl Core {
             spice_auto_unix_socket: false,
             vnc_allow_host_audio: false,
             nographics_allow_host_audio: false,
-            host_audio: None,
+            spice_tls: false,
+            label_model: self.security.models().into_iter().next().map(|model| model.name.to_string()),
+            host_audio,
+            sdl_audio: std::env::var("SDL_AUDIODRIVER").ok(),
         }
     }
 }
@@ -176,10 +181,12 @@ impl Core {
         if form.migratable {
             qemu_domain::inactive::for_migration(&mut shown, &self.domain_settings());
         }
+        if !form.secure {
+            qemu_domain::inactive::strip_cookies(&mut shown);
+        }
         for graphics in &mut shown.devices.graphics {
             if !form.secure {
                 graphics.passwd = None;
-                graphics.passwd_valid_to = None;
             }
             // Where values come from is for our own files; old clients look for the address here.
             graphics.websocket_generated = None;

@@ -79,6 +79,8 @@ pub fn xml(what: &domain_xml::Error) -> Error {
         domain_xml::Code::Xml => (Origin::Domain, Code::XmlError),
         domain_xml::Code::Detail => (Origin::Domain, Code::XmlDetail),
         domain_xml::Code::OperationInvalid => (Origin::Domain, Code::OperationInvalid),
+        domain_xml::Code::System => (Origin::None, Code::SystemError),
+        domain_xml::Code::CpuIncompatible => (Origin::Cpu, Code::CpuIncompatible),
         domain_xml::Code::Unsupported => (Origin::Domain, Code::ConfigUnsupported),
     };
     if what.detail.is_empty() {

@@ -24,10 +24,14 @@ pub enum Code {
     Xml = 27,
     /// `VIR_ERR_XML_DETAIL`: what is wrong with the text of a document.
     Detail = 35,
+    /// `VIR_ERR_SYSTEM_ERROR`.
+    System = 38,
     /// `VIR_ERR_OPERATION_INVALID`.
     OperationInvalid = 55,
     /// `VIR_ERR_CONFIG_UNSUPPORTED`.
     Unsupported = 67,
+    /// `VIR_ERR_CPU_INCOMPATIBLE`.
+    CpuIncompatible = 91,
 }
 
 /// An error as a client is told of it.
@@ -76,8 +80,9 @@ impl std::fmt::Display for Error {
             Code::NoName if self.detail.is_empty() => "missing name information",
             Code::NoName => "missing name information in ",
             Code::Xml => "XML error: ",
-            Code::Detail => "",
+            Code::Detail | Code::System => "",
             Code::Unsupported => "unsupported configuration: ",
+            Code::CpuIncompatible => "the CPU is incompatible with host CPU: ",
         };
         formatter.write_str(prefix)?;
         formatter.write_str(&self.detail)

@@ -337,6 +337,28 @@ impl Element for Split {
     }
 }
 
+/// Flattened into an element that is written with two tags in some cases even if nothing is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SplitIf(pub bool);
+
+impl Element for SplitIf {
+    fn attribute(&mut self, _: &str, _: &str, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn child(&mut self, _: &str, _: &Node<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn write_attributes(&self, _: &mut Writer) {}
+
+    fn write_content(&self, writer: &mut Writer) {
+        if self.0 {
+            writer.split();
+        }
+    }
+}
+
 /// Takes an empty element.
 pub fn flag(node: &Node<'_>, seen: &mut bool) -> Result<()> {
     let _: Empty = read(node)?;

@@ -5,7 +5,7 @@
 //! not cost next to nothing. The form is of this process alone: it is never written to a file.
 
 use crate::tree::Tree;
-use crate::{Any, Hex, Internal, Split};
+use crate::{Any, Hex, Internal, Split, SplitIf};
 
 /// What can be packed. `#[xml::element]` and `#[xml::words]` implement it.
 pub trait Pack: Sized {
@@ -231,6 +231,16 @@ impl<A: Pack, B: Pack> Pack for (A, B) {
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
         Some((A::unpack(from)?, B::unpack(from)?))
+    }
+}
+
+impl Pack for SplitIf {
+    fn pack(&self, to: &mut Packer) {
+        self.0.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Pack::unpack(from).map(Self)
     }
 }
 

@@ -67,7 +67,7 @@ fn next(
     console: bool,
 ) -> Result<VirtioSerialAddress> {
     let first = u32::from(!console);
-    let controllers: Vec<(u32, u32)> = domain
+    let mut controllers: Vec<(u32, u32)> = domain
         .devices
         .controller
         .iter()
@@ -75,6 +75,7 @@ fn next(
         .filter(|c| wanted.is_none_or(|wanted| wanted.controller == c.index()))
         .map(|c| (c.index(), c.ports.unwrap_or(PORTS)))
         .collect();
+    controllers.sort_unstable();
     for (controller, ports) in controllers {
         for port in first..ports {
             let address = VirtioSerialAddress { controller, bus: 0, port };

@@ -3,7 +3,9 @@
 use domain_xml::address::{Address, HasInfo};
 use domain_xml::disk::{Disk, DiskBus, DiskDevice};
 use domain_xml::hostdev::HostdevType;
-use domain_xml::source::{DiskFormat, Encryption, EncryptionEngine, Protocol, Secret, SourceType};
+use domain_xml::source::{
+    DiskFormat, Encryption, EncryptionEngine, EncryptionFormat, Protocol, Secret, SourceType,
+};
 use domain_xml::{Domain, DriveAddress, Error, Result};
 
 fn unsupported<T>(detail: impl Into<String>) -> Result<T> {
@@ -12,6 +14,12 @@ fn unsupported<T>(detail: impl Into<String>) -> Result<T> {
 
 pub fn check(domain: &Domain) -> Result<()> {
     for disk in &domain.devices.disk {
+        if disk.kind == SourceType::VhostUser {
+            user(disk)?;
+        }
+        if disk.sgio.as_deref() == Some("unfiltered") {
+            return unsupported("unfiltered sgio is no longer supported");
+        }
         target(disk)?;
         model(disk)?;
         format(disk)?;
@@ -34,6 +42,47 @@ fn place(disk: &Disk) -> &str {
         source.file.as_deref().or(source.dev.as_deref()).or(source.dir.as_deref()).or(source.name.as_deref())
     });
     source.unwrap_or("(null)")
+}
+
+/// A disk that another program serves has hardly any options.
+fn user(disk: &Disk) -> Result<()> {
+    if disk.bus() != Some(DiskBus::Virtio) {
+        return unsupported("vhostuser disk supports only virtio bus");
+    }
+    if disk.snapshot.as_deref() != Some("no") {
+        return unsupported("only snapshot=no is supported with vhostuser disk");
+    }
+    let none = domain_xml::disk::DiskDriver::default();
+    let driver = disk.driver.as_ref().unwrap_or(&none);
+    let source = disk.source.as_ref();
+    let options = [
+        ("cache", driver.cache.is_some()),
+        ("error_policy", driver.error_policy.is_some() || driver.rerror_policy.is_some()),
+        ("io", driver.io.is_some()),
+        ("ioeventfd", driver.ioeventfd.is_some()),
+        ("copy_on_read", driver.copy_on_read.is_some()),
+        ("discard", driver.discard.is_some()),
+        ("iothread", driver.iothread.is_some()),
+        ("detect_zeroes", driver.detect_zeroes.is_some()),
+        ("metadata_cache", driver.metadata_cache.is_some()),
+        ("iotune", disk.iotune.is_some()),
+        ("backingStore", disk.backing_store.is_some()),
+        ("encryption", disk.encryption.is_some() || source.is_some_and(|it| it.encryption.is_some())),
+        ("readonly", disk.read_only),
+        ("shareable", disk.shareable),
+        ("transient", disk.transient.is_some()),
+        ("serial", disk.serial.is_some()),
+        ("wwn", disk.wwn.is_some()),
+        ("vendor", disk.vendor.is_some()),
+        ("product", disk.product.is_some()),
+        ("auth", disk.auth.is_some() || source.is_some_and(|it| it.auth.is_some())),
+        ("geometry", disk.geometry.is_some()),
+        ("blockio", disk.blockio.is_some()),
+    ];
+    match options.iter().find(|(_, given)| *given) {
+        Some((name, _)) => unsupported(format!("{name} is not supported with vhostuser disk")),
+        None => Ok(()),
+    }
 }
 
 fn target(disk: &Disk) -> Result<()> {
@@ -76,6 +125,12 @@ fn format(disk: &Disk) -> Result<()> {
         ));
     }
     let encryption = disk.source.as_ref().and_then(|source| source.encryption.as_ref());
+    let old = |own: &Encryption| matches!(own.format, EncryptionFormat::Qcow | EncryptionFormat::Default);
+    if encryption.or(disk.encryption.as_ref()).is_some_and(old)
+        && matches!(format, DiskFormat::Qcow | DiskFormat::Qcow2)
+    {
+        return unsupported("old qcow/qcow2 encryption is not supported");
+    }
     if let Some(own) = encryption.or(disk.encryption.as_ref()) {
         encryption_fits(own, format)?;
     }
@@ -115,29 +170,13 @@ fn secrets(disk: &Disk) -> Result<()> {
     }
 }
 
-/// The word of an address's type.
-fn address_word(address: &Address) -> &'static str {
-    match address {
-        Address::Pci(_) => "pci",
-        Address::Drive(_) => "drive",
-        Address::VirtioSerial(_) => "virtio-serial",
-        Address::Ccid(_) => "ccid",
-        Address::Usb(_) => "usb",
-        Address::Isa(_) => "isa",
-        Address::Dimm(_) => "dimm",
-        Address::VirtioMmio(_) => "virtio-mmio",
-        Address::SpaprVio(_) => "spapr-vio",
-        Address::Unassigned(_) => "unassigned",
-    }
-}
-
 fn address(disk: &Disk) -> Result<()> {
     let (Some(address), Some(bus)) = (&disk.info.address, disk.bus()) else { return Ok(()) };
     match (bus, address) {
         (DiskBus::Ide | DiskBus::Sata | DiskBus::Scsi | DiskBus::Fdc, Address::Drive(_)) => Ok(()),
         (DiskBus::Ide | DiskBus::Sata | DiskBus::Scsi | DiskBus::Fdc, other) => unsupported(format!(
             "Invalid address type '{}' for the disk '{}' with the bus type '{bus}'",
-            address_word(other),
+            other.word(),
             disk.dev()
         )),
         (DiskBus::Usb, Address::Usb(_)) => Ok(()),

@@ -1,20 +1,21 @@
 //! What is chosen when a guest starts, and what its emulator is handed.
 
 use crate::core::Core;
+use crate::definition;
 use crate::error::{Result, system, xml};
 use crate::process::network::{self, Connected, Owner};
 use crate::process::secret::Key;
 use crate::process::start::launch_error;
-use crate::{capabilities, definition};
-use cpu_map::Policy;
 use domain_xml::Domain as Definition;
 use domain_xml::address::HasInfo as _;
-use domain_xml::cpu::{CpuFeature, CpuMatch, CpuMode, CpuModel, Fallback, FeaturePolicy};
+use domain_xml::cpu::{CpuMode, Fallback};
 use domain_xml::interface::{Interface, InterfaceType};
 use domain_xml::source::PoolMode;
 use qemu_caps::QemuCaps;
 use qemu_command::prepare::{self, Displays};
-use qemu_command::{Error, Host, Sealed, Settings, Tap, Volume};
+use qemu_command::processor;
+use qemu_command::{Error, Host, Sealed, Settings, Tap, Tls, Volume};
+use rpc::Code;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, lchown};
@@ -106,10 +107,10 @@ pub fn shown(core: &Core, domain: &mut Definition, caps: &QemuCaps) -> Result<Pl
             mac: interface.mac.take(),
             model: interface.model.take(),
             script: interface.script.take(),
-            info: std::mem::take(&mut interface.info),
             ..Interface::default()
         };
     }
+    qemu_domain::address::assign(domain, caps, true).map_err(|error| xml(&error))?;
     core.choose_firmware(domain, false, false)?;
     let (directory, channels) =
         (core.paths.guest(NO_ID, domain.name()), core.paths.channels(NO_ID, domain.name()));
@@ -185,8 +186,7 @@ impl<'a> Opener<'a> {
         self.core.security.label(domain).map_err(|error| launch_error(&error))?;
         end_chains(domain);
         forget_formats(domain);
-        expand_host_model(domain, context.caps)?;
-        forbid_fallback(domain);
+        processor::update(domain, context.caps, host::model()).map_err(|error| xml(&error))?;
         qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
         let config = &self.core.config;
         let displays = Displays {
@@ -240,6 +240,7 @@ impl<'a> Opener<'a> {
             sandbox: self.core.config.sandbox,
             deprecation: "none".to_owned(),
             gluster_debug: 4,
+            nbd_tls: Tls { directory: "/etc/pki/qemu".to_owned(), ..Tls::default() },
             host_arch: std::env::consts::ARCH.to_owned(),
             ..Settings::default()
         }
@@ -267,7 +268,18 @@ fn io_error(error: &std::io::Error, what: &str) -> Error {
 
 /// What a client would be told, as a part of what it is told of the command line.
 fn told(error: &rpc::Error) -> Error {
-    Error::internal(error.message.clone().unwrap_or_default())
+    let known = [
+        (Code::SystemError, xml::Code::System),
+        (Code::InvalidArg, xml::Code::InvalidArgument),
+        (Code::OperationFailed, xml::Code::OperationFailed),
+        (Code::OperationInvalid, xml::Code::OperationInvalid),
+        (Code::ConfigUnsupported, xml::Code::Unsupported),
+    ];
+    let code = known.into_iter().find(|(code, _)| *code as i32 == error.code).map(|(_, code)| code);
+    match (code, error.str2.clone()) {
+        (Some(code), Some(detail)) => Error { code, detail },
+        _ => Error::internal(error.message.clone().unwrap_or_default()),
+    }
 }
 
 impl Host for Opener<'_> {
@@ -360,6 +372,15 @@ impl Host for Opener<'_> {
         Ok((descriptors.into_iter().map(|descriptor| self.pass(descriptor)).collect(), writable))
     }
 
+    fn nodes_are_there(&mut self, nodes: &[u32]) -> Result<(), Error> {
+        let missing =
+            nodes.iter().find(|node| !Path::new(&format!("/sys/devices/system/node/node{node}")).exists());
+        match missing {
+            Some(node) => Err(Error::unsupported(format!("NUMA node {node} is unavailable"))),
+            None => Ok(()),
+        }
+    }
+
     fn vhost_scsi(&mut self) -> Result<String, Error> {
         self.open("/dev/vhost-scsi", true)
     }
@@ -396,7 +417,7 @@ impl Host for Opener<'_> {
         let host = adapter.strip_prefix("scsi_host").unwrap_or(adapter);
         let place = format!("/sys/bus/scsi/devices/{host}:{bus}:{target}:{unit}/scsi_generic");
         let mut entries = std::fs::read_dir(&place)
-            .map_err(|error| io_error(&error, &format!("Failed to open dir '{place}'")))?;
+            .map_err(|error| io_error(&error, &format!("cannot open directory '{place}'")))?;
         let found = entries.next().and_then(std::result::Result::ok);
         let found = found.ok_or_else(|| Error::internal(format!("no SCSI generic device at '{place}'")))?;
         Ok(found.file_name().to_string_lossy().into_owned())
@@ -471,14 +492,6 @@ fn forget_formats(domain: &mut Definition) {
     }
 }
 
-/// A guest that runs has the model of processor that it was started with, and no other.
-fn forbid_fallback(domain: &mut Definition) {
-    let cpu = domain.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::Custom));
-    if let Some(model) = cpu.and_then(|cpu| cpu.model.as_mut()) {
-        model.fallback = Some(Fallback::Forbid);
-    }
-}
-
 impl Core {
     /// The definition with the processor that the host has in place of `host-model`.
     ///
@@ -488,7 +501,8 @@ impl Core {
         let mut definition = definition.clone();
         let asked = definition.cpu.clone().unwrap_or_default();
         let emulator = definition.devices.emulator.clone().unwrap_or_default();
-        expand_host_model(&mut definition, &*self.capabilities(Path::new(&emulator))?)?;
+        let caps = self.capabilities(Path::new(&emulator))?;
+        processor::settle(&mut definition, &caps).map_err(|error| xml(&error))?;
         let model = definition.cpu.as_mut().and_then(|cpu| cpu.model.as_mut());
         if let Some(model) = model.filter(|_| asked.mode == Some(CpuMode::HostModel)) {
             let fallback = asked.model.and_then(|model| model.fallback);
@@ -496,34 +510,4 @@ impl Core {
         }
         Ok(definition)
     }
-}
-
-/// Puts the model and features that the host's processor has here in place of `host-model`.
-fn expand_host_model(domain: &mut Definition, caps: &QemuCaps) -> Result<()> {
-    let virt = definition::virt_type(domain)?;
-    let Some(cpu) = domain.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::HostModel)) else {
-        return Ok(());
-    };
-    let accelerator = caps.accelerator(virt);
-    let found = accelerator.and_then(|it| capabilities::host_model(it, false));
-    let found = found.ok_or_else(|| crate::error::unsupported("the host's CPU model is not known"))?;
-    cpu.mode = Some(CpuMode::Custom);
-    cpu.matching = Some(CpuMatch::Exact);
-    cpu.model = Some(CpuModel { fallback: Some(Fallback::Forbid), vendor_id: None, name: found.model });
-    cpu.vendor = found.vendor;
-    let wanted = std::mem::take(&mut cpu.feature);
-    cpu.feature = found
-        .features
-        .iter()
-        .filter(|feature| !wanted.iter().any(|own| own.name == feature.name))
-        .map(|feature| CpuFeature {
-            policy: Some(match feature.policy {
-                Some(Policy::Disable) => FeaturePolicy::Disable,
-                _ => FeaturePolicy::Require,
-            }),
-            name: feature.name.clone(),
-        })
-        .chain(wanted.iter().cloned())
-        .collect();
-    Ok(())
 }

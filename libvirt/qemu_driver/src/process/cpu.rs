@@ -1,9 +1,10 @@
 //! What the emulator made of the processor that was asked for.
 
-use cpu_map::{Bits, Cpu, Feature, Half, Kind, Map, Mode, Place, Policy};
+use cpu_map::{Bits, Half, Map, Place};
 use domain_xml::Domain as Definition;
-use domain_xml::cpu::{CpuCheck, CpuFeature, CpuMode, FeaturePolicy};
+use domain_xml::cpu::{CpuCheck, CpuFeature, CpuMode};
 use json::{Value, dict};
+use qemu_command::processor::{described, policy_word};
 use qmp::Monitor;
 
 /// Writes into the definition what the guest really has: features that came and that were lost, so that it can be
@@ -19,17 +20,7 @@ pub(super) fn note_features(definition: &mut Definition, qemu: &Monitor, cpus: &
     let (Some(enabled), Some(disabled)) = (words("feature-words"), words("filtered-features")) else {
         return;
     };
-    let mut guest = Cpu {
-        kind: Kind::Guest,
-        mode: Mode::Custom,
-        model: cpu.model.as_ref().and_then(|model| model.name.clone()),
-        features: cpu
-            .feature
-            .iter()
-            .map(|feature| Feature { name: feature.name.clone(), policy: Some(policy(feature.policy)) })
-            .collect(),
-        ..Cpu::default()
-    };
+    let mut guest = described(cpu);
     if Map::get().update_live(&mut guest, &enabled, &disabled).is_err() {
         // A model that has no name here is left as it was asked for.
         return;
@@ -40,26 +31,6 @@ pub(super) fn note_features(definition: &mut Definition, qemu: &Monitor, cpus: &
         .into_iter()
         .map(|feature| CpuFeature { policy: Some(policy_word(feature.policy)), name: feature.name })
         .collect();
-}
-
-fn policy(policy: Option<FeaturePolicy>) -> Policy {
-    match policy {
-        Some(FeaturePolicy::Force) => Policy::Force,
-        Some(FeaturePolicy::Optional) => Policy::Optional,
-        Some(FeaturePolicy::Disable) => Policy::Disable,
-        Some(FeaturePolicy::Forbid) => Policy::Forbid,
-        Some(FeaturePolicy::Require) | None => Policy::Require,
-    }
-}
-
-fn policy_word(policy: Option<Policy>) -> FeaturePolicy {
-    match policy {
-        Some(Policy::Force) => FeaturePolicy::Force,
-        Some(Policy::Optional) => FeaturePolicy::Optional,
-        Some(Policy::Disable) => FeaturePolicy::Disable,
-        Some(Policy::Forbid) => FeaturePolicy::Forbid,
-        Some(Policy::Require) | None => FeaturePolicy::Require,
-    }
 }
 
 /// The words of `feature-words` or `filtered-features`.

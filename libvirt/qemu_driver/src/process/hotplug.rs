@@ -4,6 +4,7 @@
 //! the emulator is told over its monitor.
 
 use crate::core::{Core, Level};
+use crate::definition::Complete;
 use crate::error::{Result, error, failed, unsupported, xml};
 use crate::guest::Guest;
 use crate::process::begun::{Begun, undo_of};
@@ -168,9 +169,16 @@ impl Core {
     /// They cannot be added.
     pub fn with_devices(&self, definition: &Definition, added: Devices) -> Result<Definition> {
         qemu_domain::each::names_are_unique(&[&definition.devices, &added]).map_err(|error| xml(&error))?;
-        let mut definition = definition.clone();
-        devices::append(&mut definition, added)?;
-        Ok(self.complete(definition, false)?.definition)
+        let mut with = definition.clone();
+        devices::append(&mut with, added)?;
+        let Complete { definition: with, caps, .. } = self.complete(with, false)?;
+        let settings = self.domain_settings();
+        let checked = |definition| qemu_domain::validate::domain(definition, &caps, &settings);
+        match checked(&with) {
+            // What the guest has had before may stay, whatever rules were added since.
+            Err(error) if checked(definition).is_ok() => Err(xml(&error)),
+            _ => Ok(with),
+        }
     }
 
     /// Plugs devices into a running guest. Its job is held by the caller.
