@@ -28,11 +28,8 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings {
     lib: "/lib".to_owned(),
     nvram: "/nvram".to_owned(),
     channels: "/channels".to_owned(),
-    vnc_auto_unix_socket: false,
-    spice_auto_unix_socket: false,
-    vnc_allow_host_audio: false,
-    nographics_allow_host_audio: false,
-    host_audio: None,
+    label_model: Some("none".to_owned()),
+    ..Settings::default()
 });
 
 struct Fixed;
@@ -63,5 +60,6 @@ pub fn run(data: &[u8]) {
         let _ = qemu_domain::alias::assign(&mut domain);
         let written = domain_xml::format(&domain);
         domain_xml::parse(&written).expect("a completed domain can be read");
+        let _ = qemu_domain::validate::domain(&domain, &CAPS, &SETTINGS);
     }
 }

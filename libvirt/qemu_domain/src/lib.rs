@@ -36,7 +36,7 @@ pub trait Generate {
 }
 
 /// What of the driver's settings changes a definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The driver's own folder, in which sockets of displays are made.
     pub lib: String,

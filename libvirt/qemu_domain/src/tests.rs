@@ -27,14 +27,7 @@ fn settings() -> Settings {
         lib: "/lib".to_owned(),
         nvram: "/nvram".to_owned(),
         channels: "/channels".to_owned(),
-        vnc_auto_unix_socket: false,
-        spice_auto_unix_socket: false,
-        vnc_allow_host_audio: false,
-        nographics_allow_host_audio: false,
-        spice_tls: false,
-        label_model: None,
-        host_audio: None,
-        sdl_audio: None,
+        ..Settings::default()
     }
 }
 
