@@ -102,7 +102,7 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
     });
     Ok(Chosen {
         accelerator: Box::new(engine),
-        features: engine::supported_features(),
+        features: engine::supported_features_without(without),
         host: None,
         phys_bits: SOFTWARE_PHYS_BITS,
     })

@@ -509,6 +509,7 @@ impl Cpu {
             .or_else(|| crate::integer::lookup(code, from))
             .or_else(|| crate::vector::lookup::<Cpu>(code))
             .or_else(|| crate::fpu::lookup::<Cpu>(code))
+            .or_else(|| crate::evex::lookup(code))
             .unwrap_or(decode::undefined)
     }
 }

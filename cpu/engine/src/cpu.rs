@@ -42,6 +42,8 @@ pub struct Cpu {
     pub(crate) ram: Ram,
     pub(crate) blocks: BlockCache,
     pub(crate) features: Features,
+    /// Code that executes AVX-512 instructions for the interpreter.
+    pub(crate) thunks: crate::evex::Thunks,
     pub(crate) io: Arc<dyn CpuIo>,
     pub(crate) signals: Arc<CpuSignals>,
     pub(crate) memory: AddressSpace,

@@ -89,6 +89,7 @@ impl Cpu {
             ram: Ram::new(&setup.memory.view()),
             blocks: BlockCache::new(),
             features: Features::new(),
+            thunks: crate::evex::Thunks::default(),
             a20: setup.io.a20_mask(),
             io: setup.io,
             signals: setup.signals,

@@ -38,6 +38,8 @@ pub struct Without {
     pub bmi2: bool,
     /// AVX: VEX-coded instructions are interpreted.
     pub avx: bool,
+    /// AVX-512: guests are not shown it.
+    pub avx512: bool,
     /// WRGSBASE: the GS base is set by a system call.
     pub fsgsbase: bool,
     /// Executable shared memory: everything is left to tier 1.
@@ -57,6 +59,7 @@ impl Without {
             *match name {
                 "bmi2" => &mut without.bmi2,
                 "avx" => &mut without.avx,
+                "avx512" => &mut without.avx512,
                 "fsgsbase" => &mut without.fsgsbase,
                 "shm" => &mut without.shm,
                 "xsave" => &mut without.xsave,

@@ -339,6 +339,7 @@ impl Cpu {
             mc_banks: old.mc_banks,
             x87: old.x87,
             zmm: old.zmm,
+            opmask: old.opmask,
             mxcsr: old.mxcsr,
             ..X86State::default()
         };
@@ -353,6 +354,7 @@ impl Cpu {
     pub(crate) fn load_state(&mut self, state: &X86State) {
         self.state = state.clone();
         self.state.zero = 0;
+        self.jit.note_wide();
         self.set_rflags(state.rflags);
         self.shutdown = false;
         self.want_exclusive = false;

@@ -225,6 +225,10 @@ impl Cpu {
     /// Reads bytes at a linear address, piece by piece.
     pub(crate) fn read_buf(&mut self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
         self.check_end(linear, buf.len() as u64)?;
+        if let Some(p) = self.tlb.read(self.set, linear, buf.len() as u64) {
+            copy_out(p, buf);
+            return Ok(());
+        }
         let wrap = self.wrap();
         let mut at = 0;
         while at < buf.len() {
@@ -243,6 +247,10 @@ impl Cpu {
 
     /// Writes bytes at a linear address; all or nothing.
     pub(crate) fn write_buf(&mut self, linear: u64, buf: &[u8]) -> Result<(), Fault> {
+        if let Some(p) = self.tlb.write(self.set, linear, buf.len() as u64) {
+            copy_in(p, buf);
+            return Ok(());
+        }
         self.probe_write(linear, buf.len() as u64)?;
         let wrap = self.wrap();
         let mut at = 0;
@@ -383,13 +391,13 @@ impl Cpu {
 
 /// Copies from guest RAM in words of up to 8 bytes.
 #[inline(always)]
-fn copy_out<const N: usize>(p: *mut u8, buf: &mut [u8; N]) {
+fn copy_out(p: *mut u8, buf: &mut [u8]) {
     let mut at = 0;
-    while at + 8 <= N {
+    while at + 8 <= buf.len() {
         buf[at..at + 8].copy_from_slice(&get::<u64>(p.wrapping_add(at)).to_le_bytes());
         at += 8;
     }
-    while at < N {
+    while at < buf.len() {
         buf[at] = get(p.wrapping_add(at));
         at += 1;
     }
@@ -397,15 +405,15 @@ fn copy_out<const N: usize>(p: *mut u8, buf: &mut [u8; N]) {
 
 /// Copies to guest RAM in words of up to 8 bytes.
 #[inline(always)]
-fn copy_in<const N: usize>(p: *mut u8, buf: &[u8; N]) {
+fn copy_in(p: *mut u8, buf: &[u8]) {
     let mut at = 0;
-    while at + 8 <= N {
+    while at + 8 <= buf.len() {
         let mut v = [0; 8];
         v.copy_from_slice(&buf[at..at + 8]);
         put(p.wrapping_add(at), u64::from_le_bytes(v));
         at += 8;
     }
-    while at < N {
+    while at < buf.len() {
         put(p.wrapping_add(at), buf[at]);
         at += 1;
     }

@@ -32,6 +32,7 @@ mod system;
 mod tests;
 mod trace;
 mod translate;
+mod wide;
 mod x87;
 
 use crate::arena::Arena;
@@ -41,7 +42,7 @@ use crate::insn::{F_FPU, Insn};
 use crate::mmu::{CodePage, SECOND_SHIFT, SecondEntry, TlbEntry};
 use crate::options::{Options, Without};
 use asm::Mem;
-use cache::CodeCache;
+pub(crate) use cache::CodeCache;
 use executions::Executions;
 pub use identity::LaneB;
 use irq::{CpuSignals, Event};
@@ -85,7 +86,7 @@ const TO_PLAIN: u64 = 1 << 61;
 /// What was added.
 const SITE_BITS: u64 = ACROSS | IN_MEMORY | TO_PLAIN;
 /// Contexts that translations are made for.
-const CONTEXTS: usize = 1024;
+const CONTEXTS: usize = 2048;
 const WAYS: usize = 1 << 16;
 /// In `Jit::ways`: the conditional jump.
 const TAKEN: u8 = 1;
@@ -99,11 +100,14 @@ const SEGMENTS: u16 = 4;
 const PLAIN: u16 = 1 << 15;
 /// Of the context: the x87 unit is on and its exceptions are masked. The bit is that of CS, which is never usable.
 const X87: u16 = SEGMENTS + 1;
+/// Of the context: AVX-512 is on.
+const AVX512: u16 = 10;
 
 /// Where generated code finds what it needs.
 struct Slots {
     registers: u32,
     vectors: u32,
+    masks: u32,
     segments: u32,
     rip: Mem,
     mxcsr: Mem,
@@ -134,6 +138,7 @@ struct Slots {
     host_mxcsr: Mem,
     fpu_loaded: Mem,
     fpu_area: Mem,
+    wide: Mem,
     fip: Mem,
     fcs: Mem,
     fdp: Mem,
@@ -234,6 +239,9 @@ pub(crate) struct Jit {
     /// The x87 unit, or `fpu` while Rust code runs, has the guest's registers, which `X86State` has not.
     fpu_loaded: u32,
     fpu: x87::Area,
+    /// The host's registers, while translated code runs, are the guest's beyond YMM0 to YMM15 too: ZMM0 to ZMM31 and the
+    /// mask registers. While they are not, the upper halves of ZMM0 to ZMM15 are zeros in both.
+    wide: u32,
     context: u16,
     /// Executions by the interpreter before a block is translated.
     pub(crate) threshold: u8,
@@ -319,6 +327,7 @@ impl Jit {
             mask: 0,
             fpu_loaded: 0,
             fpu: x87::Area::new(),
+            wide: 0,
             context: 0,
             threshold: THRESHOLD,
             most: MAX_INSTRUCTIONS,
@@ -508,8 +517,12 @@ impl Cpu {
         let x87 = s.cr0 & (cr0::EM | cr0::TS) == 0 && s.x87.fcw & 0x3f == 0x3f;
         let avx =
             sse && s.cr4 & cr4::OSXSAVE != 0 && s.xcr0 & (xcr0::SSE | xcr0::AVX) == xcr0::SSE | xcr0::AVX;
-        let common =
-            u16::from(s.cpl == 3) | u16::from(sse) << 1 | u16::from(avx) << 2 | u16::from(x87) << X87;
+        let wide = avx && s.xcr0 & xcr0::AVX512 == xcr0::AVX512;
+        let common = u16::from(s.cpl == 3)
+            | u16::from(sse) << 1
+            | u16::from(avx) << 2
+            | u16::from(x87) << X87
+            | u16::from(wide) << AVX512;
         if self.long {
             return common;
         }
@@ -709,6 +722,7 @@ impl Cpu {
     /// Runs the translation whose entry is `code`, and what it leads to.
     fn enter_code(&mut self, code: u64) {
         self.log_entry(code);
+        self.jit.refresh_wide(&self.state);
         self.counts.entered += 1;
         // SAFETY: `enter` is code made for this signature; `code` is the entry of a translation in the cache, made for
         // the present mode, whose instructions, stamps and tables live until `clear`, which is not called from it.

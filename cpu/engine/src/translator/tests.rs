@@ -24,7 +24,8 @@ impl Random {
     }
 }
 
-const ALL: Vectors = Vectors { sse: true, avx: false, x87: true, bmi2: false, zero_counts: false };
+const ALL: Vectors =
+    Vectors { sse: true, avx: false, avx512: false, x87: true, bmi2: false, zero_counts: false };
 
 /// A random instruction that the translator does something about.
 fn instruction(random: &mut Random, bits: u8) -> (Vec<u8>, Instruction) {

@@ -205,7 +205,7 @@ impl Cpu {
 
 /// Whether `i` may be executed by the interpreter with any effect that a system instruction has.
 fn is_for_interpreter(i: &Instruction) -> bool {
-    let vectors = Vectors { sse: true, avx: true, x87: true, bmi2: true, zero_counts: true };
+    let vectors = Vectors { sse: true, avx: true, avx512: true, x87: true, bmi2: true, zero_counts: true };
     match classify::kind(i, vectors) {
         Kind::Interpret => !i.is_string_instruction(),
         Kind::InterpretEnd | Kind::Syscall | Kind::Sysret => true,

@@ -54,6 +54,7 @@ pub(super) struct Point {
 pub(super) struct Flavour {
     pub(super) sse: bool,
     pub(super) avx: bool,
+    pub(super) avx512: bool,
     /// The model has TZCNT and LZCNT.
     pub(super) zero_counts: bool,
     /// RDTSC is allowed and RORX can be used.
@@ -526,6 +527,7 @@ fn is_plain(i: &Instruction, flavour: Flavour) -> bool {
     let vectors = Vectors {
         sse: flavour.sse,
         avx: flavour.avx,
+        avx512: flavour.avx512,
         x87: false,
         bmi2: is_x86_feature_detected!("bmi2"),
         zero_counts: flavour.zero_counts,

@@ -4,7 +4,7 @@
 //! use. What says where the process goes on is read-only or executable there; the guest's code can write to the page
 //! of spilled registers and to the signal stack only, and no frame is on that stack while the guest's code runs.
 
-use super::frame::{FLAGS, REGISTERS, RIP, VECTORS};
+use super::frame::{FLAGS, REGISTERS, RIP, VECTORS, components};
 use crate::translator::asm::*;
 
 /// Spilled registers and what the signal handler tells; GS points here.
@@ -16,6 +16,8 @@ pub(super) const STACK_SIZE: u64 = 0x2_0000;
 pub(super) const FRAME: u64 = STACK;
 const VECTORS_AT: u64 = FRAME + 0x400;
 const FRAME_SIZE: u64 = 0x1000;
+/// Bytes of room for the vector state.
+pub(super) const VECTORS_SIZE: u64 = FRAME + FRAME_SIZE - VECTORS_AT;
 /// The end of a few words of stack for the fixed code.
 const OWN_STACK: u64 = SPILLS + 0xff0;
 /// What the engine writes and the process reads.
@@ -100,9 +102,6 @@ pub(super) struct Parts {
 /// How the process goes on: values of R15 in the fixed code. A new process has 1.
 const FROM_SIGNAL: i32 = 0;
 const FROM_FRAME: i32 = 2;
-/// The parts of the vector state that guest code uses (XCR0's bits).
-const X87_SSE_AVX: u64 = 7;
-
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const UD2: [u8; 2] = [0x0f, 0x0b];
 
@@ -197,7 +196,7 @@ pub(super) fn fixed(base: u64) -> (Vec<u8>, Parts) {
         a.store_imm(gs(VECTORS_AT + 512 + 8 * word), 0);
     }
     let state = |a: &mut Assembler| {
-        a.imm(RAX, X87_SSE_AVX);
+        a.imm(RAX, components());
         a.imm(RDX, 0);
     };
     state(&mut a);

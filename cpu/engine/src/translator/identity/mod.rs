@@ -214,8 +214,12 @@ impl Cpu {
         let zero_counts = [Code::Tzcnt_r32_rm32, Code::Lzcnt_r32_rm32]
             .iter()
             .all(|c| crate::features::offered(&self.model, *c));
+        let avx512 = avx
+            && s.xcr0 & xcr0::AVX512 == xcr0::AVX512
+            && super::stubs::has_avx512(&self.jit.without)
+            && frame::wide_offsets().is_some();
         let time = s.cr4 & cr4::TSD == 0 && super::asm::has_bmi2(&self.jit.without);
-        Flavour { sse, avx, zero_counts, time }
+        Flavour { sse, avx, avx512, zero_counts, time }
     }
 
     /// Runs user code in a process; false when that is not possible now.
@@ -632,6 +636,7 @@ impl Cpu {
     /// Takes the registers back; the guest is at `rip`.
     fn take_back(&mut self, helper: &mut Helper, rip: u64) -> io::Result<()> {
         let arith = Frame::of(&mut helper.process)?.store(&mut self.state);
+        self.jit.note_wide();
         self.set_arith_flags(arith);
         self.state.rip = rip;
         self.jit.identity.away = false;
