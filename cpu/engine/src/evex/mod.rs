@@ -7,6 +7,8 @@
 
 mod gather;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod thunk;
 
 use crate::cpu::Cpu;

@@ -190,19 +190,13 @@ mod tests {
 
     #[test]
     fn every_form_can_be_encoded() {
+        let offered = crate::testing::offered("max").unwrap();
         let mut count = 0;
-        for code in Code::values().filter(|code| super::super::concerns(*code)) {
-            let op = code.op_code();
-            if super::super::gather::kind(code).is_some()
-                || code.cpuid_features().iter().any(|f| {
-                    use iced_x86::CpuidFeature as F;
-                    matches!(f, F::AVX512PF | F::AVX512ER | F::AVX512_4FMAPS | F::AVX512_4VNNIW)
-                })
-            {
+        for code in Code::values().filter(|code| offered(*code) && super::super::concerns(*code)) {
+            if super::super::gather::kind(code).is_some() {
                 continue;
             }
-            let masked =
-                if op.require_op_mask_register() || op.can_use_op_mask_register() { MASKED } else { 0 };
+            let masked = if code.op_code().can_use_op_mask_register() { MASKED } else { 0 };
             let can = |memory: u64| {
                 let shape = Shape::new(code, masked | memory);
                 make(code, masked | memory, 1, &shape)
@@ -211,6 +205,6 @@ mod tests {
             assert!(registers.is_ok() || memory.is_ok(), "{code:?}: {registers:?}, {memory:?}");
             count += 1;
         }
-        assert!(count > 1000);
+        assert!(count > 1000 || !super::super::host_is_able());
     }
 }
