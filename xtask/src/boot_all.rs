@@ -123,7 +123,7 @@ fn cases() -> Vec<Case> {
     for kernel in ["cloud", "generic"] {
         add(kernel, 1, 512, "lock-step", ",x-lockstep=on");
     }
-    for feature in ["bmi2", "avx", "fsgsbase", "xsave", "shm", "bmi2:avx:fsgsbase:xsave"] {
+    for feature in ["bmi2", "avx", "avx512", "fsgsbase", "xsave", "shm", "bmi2:avx:fsgsbase:xsave"] {
         let accelerator = format!(",x-threshold=0,x-without={feature}");
         add("cloud", 2, 512, &format!("without={feature}"), &accelerator);
     }

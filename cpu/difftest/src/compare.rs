@@ -160,7 +160,7 @@ impl Comparison {
 
     /// One case of `code`, if one can be made in a few attempts.
     fn try_code(&mut self, mode: Mode, code: Code, templates: &[u32]) {
-        for _ in 0..200 {
+        for _ in 0..1000 {
             let n = templates[self.maker.random.below(templates.len() as u64) as usize];
             if let Some(case) = self.maker.make(n, mode)
                 && case.insn.code() == code
