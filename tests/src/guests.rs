@@ -133,6 +133,16 @@ pub fn suites() -> Result<PathBuf, String> {
     existing(folder().join("suites"), "suites")
 }
 
+/// The unpacked Java machine, or the reason why it cannot be had.
+pub fn java() -> Result<PathBuf, String> {
+    existing(folder().join("suites-java"), "suites")
+}
+
+/// Unpacked compilers, tracers and sources, or the reason why they cannot be had.
+pub fn build() -> Result<PathBuf, String> {
+    existing(folder().join("suites-build"), "suites")
+}
+
 /// The unpacked SCSI tools (sg3-utils, multipath-tools and their libraries), or the reason why they cannot be had.
 pub fn scsi_tools() -> Result<PathBuf, String> {
     existing(folder().join("scsi-tools"), "helpers")

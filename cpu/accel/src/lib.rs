@@ -80,6 +80,10 @@ pub struct JitStatus {
     pub links: u64,
     /// Blocks that were translated.
     pub made: u64,
+    /// Bytes of guest code in them.
+    pub made_bytes: u64,
+    /// Nanoseconds that their translation took.
+    pub translating: u64,
     /// Translations replaced because their page had changed.
     pub invalidated: u64,
     /// How often all code was dropped for want of room.
@@ -138,6 +142,8 @@ impl JitStatus {
             crossing: self.crossing + other.crossing,
             links: self.links + other.links,
             made: self.made + other.made,
+            made_bytes: self.made_bytes + other.made_bytes,
+            translating: self.translating + other.translating,
             invalidated: self.invalidated + other.invalidated,
             flushes: self.flushes + other.flushes,
             longest_flush: self.longest_flush.max(other.longest_flush),

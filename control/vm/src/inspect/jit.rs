@@ -31,7 +31,7 @@ fn describe(s: &JitStatus) -> String {
          Statistics:\n\
          TB flush count      {} (longest {:.1} ms)\n\
          TB invalidate count {}\n\
-         TB made             {}\n\
+         TB made             {} ({} bytes of guest code in {:.1} ms)\n\
          TB searches         {}\n\
          TLB full flushes    {}\n\
          TLB page flushes    {}\n\
@@ -54,6 +54,8 @@ fn describe(s: &JitStatus) -> String {
         s.longest_flush as f64 / 1e6,
         s.invalidated,
         s.made,
+        s.made_bytes,
+        s.translating as f64 / 1e6,
         s.searched,
         s.tlb_flushes,
         s.tlb_pages,

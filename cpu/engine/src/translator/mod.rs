@@ -293,6 +293,9 @@ pub(crate) struct Jit {
     last_page_id: u32,
     /// Blocks translated since the start.
     pub(crate) made: u64,
+    /// Bytes of guest code in them, and ticks of the host's time-stamp counter that it took.
+    made_bytes: u64,
+    translating: u64,
     /// Where the code was left by a jump that could be linked.
     site: u64,
     /// RIP at that time.
@@ -360,6 +363,8 @@ impl Jit {
             page_ids: HashMap::default(),
             last_page_id: 0,
             made: 0,
+            made_bytes: 0,
+            translating: 0,
             site: 0,
             left_at: 0,
             last: 0,
@@ -433,6 +438,7 @@ impl Jit {
     /// off it.
     fn note_block(&mut self, linear: u64, guest: u64, crossing: bool, parts: [(u64, &[u8]); 2]) {
         self.made += 1;
+        self.made_bytes += guest;
         self.sizes.guest += guest;
         self.sizes.largest = self.sizes.largest.max(guest);
         self.sizes.crossing += u64::from(crossing);
@@ -457,6 +463,9 @@ impl Jit {
             crossing: self.sizes.crossing,
             links: self.sizes.links,
             made: self.made,
+            made_bytes: self.made_bytes,
+            translating: (u128::from(self.translating) * 1_000_000_000
+                / u128::from(crate::system::control::tsc_hz())) as u64,
             invalidated: self.invalidated,
             flushes: self.flushes,
             longest_flush: self.longest_flush,

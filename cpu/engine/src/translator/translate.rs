@@ -8,10 +8,20 @@ use super::{
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use std::arch::x86_64::_rdtsc;
 
 impl Cpu {
     /// Translates what is at `place`: a straight run, or a trace from there.
     pub(super) fn translate(&mut self, place: Place, is_trace: bool) -> Option<Entries> {
+        // SAFETY: no requirement.
+        let start = unsafe { _rdtsc() };
+        let entries = self.translate_now(place, is_trace);
+        // SAFETY: no requirement.
+        self.jit.translating += unsafe { _rdtsc() }.wrapping_sub(start);
+        entries
+    }
+
+    fn translate_now(&mut self, place: Place, is_trace: bool) -> Option<Entries> {
         let watched = self.watch(place.host)?;
         if watched.ticket != 0 {
             return None;
