@@ -461,6 +461,8 @@ pub struct Plan {
     pub serials: Vec<Option<CharUse>>,
     /// Human monitors.
     pub monitors: Vec<CharUse>,
+    /// Where a debugger is served.
+    pub gdb: Option<CharDecl>,
     /// isa-debugcon devices.
     pub debugcons: Vec<CharUse>,
     /// The real-time clock.

@@ -3,6 +3,7 @@
 use crate::accels::{self, Chosen};
 use crate::chars;
 use crate::control::Control;
+use crate::debugger;
 use crate::devices;
 use crate::drives;
 use crate::firmware;
@@ -81,6 +82,7 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     }
     let machine = make(plan, &handle)?;
     let monitors = monitors(plan, &machine)?;
+    let debugger = debugger::serve(plan, &machine)?;
     let _signals = watch_signals(termination, &handle, &machine.life)?;
     (setup.ready)()?;
     if !plan.start_stopped {
@@ -89,8 +91,12 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     event_loop.run()?;
     machine.vcpus.join();
     drop(monitors);
+    let status = machine.life.ended().unwrap_or(0);
+    if let Some(debugger) = debugger {
+        debugger.ended(status);
+    }
     machine.chardevs.finish();
-    Ok(machine.life.ended().unwrap_or(0))
+    Ok(status)
 }
 
 /// Reports the warnings that an error message begins with; gives the error itself.

@@ -168,6 +168,43 @@ impl JitStatus {
     }
 }
 
+/// Memory that a debugger watches: linear addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// The first byte.
+    pub address: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Reads are of interest.
+    pub reads: bool,
+    /// Writes are.
+    pub writes: bool,
+}
+
+/// What a debugger outside of the guest wants of a vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DebugRequest {
+    /// One instruction is executed, then [`Vcpu::run`] gives [`Exit::Debug`].
+    pub step: bool,
+    /// No interrupt is delivered while `step` is set.
+    pub hold_interrupts: bool,
+    /// Linear addresses of instructions that are not to be executed.
+    pub breakpoints: Vec<u64>,
+    /// Memory, after an access to which the vCPU is to stand.
+    pub watchpoints: Vec<Watchpoint>,
+}
+
+/// Why a vCPU stands for a debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugStop {
+    /// An instruction was executed.
+    Step,
+    /// The next instruction has a breakpoint.
+    Breakpoint,
+    /// The last instruction accessed this.
+    Watchpoint(Watchpoint),
+}
+
 /// One virtual processor. Used by one thread at a time.
 pub trait Vcpu: Send {
     /// Runs guest code until something needs the caller.
@@ -186,6 +223,14 @@ pub trait Vcpu: Send {
     /// Moves the time-stamp counter by `ticks` (wrapping), without any other effect: the counter stands still while
     /// the machine is paused.
     fn shift_tsc(&mut self, ticks: u64);
+    /// What a debugger wants from now on, in place of what it wanted before; false: the accelerator cannot be debugged.
+    fn set_debugger(&mut self, _request: &DebugRequest) -> bool {
+        false
+    }
+    /// Why the last [`Exit::Debug`]; told once.
+    fn take_debug_stop(&mut self) -> Option<DebugStop> {
+        None
+    }
     /// What its tiers have done; `None`: the accelerator does not translate.
     fn jit_status(&mut self) -> Option<JitStatus> {
         None

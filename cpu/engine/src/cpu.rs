@@ -62,6 +62,8 @@ pub struct Cpu {
     /// Data accesses must be aligned (CR0.AM and AC at CPL 3).
     pub(crate) aligned: bool,
     pub(crate) debug: crate::debug::Debug,
+    /// A debugger outside of the guest.
+    pub(crate) debugger: crate::debugger::Debugger,
     /// MOV SS or POP SS holds off debug exceptions.
     pub(crate) mov_ss: bool,
     /// A handler was entered by the instruction at hand: it is not single-stepped.

@@ -4,6 +4,7 @@ mod arena;
 mod block;
 mod cpu;
 mod debug;
+mod debugger;
 mod decode;
 mod evex;
 mod exceptions;

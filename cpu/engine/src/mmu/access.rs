@@ -86,6 +86,9 @@ impl Cpu {
         if self.debug.data != 0 {
             self.note_access(linear, size, false);
         }
+        if self.debugger.is_active {
+            self.note_watched(linear, size, false);
+        }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = if self.tlb.promote(set, linear) && self.tlb.read(set, linear, size).is_some() {
                 0
@@ -125,6 +128,9 @@ impl Cpu {
         }
         if self.debug.data != 0 {
             self.note_access(linear, size, true);
+        }
+        if self.debugger.is_active {
+            self.note_watched(linear, size, true);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = if self.tlb.promote(set, linear) && self.tlb.write(set, linear, size).is_some() {

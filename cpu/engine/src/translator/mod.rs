@@ -545,6 +545,7 @@ impl Cpu {
             && !self.state.interrupt_shadow
             && self.state.rflags & (flags::TF | flags::RF) == 0
             && self.debug.exec | self.debug.data | self.debug.ports == 0
+            && !(self.debugger.is_active && self.debugger.concerns(self.linear_rip()))
             && !self.aligned
     }
 

@@ -71,6 +71,12 @@ impl Cpu {
             let code = &pages[page].1[(at & 0xfff) as usize..];
             let mut decoder = Decoder::with_ip(bits.into(), code, at, DecoderOptions::NONE);
             while instructions.len() < self.jit.most && decoder.can_decode() {
+                if self.debugger.is_active && self.debugger.may_break(decoder.ip()) {
+                    if instructions.is_empty() {
+                        return None;
+                    }
+                    break 'trace;
+                }
                 let start = decoder.position();
                 let mut i = decoder.decode();
                 if decoder.last_error() == DecoderError::NoMoreBytes {

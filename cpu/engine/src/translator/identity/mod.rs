@@ -478,13 +478,17 @@ impl Cpu {
         let mut bytes = [0; MOST_BYTES + 15];
         let there = 4096 - (rip & 0xfff) as usize;
         let (limit, there) = (there.min(MOST_BYTES), there.min(bytes.len()));
+        if self.debugger.may_break(rip) {
+            return None;
+        }
+        let limit = self.debugger.clear_bytes(rip, limit);
         crate::block::copy_code(host | rip & 0xfff, &mut bytes[..there]);
         let mut piece = self.piece(helper, rip, &bytes[..there], limit);
         if piece.len == 0 {
             // The first instruction ends in the next page.
             let next = self.code_page(helper, (rip | 0xfff) + 1)?;
-            crate::block::copy_code(next, &mut bytes[limit..limit + 15]);
-            piece = self.piece(helper, rip, &bytes[..limit + 15], limit);
+            crate::block::copy_code(next, &mut bytes[there..there + 15]);
+            piece = self.piece(helper, rip, &bytes[..there + 15], limit);
             if piece.len == 0 {
                 return None;
             }
