@@ -123,6 +123,11 @@ pub fn userspace() -> Result<PathBuf, String> {
     existing(folder().join("userspace"), "userspace")
 }
 
+/// The unpacked guest agent with what it needs, or the reason why it cannot be had.
+pub fn agent() -> Result<PathBuf, String> {
+    existing(folder().join("agent"), "libvirt")
+}
+
 /// The unpacked programs that measurements run, or the reason why they cannot be had.
 pub fn workloads() -> Result<PathBuf, String> {
     existing(folder().join("workloads"), "workloads")

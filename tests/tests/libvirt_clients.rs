@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use blackbox::initramfs::Initramfs;
 use blackbox::virtqemud::{self, Daemon};
 use blackbox::{compare, guests, or_skip, paths};
 use std::collections::BTreeMap;
@@ -107,6 +108,38 @@ fn kubevirt_launcher() {
     or_skip!(virtqemud::machines());
     or_skip!(module("libvirt"));
     compare("launcher", Daemon::alone, &format!("{PYTHON} launcher.py"));
+}
+
+/// What a guest of Linux and libvirt's clients see of each other.
+fn guest(part: &str) {
+    or_skip!(virtqemud::machines());
+    or_skip!(module("libvirt"));
+    let initramfs = or_skip!(Initramfs::answering());
+    let initrd = paths::scratch(&blackbox::current_test()).join("initrd");
+    std::fs::write(&initrd, initramfs.build().expect("an archive")).expect("write");
+    let (kernel, initrd) = (initramfs.kernel().image.display(), initrd.display());
+    let line = format!("cp '{kernel}' kernel && cp '{initrd}' initrd && {PYTHON} guest.py {part}");
+    compare(&format!("guest-{part}"), Daemon::alone, &line);
+}
+
+#[test]
+fn guest_and_its_agent() {
+    guest("agent");
+}
+
+#[test]
+fn guest_and_what_is_plugged() {
+    guest("plug");
+}
+
+#[test]
+fn guest_and_its_power() {
+    guest("power");
+}
+
+#[test]
+fn guest_and_its_watchdog() {
+    guest("watchdogs");
 }
 
 /// Builds the program that uses libvirt's Rust bindings. It is not of the workspace, which needs no libvirt.

@@ -93,6 +93,10 @@ const SCSI_TOOLS: &[&str] = &[
 /// Clients of libvirt that are used in place, without what else their packages want to be installed.
 const LIBVIRT_CLIENTS: &[&str] = &["libvirt-dbus", "libvirt-glib-1.0-0", "prometheus-libvirt-exporter"];
 
+/// The guest agent and its libraries.
+const AGENT: &[&str] =
+    &["qemu-guest-agent", "libc6", "libglib2.0-0", "libpcre2-8-0", "libudev1", "libnuma1", "liburing2"];
+
 /// The names of the sets, as given on the command line.
 const SETS: &[&str] = &[
     "basic",
@@ -140,6 +144,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "libvirt" => {
                 guests.libvirt()?;
                 guests.libvirt_clients()?;
+                guests.agent()?;
             }
             "nova" => guests.nova()?,
             _ => unreachable!("the names were checked above"),
@@ -296,18 +301,7 @@ impl Guests {
                 None => Ok(Made::Nothing("the backports have no qemu-system-common".to_owned())),
             }
         })?;
-        self.make(self.folder.join("scsi-tools"), "SCSI tools", |guests, folder| {
-            let apt = guests.apt()?;
-            let packages = match apt.find_all(SCSI_TOOLS, "amd64")? {
-                Ok(packages) => packages,
-                Err(reason) => return Ok(Made::Nothing(reason)),
-            };
-            for file in apt.download_all(&packages)? {
-                let documents = ["./usr/share/doc", "./usr/share/man", "./usr/share/locale"];
-                apt::unpack(&file, folder, &documents)?;
-            }
-            Ok(Made::Folder)
-        })
+        self.packages("scsi-tools", "SCSI tools", SCSI_TOOLS)
     }
 
     fn newer_qemu(&mut self) -> Result<()> {
@@ -390,6 +384,29 @@ impl Guests {
             };
             for file in apt.download_all(&packages)? {
                 apt::unpack(&file, folder, &["./usr/share/doc", "./usr/share/man", "./etc", "./lib"])?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    /// QEMU's guest agent, which runs in guests that libvirt's daemons ask things of.
+    fn agent(&mut self) -> Result<()> {
+        self.packages("agent", "guest agent", AGENT)
+    }
+
+    /// The packages alone, without what else they want to be installed.
+    fn packages(&mut self, name: &str, what: &str, packages: &[&str]) -> Result<()> {
+        self.make(self.folder.join(name), what, |guests, folder| {
+            let apt = guests.apt()?;
+            let packages = match apt.find_all(packages, "amd64")? {
+                Ok(packages) => packages,
+                Err(reason) => return Ok(Made::Nothing(reason)),
+            };
+            for file in apt.download_all(&packages)? {
+                // Conversions between character sets are most of the C library.
+                let unused =
+                    ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/*/gconv"];
+                apt::unpack(&file, folder, &unused)?;
             }
             Ok(Made::Folder)
         })
