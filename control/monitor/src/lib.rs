@@ -11,7 +11,6 @@ mod memory;
 mod readline;
 mod session;
 
-pub use commands::run;
 pub use session::Monitor;
 use std::io;
 

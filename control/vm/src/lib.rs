@@ -13,7 +13,6 @@ mod assembly;
 mod catalog;
 mod chars;
 mod control;
-mod debugger;
 mod devices;
 mod drives;
 mod firmware;

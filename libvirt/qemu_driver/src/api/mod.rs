@@ -11,7 +11,6 @@ mod displays;
 mod domains;
 mod domstats;
 mod dump;
-mod guest_vcpus;
 pub(crate) mod io_tune;
 mod jobs;
 mod keys;
