@@ -8,6 +8,9 @@ import time
 
 import libvirt
 
+import common
+from common import attempt, show, wait
+
 UUID = "11111111-2222-4333-8444-555555555503"
 XML = f"""
 <domain type='qemu'>
@@ -49,48 +52,7 @@ NAMES = {
 }
 
 
-def show(label, value):
-    # Newer libvirt counts the places in its messages.
-    print(f"{label}: {value!r}".replace("%1$s", "%s"), flush=True)
-
-
-def attempt(label, function, *arguments):
-    """Shows what a call returns, or all that its exception says."""
-    try:
-        show(label, function(*arguments))
-    except libvirt.libvirtError as error:
-        show(label, error.err)
-
-
-def wait(label, condition, seconds=15):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            print(f"{label}: waited in vain", flush=True)
-            return
-        time.sleep(0.02)
-
-
-class Events:
-    """What came, by the event's number: each list is in order, the lists among themselves are not."""
-
-    def __init__(self):
-        self.lists = {}
-        self.changed = threading.Condition()
-
-    def note(self, number, *details):
-        with self.changed:
-            self.lists.setdefault(number, []).append(details)
-            self.changed.notify_all()
-
-    def wait(self, number, *details, count=1):
-        def come():
-            return [seen[: len(details)] for seen in self.lists.get(number, [])].count(details) >= count
-
-        with self.changed:
-            if not self.changed.wait_for(come, 15):
-                print(f"{NAMES.get(number, number)} {details}: waited in vain", flush=True)
-
+class Events(common.Events):
     def show(self):
         for number in sorted(self.lists, key=str):
             # The firmware may reset the machine once more, and memory is gone through as often as need be.
@@ -98,11 +60,6 @@ class Events:
             seen = self.lists[number][:1] if number in once else self.lists[number]
             for details in seen:
                 print(f"event {NAMES.get(number, number)}: {details}", flush=True)
-
-
-def loop():
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 def console(connection, domain):
@@ -349,9 +306,7 @@ def changes(connection, domain, events):
 
 
 def main():
-    libvirt.registerErrorHandler(lambda context, error: None, None)
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=loop, daemon=True).start()
+    common.run_loop()
     for name, size in [("echo.img", 1 << 20), ("more.img", 1 << 20)]:
         with open(name, "wb") as image:
             image.truncate(size)

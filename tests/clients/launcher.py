@@ -8,10 +8,10 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 
 import libvirt
+
+import common
 
 UUID = "11111111-2222-4333-8444-555555555540"
 XML = f"""
@@ -131,30 +131,11 @@ def show(label, value):
 
 
 def attempt(label, function, *arguments):
-    try:
-        result = function(*arguments)
-        show(label, result)
-        return result
-    except libvirt.libvirtError as error:
-        show(label, error.err)
+    return common.attempt(label, function, *arguments, shown=show)
 
 
-class Events:
+class Events(common.Events):
     """What the launcher's notifier hears."""
-
-    def __init__(self):
-        self.seen = []
-        self.changed = threading.Condition()
-
-    def note(self, *words):
-        with self.changed:
-            self.seen.append(words)
-            self.changed.notify_all()
-
-    def wait(self, *words):
-        with self.changed:
-            if not self.changed.wait_for(lambda: words in self.seen, 15):
-                show("waited in vain", words)
 
     def register(self, connection):
         def lifecycle(connection, domain, event, detail, opaque):
@@ -190,11 +171,6 @@ class Events:
                 (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, job),
             ]
         ]
-
-
-def loop():
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 def prepare():
@@ -289,9 +265,7 @@ def end(connection, domain, events):
 
 
 def main():
-    libvirt.registerErrorHandler(lambda context, error: None, None)
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=loop, daemon=True).start()
+    common.run_loop()
     prepare()
     connection = libvirt.open()
     show("keepalive", connection.setKeepAlive(5, 3))
@@ -304,8 +278,9 @@ def main():
     end(connection, domain, events)
     for number in numbers:
         connection.domainEventDeregisterAny(number)
-    for words in events.seen:
-        show(f"event {words[0]}", words[1:])
+    for kind, seen in events.lists.items():
+        for words in seen:
+            show(f"event {kind}", words)
     sys.stdout.flush()
     os._exit(0)
 

@@ -123,6 +123,11 @@ pub fn userspace() -> Result<PathBuf, String> {
     existing(folder().join("userspace"), "userspace")
 }
 
+/// The unpacked guest agent with what it needs, or the reason why it cannot be had.
+pub fn agent() -> Result<PathBuf, String> {
+    existing(folder().join("agent"), "libvirt")
+}
+
 /// The unpacked programs that measurements run, or the reason why they cannot be had.
 pub fn workloads() -> Result<PathBuf, String> {
     existing(folder().join("workloads"), "workloads")
@@ -131,6 +136,16 @@ pub fn workloads() -> Result<PathBuf, String> {
 /// The unpacked programs that test the translator, or the reason why they cannot be had.
 pub fn suites() -> Result<PathBuf, String> {
     existing(folder().join("suites"), "suites")
+}
+
+/// The unpacked Java machine, or the reason why it cannot be had.
+pub fn java() -> Result<PathBuf, String> {
+    existing(folder().join("suites-java"), "suites")
+}
+
+/// Unpacked compilers, tracers and sources, or the reason why they cannot be had.
+pub fn build() -> Result<PathBuf, String> {
+    existing(folder().join("suites-build"), "suites")
 }
 
 /// The unpacked SCSI tools (sg3-utils, multipath-tools and their libraries), or the reason why they cannot be had.

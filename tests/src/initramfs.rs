@@ -23,6 +23,31 @@ pub const END: &str = "TINAMOU: end ";
 /// The file system needs the checksum by an alias, which no dependency names.
 pub const DISK_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 
+/// The modules for what a guest sees that answers: disks, media, interfaces, channels, keys, sleep, panic.
+const ANSWERING_MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "virtio_balloon",
+    "virtio_input",
+    "virtio_mem",
+    "evdev",
+    "button",
+    "ata_piix",
+    "sr_mod",
+    "sd_mod",
+    "pvpanic",
+    "pvpanic_mmio",
+    "pvpanic_pci",
+    "crc32c_generic",
+    "ext4",
+    "isofs",
+    "acpi_memhotplug",
+];
+
 /// What init does after its script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
@@ -56,6 +81,22 @@ impl Initramfs {
             trees: Vec::new(),
             finish: Finish::PowerOff,
         }
+    }
+
+    /// One that runs what the serial line says, and has QEMU's guest agent (`tests/guest/answering.sh`).
+    ///
+    /// # Errors
+    ///
+    /// The kernel or the agent is not there.
+    pub fn answering() -> Result<Self, String> {
+        let agent = guests::agent()?;
+        let script = include_str!("../guest/answering.sh");
+        Ok(Self::new(&guests::kernel("cloud")?).modules(ANSWERING_MODULES).tree(agent).script(script))
+    }
+
+    /// The kernel that it is for.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     /// Loads these modules and those they need first; the ones that the kernel has built in are passed over.

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod console;
 pub mod cpio;
 pub mod emulator;
+pub mod gdb;
 pub mod guests;
 pub mod initramfs;
 pub mod modules;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use blackbox::initramfs::Initramfs;
 use blackbox::virtqemud::{self, Daemon};
 use blackbox::{compare, guests, or_skip, paths};
 use std::collections::BTreeMap;
@@ -107,6 +108,73 @@ fn kubevirt_launcher() {
     or_skip!(virtqemud::machines());
     or_skip!(module("libvirt"));
     compare("launcher", Daemon::alone, &format!("{PYTHON} launcher.py"));
+}
+
+/// What a guest of Linux and libvirt's clients see of each other.
+fn guest(part: &str) {
+    or_skip!(virtqemud::machines());
+    or_skip!(module("libvirt"));
+    let initramfs = or_skip!(Initramfs::answering());
+    let initrd = paths::scratch(&blackbox::current_test()).join("initrd");
+    std::fs::write(&initrd, initramfs.build().expect("an archive")).expect("write");
+    let (kernel, initrd) = (initramfs.kernel().image.display(), initrd.display());
+    let line = format!("cp '{kernel}' kernel && cp '{initrd}' initrd && {PYTHON} guest.py {part}");
+    compare(&format!("guest-{part}"), Daemon::alone, &line);
+}
+
+#[test]
+fn guest_and_its_agent() {
+    guest("agent");
+}
+
+#[test]
+fn guest_and_what_is_plugged() {
+    guest("plug");
+}
+
+#[test]
+fn guest_and_its_power() {
+    guest("power");
+}
+
+#[test]
+fn guest_and_its_watchdog() {
+    guest("watchdogs");
+}
+
+/// Builds the program that speaks the protocol by go-libvirt, which Debian has as source.
+fn go_client() -> Result<PathBuf, String> {
+    let compiler = virtqemud::find("go")?;
+    let sources = Path::new("/usr/share/gocode");
+    if !sources.join("src/github.com/digitalocean/go-libvirt").is_dir() {
+        return Err("the machine has no golang-github-digitalocean-go-libvirt-dev".to_owned());
+    }
+    let target = paths::target_dir().join("go_client");
+    let built = Command::new(compiler)
+        .args(["build", "-o"])
+        .arg(target.join("client"))
+        .arg(folder().join("pure.go"))
+        .env("GO111MODULE", "off")
+        .env("GOPATH", sources)
+        .env("GOCACHE", target.join("cache"))
+        .output()
+        .map_err(|error| format!("go: {error}"))?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Ok(target.join("client"))
+}
+
+#[test]
+fn go_libvirt() {
+    or_skip!(virtqemud::machines());
+    let client = or_skip!(go_client());
+    compare("go", Daemon::alone, &format!("truncate -s 1M disk.img && {}", client.display()));
+}
+
+#[test]
+fn collectd() {
+    or_skip!(virtqemud::machines());
+    or_skip!(virtqemud::find("collectd"));
+    compare("collectd", Daemon::alone, "bash collectd.sh");
 }
 
 /// Builds the program that uses libvirt's Rust bindings. It is not of the workspace, which needs no libvirt.

@@ -33,17 +33,22 @@ const SYSTEM: &[&str] = &[
     "signal",
     "open",
     "fork-exec",
+    "fork-by-1",
+    "fork-by-2",
+    "fork-by-4",
     "ring-1",
     "ring-10",
     "ring-100",
 ];
 
 const HELP: &str = "\
-usage: cargo xtask figures guest [short|scale|smp] [--runs N] [--only NAME]... [--tier1]
+usage: cargo xtask figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-b]
 
   short        few rows
   scale        how the cost grows with processes and with memory
-  smp          work by one and by two processes on two processors, in time that passes (needs a quiet machine)
+  fresh        code that is executed for the first time
+  vcpus        1, 2 and 4 programs at once on as many processors, processor time of each
+  smp          two workers on one and on two processors, in time that passes (needs a quiet machine)
   --runs N     take the medians of N runs (3)
   --only NAME  native, ours, ours-1 (tier 1), ours-b (with processes for user code), reference or newer; more than
                one may be named
@@ -58,6 +63,13 @@ struct Runner {
     options: &'static [&'static str],
 }
 
+/// What is run in one guest.
+struct Job {
+    mode: &'static str,
+    processors: u32,
+    initrd: PathBuf,
+}
+
 /// Nanoseconds an operation of each row.
 type Rows = BTreeMap<String, f64>;
 
@@ -69,6 +81,8 @@ pub fn main(arguments: &[String]) -> Result<()> {
         match argument.as_str() {
             "short" => mode = "short",
             "scale" => mode = "scale",
+            "fresh" => mode = "fresh",
+            "vcpus" => mode = "vcpus",
             "smp" => mode = "smp",
             "--tier1" => tier1 = true,
             "--lane-b" => lane_b = true,
@@ -81,10 +95,20 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let tree = prepare()?;
     let kernel = guests::kernel("cloud").map_err(anyhow::Error::msg)?;
     let scratch = blackbox::paths::scratch("figures-guest");
-    let script =
-        format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsection rows /bin/bash /run.sh {mode}\nPATH=/busybox");
-    let initrd = scratch.join("initrd");
-    std::fs::write(&initrd, Initramfs::new(&kernel).tree(tree.clone()).script(&script).build()?)?;
+    let processors: &[u32] = match mode {
+        "vcpus" => &[1, 2, 4],
+        "smp" => &[1, 2],
+        _ => &[1],
+    };
+    let mut jobs = Vec::new();
+    for &processors in processors {
+        let script = format!(
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsection rows /bin/bash /run.sh {mode} {processors}\nPATH=/busybox"
+        );
+        let initrd = scratch.join(format!("initrd-{processors}"));
+        std::fs::write(&initrd, Initramfs::new(&kernel).tree(tree.clone()).script(&script).build()?)?;
+        jobs.push(Job { mode, processors, initrd });
+    }
 
     let mut runners = vec![Runner { name: "native", emulator: None, options: &[] }];
     let ours = Emulator::ours().map_err(anyhow::Error::msg)?;
@@ -115,16 +139,18 @@ pub fn main(arguments: &[String]) -> Result<()> {
     for run in 0..runs {
         for turn in 0..runners.len() {
             let which = (run + turn) % runners.len();
-            let (rows, names) = match &runners[which].emulator {
-                None => native(&tree, mode)?,
-                Some(emulator) => guest(emulator, runners[which].options, mode, &kernel, &initrd)?,
-            };
-            for (name, value) in rows {
-                samples[which].entry(name).or_default().push(value);
-            }
-            for name in names {
-                if !order.contains(&name) {
-                    order.push(name);
+            for job in &jobs {
+                let (rows, names) = match &runners[which].emulator {
+                    None => native(&tree, job)?,
+                    Some(emulator) => guest(emulator, runners[which].options, job, &kernel)?,
+                };
+                for (name, value) in rows {
+                    samples[which].entry(name).or_default().push(value);
+                }
+                for name in names {
+                    if !order.contains(&name) {
+                        order.push(name);
+                    }
                 }
             }
         }
@@ -140,7 +166,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
 }
 
 /// Puts what the rows need beside the unpacked packages.
-fn prepare() -> Result<PathBuf> {
+pub(crate) fn prepare() -> Result<PathBuf> {
     let tree = guests::workloads().map_err(anyhow::Error::msg)?;
     let source = blackbox::paths::repository().join("xtask/src/workloads");
     std::fs::copy(source.join("run.sh"), tree.join("run.sh"))?;
@@ -156,8 +182,15 @@ fn prepare() -> Result<PathBuf> {
 }
 
 /// The programs on this machine, in the same tree.
-fn native(tree: &Path, mode: &str) -> Result<(Rows, Vec<String>)> {
-    let output = in_tree(tree, &["/bin/bash", "/run.sh", mode]).output().context("cannot run unshare")?;
+fn native(tree: &Path, job: &Job) -> Result<(Rows, Vec<String>)> {
+    let count = job.processors.to_string();
+    let last = (job.processors - 1).to_string();
+    let mut command = vec!["/bin/bash", "/run.sh", job.mode, &count];
+    let processors = format!("0-{last}");
+    if job.mode == "smp" {
+        command.splice(0..0, ["taskset", "-c", &processors]);
+    }
+    let output = in_tree(tree, &command).output().context("cannot run unshare")?;
     ensure!(output.status.success(), "natively: {}", String::from_utf8_lossy(&output.stderr));
     parse(&String::from_utf8_lossy(&output.stdout)).map(|(rows, names, _)| (rows, names))
 }
@@ -172,18 +205,12 @@ pub(crate) fn in_tree(tree: &Path, command: &[&str]) -> Command {
 }
 
 /// The programs in a guest.
-fn guest(
-    emulator: &Emulator,
-    options: &[&str],
-    mode: &str,
-    kernel: &Kernel,
-    initrd: &Path,
-) -> Result<(Rows, Vec<String>)> {
-    let memory = if mode == "scale" { "6144" } else { "1536" };
-    let processors = if mode == "smp" { "2" } else { "1" };
-    let (image, initrd) = (kernel.image.to_string_lossy(), initrd.to_string_lossy());
+fn guest(emulator: &Emulator, options: &[&str], job: &Job, kernel: &Kernel) -> Result<(Rows, Vec<String>)> {
+    let memory = if job.mode == "scale" { "6144" } else { "1536" };
+    let processors = job.processors.to_string();
+    let (image, initrd) = (kernel.image.to_string_lossy(), job.initrd.to_string_lossy());
     let mut arguments = vec!["-nodefaults", "-display", "none", "-M", "pc", "-m", memory, "-no-reboot"];
-    arguments.extend(["-smp", processors]);
+    arguments.extend(["-smp", &processors]);
     arguments.extend(["-serial", "stdio", "-cpu", "max", "-kernel", &image, "-initrd", &initrd]);
     arguments.extend(["-append", "console=ttyS0 quiet no_timer_check"]);
     arguments.extend(options);
@@ -199,7 +226,7 @@ fn guest(
         }
         let (now, usage) = (Instant::now(), processor(&running)?);
         let share =
-            if mode == "smp" { 1.0 } else { (usage - used).as_secs_f64() / (now - then).as_secs_f64() };
+            if job.mode == "smp" { 1.0 } else { (usage - used).as_secs_f64() / (now - then).as_secs_f64() };
         let line = line.trim();
         let first: Vec<&str> = line.split_ascii_whitespace().take(3).collect();
         if let [name, wall, operations] = first[..]

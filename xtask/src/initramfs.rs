@@ -15,6 +15,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let initramfs = match finish.as_str() {
         "shell" => initramfs.then(Finish::Shell),
         "poweroff" => initramfs,
+        "answering" => Initramfs::answering().map_err(anyhow::Error::msg)?,
         other => bail!("no ending is named {other}"),
     };
     let file = guests::folder().join(format!("{}-{finish}.cpio", kernel.spec.name));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod boot_all;
 mod figures;
+mod figures_code;
 mod figures_guest;
 mod guests;
 mod initramfs;
@@ -25,8 +26,9 @@ usage: cargo xtask TASK [ARGUMENT...]
                     names choose the cases that contain one of them; --program PATH chooses the emulator
   figures [--runs N] [--tier N] [--disk]
                     measure start, boot, processor time and memory beside the reference emulator
-  figures guest [short|scale|smp] [--runs N] [--only NAME]... [--tier1]
+  figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-b]
                     measure programs inside guests beside the reference emulators and natively
+  figures code      how much code guests' code becomes, how fast, and what memory it takes, beside the references
   suites [NAME...] [--program PATH] [--options TEXT]
                     others' test suites, just-in-time compilers and stressors inside a guest of the translator; what they
                     write is compared with a run on the host where it is the same everywhere
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "guests" => guests::main(rest),
         "boot-all" => boot_all::main(rest),
         "figures" if rest.first().is_some_and(|word| word == "guest") => figures_guest::main(&rest[1..]),
+        "figures" if rest.first().is_some_and(|word| word == "code") => figures_code::main(&rest[1..]),
         "figures" => figures::main(rest),
         "initramfs" => initramfs::main(rest),
         "difftest" => difftest(rest),

@@ -1,6 +1,6 @@
 //! `cargo xtask suites`: test programs inside a guest of the translator.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,22 +13,38 @@ use blackbox::initramfs::{DONE, Initramfs, sections};
 use crate::figures_guest::in_tree;
 
 /// How long one suite may take.
-const SUITE: Duration = Duration::from_secs(1800);
+const SUITE: Duration = Duration::from_secs(5400);
 const OPTIONS: &str = "-accel tcg,tier=2 -smp 2";
 
-/// Suites, and whether what they write is the same on every machine; of the others only the status counts.
-const SUITES: &[(&str, bool)] = &[
-    ("luajit", true),
-    ("node", true),
-    ("openssl", true),
-    ("perl", true),
-    ("gdb", true),
-    ("python", false),
-    ("stress-cpu", false),
-    ("stress-memory", false),
-    ("stress-processes", false),
-    ("stress-signals", false),
-    ("stress-threads", false),
+/// One suite.
+struct Suite {
+    name: &'static str,
+    /// What it writes is the same on every machine; of others only the status counts.
+    comparable: bool,
+    /// Where its programs are.
+    tree: fn() -> Result<PathBuf, String>,
+}
+
+const fn suite(name: &'static str, comparable: bool) -> Suite {
+    Suite { name, comparable, tree: guests::suites }
+}
+
+const SUITES: &[Suite] = &[
+    suite("luajit", true),
+    suite("node", true),
+    Suite { name: "java", comparable: true, tree: guests::java },
+    suite("openssl", true),
+    suite("perl", true),
+    Suite { name: "perl-tests", comparable: true, tree: guests::build },
+    suite("gdb", true),
+    Suite { name: "strace", comparable: true, tree: guests::build },
+    Suite { name: "make", comparable: true, tree: guests::build },
+    suite("python", false),
+    suite("stress-cpu", false),
+    suite("stress-memory", false),
+    suite("stress-processes", false),
+    suite("stress-signals", false),
+    suite("stress-threads", false),
 ];
 
 /// Runs the task.
@@ -40,7 +56,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "--options" => options = list.next().context("--options needs the emulator's options")?.clone(),
             "--program" => program = Some(PathBuf::from(list.next().context("--program needs a path")?)),
             name => {
-                ensure!(SUITES.iter().any(|(known, _)| *known == name), "no suite is named {name}");
+                ensure!(SUITES.iter().any(|known| known.name == name), "no suite is named {name}");
                 names.push(name);
             }
         }
@@ -49,11 +65,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
         Some(path) => Emulator::at(path),
         None => Emulator::ours().map_err(anyhow::Error::msg)?,
     };
-    let tree = prepare()?;
     let mut failed = 0;
-    for (name, comparable) in SUITES.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
-        let start = Instant::now();
-        let verdict = match run(&emulator, &options, &tree, name, *comparable) {
+    for suite in SUITES.iter().filter(|suite| names.is_empty() || names.contains(&suite.name)) {
+        let (start, name) = (Instant::now(), suite.name);
+        let verdict = match run(&emulator, &options, suite) {
             Ok(()) => "passed".to_owned(),
             Err(error) => {
                 failed += 1;
@@ -69,8 +84,8 @@ pub fn main(arguments: &[String]) -> Result<()> {
 }
 
 /// Puts our own files beside the unpacked packages.
-fn prepare() -> Result<PathBuf> {
-    let tree = guests::suites().map_err(anyhow::Error::msg)?;
+fn prepare(suite: &Suite) -> Result<PathBuf> {
+    let tree = (suite.tree)().map_err(anyhow::Error::msg)?;
     let repository = blackbox::paths::repository();
     for file in std::fs::read_dir(repository.join("xtask/src/suites"))? {
         let file = file?;
@@ -85,12 +100,13 @@ fn prepare() -> Result<PathBuf> {
     Ok(tree)
 }
 
-fn run(emulator: &Emulator, options: &str, tree: &Path, name: &str, comparable: bool) -> Result<()> {
+fn run(emulator: &Emulator, options: &str, suite: &Suite) -> Result<()> {
+    let (tree, name) = (prepare(suite)?, suite.name);
     let kernel = guests::kernel("cloud").map_err(anyhow::Error::msg)?;
     let initrd = blackbox::paths::scratch("suites").join("initrd");
     let script =
         format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsection {name} /bin/bash /run.sh {name}\nPATH=/busybox");
-    std::fs::write(&initrd, Initramfs::new(&kernel).tree(tree.to_owned()).script(&script).build()?)?;
+    std::fs::write(&initrd, Initramfs::new(&kernel).tree(tree.clone()).script(&script).build()?)?;
     let (image, initrd) = (kernel.image.to_string_lossy(), initrd.to_string_lossy());
     let mut line = vec!["-nodefaults", "-display", "none", "-m", "2560", "-no-reboot", "-serial", "stdio"];
     line.extend(["-cpu", "max", "-kernel", &image, "-initrd", &initrd]);
@@ -102,11 +118,11 @@ fn run(emulator: &Emulator, options: &str, tree: &Path, name: &str, comparable: 
     ensure!(status.success(), "the emulator: {status}");
     let section =
         sections(&text).into_iter().find(|section| section.name == name).context("no such section")?;
-    let native = || in_tree(tree, &["/bin/bash", "/run.sh", name]).output().context("cannot run unshare");
+    let native = || in_tree(&tree, &["/bin/bash", "/run.sh", name]).output().context("cannot run unshare");
     if section.status != 0 {
         bail!("status {}, natively {}:\n{}", section.status, native()?.status, section.text);
     }
-    if comparable {
+    if suite.comparable {
         let native = native()?;
         ensure!(native.status.success(), "natively: {}", String::from_utf8_lossy(&native.stderr));
         let unexpected = difference(&String::from_utf8_lossy(&native.stdout), &section.text);

@@ -200,6 +200,24 @@ pub(crate) fn monitor(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), St
     Ok(())
 }
 
+/// `-gdb DEVICE`, `-s`. The last one counts.
+pub(crate) fn gdb(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
+    let device = if raw.name == "s" { "tcp::1234" } else { raw.value };
+    builder.plan.gdb = None;
+    if device == "none" {
+        return Ok(());
+    }
+    let more = if device.starts_with("tcp:") { ",wait=off,nodelay=on,server=on" } else { "" };
+    match parse_legacy("gdb", &format!("{device}{more}")) {
+        Ok(spec) => {
+            let location = raw.location.clone();
+            builder.plan.gdb = Some(CharDecl { spec, location, on_failure: None });
+            Ok(())
+        }
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
 pub(crate) fn debugcon(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop> {
     builder.debugcons.push((raw.location.clone(), raw.value.to_owned()));
     Ok(())

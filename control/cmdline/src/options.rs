@@ -148,8 +148,8 @@ options! {
         later "preconfig" None, "wait for configuration before the board is made";
         built "S" None, "do not start the CPUs" => misc::flag;
         later "overcommit" Some("[mem-lock=on|off][,cpu-pm=on|off]"), "give hints on memory and power";
-        later "gdb" Some("dev"), "serve GDB on dev";
-        later "s" None, "serve GDB on TCP port 1234";
+        built "gdb" Some("dev"), "serve GDB on dev" => chars::gdb;
+        built "s" None, "serve GDB on TCP port 1234" => chars::gdb;
         built "d" Some("item1,..."), "log these items; 'help' lists them" => misc::log_items;
         built "D" Some("file"), "log to file" => misc::log_file;
         built "dfilter" Some("range,..."), "log code at these addresses only" => misc::log_ranges;

@@ -136,7 +136,7 @@ pub struct TcgProperties {
     pub lazy_flags: bool,
     /// `x-lockstep=`: the translator is compared with the interpreter, block by block.
     pub lockstep: bool,
-    /// `x-lane-b=`: `on`, `off` or `always`: whether user code runs in helper processes; not given, `off`.
+    /// `x-lane-b=`: `on` or `always`, user code runs in helper processes; not given, it does not.
     pub lane_b: Option<String>,
     /// `x-without=`: features of the host that are not used, separated by colons.
     pub without: Option<String>,
@@ -461,6 +461,8 @@ pub struct Plan {
     pub serials: Vec<Option<CharUse>>,
     /// Human monitors.
     pub monitors: Vec<CharUse>,
+    /// Where a debugger is served.
+    pub gdb: Option<CharDecl>,
     /// isa-debugcon devices.
     pub debugcons: Vec<CharUse>,
     /// The real-time clock.

@@ -192,6 +192,16 @@ fn split(line: &str) -> (&str, &str) {
     line.split_at(end)
 }
 
+/// Does what one line says for somebody who is not at a monitor of their own; what is to be read.
+pub fn run(machine: &dyn MachineControl, line: &str) -> String {
+    let mut out = String::new();
+    let (mut cpu, mut format) = (0, Format { count: 1, letter: 'x', size: 4 });
+    let history = [];
+    let (cpu, format) = (&mut cpu, &mut format);
+    execute(&mut Scope { machine, cpu, format, ended: false, history: &history, out: &mut out }, line);
+    out
+}
+
 /// Does what a line says; what the user is to read goes to the scope's output.
 pub(crate) fn execute(scope: &mut Scope<'_>, line: &str) {
     let line = line.trim();

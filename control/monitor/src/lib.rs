@@ -11,6 +11,7 @@ mod memory;
 mod readline;
 mod session;
 
+pub use commands::run;
 pub use session::Monitor;
 use std::io;
 

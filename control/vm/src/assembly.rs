@@ -3,6 +3,7 @@
 use crate::accels::{self, Chosen};
 use crate::chars;
 use crate::control::Control;
+use crate::debugger;
 use crate::devices;
 use crate::drives;
 use crate::firmware;
@@ -81,6 +82,7 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     }
     let machine = make(plan, &handle)?;
     let monitors = monitors(plan, &machine)?;
+    let debugger = debugger::serve(plan, &machine)?;
     let _signals = watch_signals(termination, &handle, &machine.life)?;
     (setup.ready)()?;
     if !plan.start_stopped {
@@ -89,8 +91,12 @@ pub fn run(plan: &Plan, setup: Setup<'_>) -> Result<i32, Failed> {
     event_loop.run()?;
     machine.vcpus.join();
     drop(monitors);
+    let status = machine.life.ended().unwrap_or(0);
+    if let Some(debugger) = debugger {
+        debugger.ended(status);
+    }
     machine.chardevs.finish();
-    Ok(machine.life.ended().unwrap_or(0))
+    Ok(status)
 }
 
 /// Reports the warnings that an error message begins with; gives the error itself.
@@ -115,12 +121,12 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let boot_order = Arc::new(BootOrder::default());
     links.insert(BootOrder::LINK, boot_order.clone());
     devices::publish_cpus(&links, count);
-    let Chosen { accelerator, features, host, phys_bits, shares_ram } =
-        accels::choose(&plan.accels, plan.accel_failed, (plan.perfmap, plan.jitdump))?;
-    objects::create(plan, &links, shares_ram)?;
+    objects::create(plan, &links)?;
     chars::create(plan, &chardevs)?;
     drives::create(plan, &links)?;
 
+    let Chosen { accelerator, features, host, phys_bits } =
+        accels::choose(&plan.accels, plan.accel_failed, (plan.perfmap, plan.jitdump))?;
     let config = x86::models::parse_on(plan.cpu.as_deref().unwrap_or("qemu64"), host.as_ref())?;
     let topology = topology(plan);
     let realized = config.realize(&features, topology, phys_bits).map_err(after_warnings)?;
@@ -135,8 +141,7 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     }
     let machine = MachineType::find(&plan.machine.name)
         .ok_or_else(|| format!("machine '{}' is not supported by this build", plan.machine.name))?;
-    let mut config =
-        PcConfig::new(machine.model, objects::ram(plan, &links, shares_ram)?, &clock, life.clone());
+    let mut config = PcConfig::new(machine.model, objects::ram(plan, &links)?, &clock, life.clone());
     config.options = MachineOptions::parse(
         machine.name,
         plan.machine.props.iter().map(|(name, value)| (name.as_str(), value.as_str())),

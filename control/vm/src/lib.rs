@@ -13,6 +13,7 @@ mod assembly;
 mod catalog;
 mod chars;
 mod control;
+mod debugger;
 mod devices;
 mod drives;
 mod firmware;

@@ -5,9 +5,11 @@
 
 use crate::machine::Machine;
 use crate::vcpus::Gate;
+use accel::DebugStop;
 use clock::Clock;
 use cmdline::{Actions, OnPanic, OnReboot, OnShutdown, OnWatchdog};
 use eventloop::LoopHandle;
+use gdbstub::{Session, Stopped};
 use hostio::signals;
 use parking_lot::Mutex;
 use qdev::{SystemControl, SystemRequest};
@@ -34,6 +36,8 @@ pub(crate) enum RunState {
     IoError,
     /// A watchdog ran out.
     Watchdog,
+    /// A processor met what its debugger had asked for.
+    Debug,
 }
 
 impl RunState {
@@ -48,6 +52,20 @@ impl RunState {
             Self::InternalError => "internal-error",
             Self::IoError => "io-error",
             Self::Watchdog => "watchdog",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// As what a debugger is told of it: a signal in GDB's numbering.
+    fn signal(self) -> u8 {
+        match self {
+            Self::Prelaunch | Self::Running | Self::Paused => 2,
+            Self::Debug => 5,
+            Self::InternalError => 6,
+            Self::Shutdown => 3,
+            Self::IoError => 23,
+            Self::Watchdog => 14,
+            Self::Suspended | Self::GuestPanicked => 143,
         }
     }
 
@@ -81,6 +99,7 @@ struct Notes {
     internal_error: bool,
     io_error: bool,
     watchdog: bool,
+    debugged: Option<(usize, DebugStop)>,
     signal: Option<signals::Request>,
 }
 
@@ -90,6 +109,7 @@ pub(crate) struct Life {
     clock: Clock,
     gate: Arc<Gate>,
     machine: OnceLock<Weak<Machine>>,
+    debugger: OnceLock<Weak<Session>>,
     me: Weak<Self>,
     state: Mutex<RunState>,
     actions: Mutex<Actions>,
@@ -105,6 +125,7 @@ impl Life {
             clock,
             gate,
             machine: OnceLock::new(),
+            debugger: OnceLock::new(),
             me: me.clone(),
             state: Mutex::new(RunState::Prelaunch),
             actions: Mutex::new(actions),
@@ -116,6 +137,11 @@ impl Life {
     /// Tells whose life this is; once.
     pub(crate) fn set_machine(&self, machine: &Arc<Machine>) {
         let _ = self.machine.set(Arc::downgrade(machine));
+    }
+
+    /// Whom to tell when the machine stops; once.
+    pub(crate) fn set_debugger(&self, debugger: &Arc<Session>) {
+        let _ = self.debugger.set(Arc::downgrade(debugger));
     }
 
     fn machine(&self) -> Option<Arc<Machine>> {
@@ -158,6 +184,13 @@ impl Life {
     /// A processor cannot go on.
     pub(crate) fn internal_error(&self) {
         self.note(|notes| notes.internal_error = true);
+    }
+
+    /// A processor met what its debugger had asked for.
+    pub(crate) fn debugged(&self, cpu: usize, stop: DebugStop) {
+        self.note(|notes| {
+            notes.debugged.get_or_insert((cpu, stop));
+        });
     }
 
     /// A signal asks the process to end.
@@ -215,6 +248,10 @@ impl Life {
 
     /// Stops processors and clock; a machine that stands already stays in its state.
     pub(crate) fn stop(&self, to: RunState) {
+        self.stop_because(to, Stopped::Signal(to.signal()));
+    }
+
+    fn stop_because(&self, to: RunState, why: Stopped) {
         if self.state() == RunState::Running {
             self.clock.stop();
             self.gate.pause();
@@ -222,6 +259,9 @@ impl Life {
                 machine.freeze();
             }
             *self.state.lock() = to;
+            if let Some(debugger) = self.debugger.get().and_then(Weak::upgrade) {
+                debugger.stopped(why);
+            }
         }
     }
 
@@ -243,6 +283,9 @@ impl Life {
         }
         if notes.watchdog {
             self.stop(RunState::Watchdog);
+        }
+        if let Some((cpu, stop)) = notes.debugged {
+            self.stop_because(RunState::Debug, Stopped::Debug(cpu, stop));
         }
         if notes.panicked {
             self.panicked(&actions, &mut end);

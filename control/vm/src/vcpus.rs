@@ -18,6 +18,8 @@ struct Place {
     parked: bool,
     /// How many want to look at the processor.
     visitors: u32,
+    /// A debugger lets others run, but not this one.
+    frozen: bool,
 }
 
 struct State {
@@ -40,7 +42,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// A closed gate in front of the owners of `signals`.
     pub(crate) fn new(signals: Vec<Arc<CpuSignals>>) -> Arc<Self> {
-        let places = signals.iter().map(|_| Place { parked: true, visitors: 0 }).collect();
+        let places = signals.iter().map(|_| Place { parked: true, visitors: 0, frozen: false }).collect();
         Arc::new(Self {
             signals,
             state: Mutex::new(State { running: false, held: false, quit: false, places }),
@@ -98,7 +100,8 @@ impl Gate {
         let mut state = self.state.lock();
         // Under the lock: whoever posts the event has changed the state before.
         self.signals[index].take(Event::Exit);
-        while !state.quit && (!state.running || state.held || state.places[index].visitors > 0) {
+        let kept = |place: &Place| place.visitors > 0 || place.frozen;
+        while !state.quit && (!state.running || state.held || kept(&state.places[index])) {
             if !state.places[index].parked {
                 state.places[index].parked = true;
                 self.news.notify_all();
@@ -108,6 +111,12 @@ impl Gate {
         }
         state.places[index].parked = state.quit;
         !state.quit
+    }
+
+    /// Keeps processor `index` from passing, or not any longer; does not wait.
+    fn set_frozen(&self, index: usize, frozen: bool) {
+        self.state.lock().places[index].frozen = frozen;
+        self.news.notify_all();
     }
 
     /// Keeps processor `index` standing while `look` runs.
@@ -188,6 +197,11 @@ impl Vcpus {
         Some(self.gate.visit(index, || look(&mut **processor.vcpu.lock())))
     }
 
+    /// Keeps a processor standing when the others run, or not any longer. Not from a processor's own thread.
+    pub(crate) fn set_frozen(&self, index: usize, frozen: bool) {
+        self.gate.set_frozen(index, frozen);
+    }
+
     /// Ends the threads.
     pub(crate) fn join(&self) {
         self.gate.quit();
@@ -211,7 +225,12 @@ fn work(gate: &Gate, index: usize, vcpu: &Mutex<Box<dyn Vcpu>>, life: &Life) {
                 life.triple_fault();
                 signals.wait(Event::Exit as u32, None);
             }
-            Exit::Debug | Exit::Failed => {
+            Exit::Debug => {
+                if let Some(stop) = vcpu.lock().take_debug_stop() {
+                    life.debugged(index, stop);
+                }
+            }
+            Exit::Failed => {
                 life.internal_error();
                 signals.wait(Event::Exit as u32, None);
             }

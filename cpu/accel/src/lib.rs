@@ -80,6 +80,10 @@ pub struct JitStatus {
     pub links: u64,
     /// Blocks that were translated.
     pub made: u64,
+    /// Bytes of guest code in them.
+    pub made_bytes: u64,
+    /// Nanoseconds that their translation took.
+    pub translating: u64,
     /// Translations replaced because their page had changed.
     pub invalidated: u64,
     /// How often all code was dropped for want of room.
@@ -106,8 +110,6 @@ pub struct JitStatus {
     pub tlb_fills: u64,
     /// Processes for user code that were started, and that there are.
     pub processes: (u64, u64),
-    /// vCPUs for whose user code the host gave no process.
-    pub refused: u64,
     /// Address spaces that went to processes, and that came back.
     pub promoted: (u64, u64),
     /// Ways into processes, and reports of theirs.
@@ -140,6 +142,8 @@ impl JitStatus {
             crossing: self.crossing + other.crossing,
             links: self.links + other.links,
             made: self.made + other.made,
+            made_bytes: self.made_bytes + other.made_bytes,
+            translating: self.translating + other.translating,
             invalidated: self.invalidated + other.invalidated,
             flushes: self.flushes + other.flushes,
             longest_flush: self.longest_flush.max(other.longest_flush),
@@ -153,7 +157,6 @@ impl JitStatus {
             tlb_pages: self.tlb_pages + other.tlb_pages,
             tlb_fills: self.tlb_fills + other.tlb_fills,
             processes: pair(self.processes, other.processes),
-            refused: self.refused + other.refused,
             promoted: pair(self.promoted, other.promoted),
             stays: pair(self.stays, other.stays),
             pieces: self.pieces + other.pieces,
@@ -163,6 +166,43 @@ impl JitStatus {
             lane_times: pair(self.lane_times, other.lane_times),
         }
     }
+}
+
+/// Memory that a debugger watches: linear addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// The first byte.
+    pub address: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Reads are of interest.
+    pub reads: bool,
+    /// Writes are.
+    pub writes: bool,
+}
+
+/// What a debugger outside of the guest wants of a vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DebugRequest {
+    /// One instruction is executed, then [`Vcpu::run`] gives [`Exit::Debug`].
+    pub step: bool,
+    /// No interrupt is delivered while `step` is set.
+    pub hold_interrupts: bool,
+    /// Linear addresses of instructions that are not to be executed.
+    pub breakpoints: Vec<u64>,
+    /// Memory, after an access to which the vCPU is to stand.
+    pub watchpoints: Vec<Watchpoint>,
+}
+
+/// Why a vCPU stands for a debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugStop {
+    /// An instruction was executed.
+    Step,
+    /// The next instruction has a breakpoint.
+    Breakpoint,
+    /// The last instruction accessed this.
+    Watchpoint(Watchpoint),
 }
 
 /// One virtual processor. Used by one thread at a time.
@@ -183,6 +223,14 @@ pub trait Vcpu: Send {
     /// Moves the time-stamp counter by `ticks` (wrapping), without any other effect: the counter stands still while
     /// the machine is paused.
     fn shift_tsc(&mut self, ticks: u64);
+    /// What a debugger wants from now on, in place of what it wanted before; false: the accelerator cannot be debugged.
+    fn set_debugger(&mut self, _request: &DebugRequest) -> bool {
+        false
+    }
+    /// Why the last [`Exit::Debug`]; told once.
+    fn take_debug_stop(&mut self) -> Option<DebugStop> {
+        None
+    }
     /// What its tiers have done; `None`: the accelerator does not translate.
     fn jit_status(&mut self) -> Option<JitStatus> {
         None

@@ -9,7 +9,7 @@ use crate::cases::Maker;
 use crate::encode::{Catalogue, decode, encode};
 use crate::layout::{CODE_SIZE, Mode, Place};
 use crate::native::State;
-use crate::rules::{not_compared, rflags, undefined_flags};
+use crate::rules::{not_compared, reads_old_stack_pointer, rflags, undefined_flags};
 use iced_x86::{
     Code, ConstantOffsets, CpuidFeature, FlowControl, Instruction, Mnemonic as M, OpAccess, OpKind, Register,
 };
@@ -349,7 +349,7 @@ impl Maker {
                 let mut bytes = encode(n, draft.mode, &mut self.random);
                 let ip = draft.start + draft.code.len() as u64;
                 let (insn, offsets) = decode(&bytes, ip, draft.mode);
-                if insn.code() != *code || is_left_out(&insn) {
+                if insn.code() != *code || is_left_out(&insn) || reads_old_stack_pointer(&insn, &bytes) {
                     continue;
                 }
                 bytes.truncate(insn.len());

@@ -3,7 +3,7 @@
 use crate::encode::{decode, encode};
 use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, WRITABLE};
 use crate::model::address;
-use crate::native::{SETTABLE, State};
+use crate::native::{SETTABLE, State, has_wide};
 use crate::random::Random;
 use crate::rules::{is_vendor_specific, not_compared};
 use iced_x86::{
@@ -93,6 +93,23 @@ impl Maker {
         }
         random.fill(&mut state.xsave[160..416]);
         random.fill(&mut state.xsave[576..]);
+        if has_wide() {
+            random.fill(state.wide.upper.as_flattened_mut());
+            random.fill(state.wide.high.as_flattened_mut());
+            for mask in &mut state.wide.masks {
+                *mask = match random.below(8) {
+                    0 => 0,
+                    1 => u64::MAX,
+                    2 => 1 << random.below(64),
+                    3 => (1 << random.below(64)) - 1,
+                    _ => random.number(),
+                };
+            }
+        } else {
+            // What a host without them could not show.
+            let filled = if random.one_in(2) { 0 } else { 0xa5 };
+            state.wide.upper = [[filled; 32]; 16];
+        }
         state.fs_base = self.fs_base.unwrap_or(0);
         state.gs_base = match random.below(3) {
             _ if self.fs_base.is_none() => 0,
@@ -291,21 +308,14 @@ impl Maker {
             }
         }
         if vector {
-            let n = index.number() & 15;
-            for element in 0..8 {
-                let value = (self.random.below(96) as i32 - 32).to_le_bytes();
-                let at =
-                    if element < 4 { 160 + 16 * n + 4 * element } else { 576 + 16 * n + 4 * (element - 4) };
-                state.xsave[at..at + 4].copy_from_slice(&value);
-            }
+            let mut indices = state.vector(index.number());
             // Indices of eight bytes need their upper halves to be signs.
-            if is_wide_index(insn) {
-                for element in [1, 3, 5, 7] {
-                    let at = |e: usize| if e < 4 { 160 + 16 * n + 4 * e } else { 576 + 16 * n + 4 * (e - 4) };
-                    let sign = if state.xsave[at(element - 1) + 3] >> 7 != 0 { 0xff } else { 0 };
-                    state.xsave[at(element)..at(element) + 4].fill(sign);
-                }
+            let size = if is_wide_index(insn) { 8 } else { 4 };
+            for at in (0..64).step_by(size) {
+                let value = i64::from(self.random.below(96) as i32 - 32).to_le_bytes();
+                indices[at..at + size].copy_from_slice(&value[..size]);
             }
+            state.set_vector(index.number(), &indices);
         }
         Some(target)
     }
@@ -658,13 +668,23 @@ fn selector(random: &mut Random) -> u16 {
 
 /// Whether a gather's indices have eight bytes.
 fn is_wide_index(insn: &Instruction) -> bool {
-    matches!(insn.mnemonic(), M::Vpgatherqd | M::Vpgatherqq | M::Vgatherqps | M::Vgatherqpd)
+    matches!(
+        insn.mnemonic(),
+        M::Vpgatherqd
+            | M::Vpgatherqq
+            | M::Vgatherqps
+            | M::Vgatherqpd
+            | M::Vpscatterqd
+            | M::Vpscatterqq
+            | M::Vscatterqps
+            | M::Vscatterqpd
+    )
 }
 
 /// Elements of a gather.
-fn elements_of(insn: &Instruction) -> usize {
+pub(crate) fn elements_of(insn: &Instruction) -> usize {
     let data = insn.memory_size().element_size().max(4);
-    let by_data = insn.op0_register().size() / data;
+    let by_data = insn.op0_register().size().max(insn.op1_register().size()) / data;
     let by_index = insn.memory_index().size() / if is_wide_index(insn) { 8 } else { 4 };
     by_data.min(by_index)
 }

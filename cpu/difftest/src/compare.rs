@@ -1,16 +1,16 @@
 //! The comparison.
 
-use crate::cases::{Case, Maker};
+use crate::cases::{Case, Maker, elements_of};
 use crate::encode::Catalogue;
 use crate::guest::Guest;
 use crate::layout::{Mode, Place, WRITABLE};
 use crate::model::{address, violations};
-use crate::native::{Fault, Native, State, USER_CS64};
+use crate::native::{Fault, Native, State, USER_CS64, has_wide};
 use crate::rules::{
     ignored_memory, is_amd, is_undefined, not_compared, undefined_flags, undefined_result,
     undefined_upper_quadword,
 };
-use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
+use iced_x86::{Code, EncodingKind, Instruction, Mnemonic as M, OpKind};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use x86::reg::{gpr, vector};
@@ -160,7 +160,7 @@ impl Comparison {
 
     /// One case of `code`, if one can be made in a few attempts.
     fn try_code(&mut self, mode: Mode, code: Code, templates: &[u32]) {
-        for _ in 0..200 {
+        for _ in 0..1000 {
             let n = templates[self.maker.random.below(templates.len() as u64) as usize];
             if let Some(case) = self.maker.make(n, mode)
                 && case.insn.code() == code
@@ -172,13 +172,12 @@ impl Comparison {
 
     fn compare(&mut self, case: &Case) {
         let Case { code, insn, before } = case;
-        let filled = if self.maker.random.one_in(2) { 0 } else { 0xa5 };
         self.native.scratch().copy_from_slice(&self.maker.memory);
         self.guest.set_scratch(&self.maker.memory);
         let (mut host, mut ours) = (before.clone(), before.clone());
         // SAFETY: `Maker::make` has seen to it that the instruction stays in the data pages or faults.
         let host_fault = unsafe { self.native.run(code, &mut host) };
-        let our_fault = self.guest.run(code, &mut ours, filled);
+        let our_fault = self.guest.run(code, &mut ours);
         let Some(row) = self.report.rows.get_mut(&(before.mode, insn.code())) else { return };
         let undefined = |fault: Option<Fault>| fault.is_some_and(|fault| fault.vector == vector::UD);
         // The instruction itself is done when fetching the next one faults.
@@ -231,15 +230,14 @@ impl Comparison {
                 list.push(format!("memory at {n:x}: {:02x?}, host {:02x?}", &a[..len], &b[..len]));
             }
         }
-        let guest = std::cell::RefCell::new(&mut self.guest);
-        let upper = |n: usize| guest.borrow_mut().upper(n);
-        list.extend(violations(insn, &mut self.maker.info, before, &ours, own(our_fault), upper, filled));
+        list.extend(violations(insn, &mut self.maker.info, before, &ours, own(our_fault)));
         if !list.is_empty() {
             row.differences += 1;
             let text = || {
                 let g = &before.gpr;
                 format!(
-                    "{code:02x?} rip {:x} flags {:x} rax {:x} rcx {:x} rdx {:x} mxcsr {:02x?} x87 {:02x?}: {}",
+                    "{code:02x?} masks {:x?} rip {:x} flags {:x} rax {:x} rcx {:x} rdx {:x} mxcsr {:02x?} x87 {:02x?}: {}",
+                    before.wide.masks,
                     before.rip,
                     before.rflags,
                     g[gpr::RAX],
@@ -343,6 +341,18 @@ pub(crate) fn differences(
     open: u64,
 ) -> Vec<String> {
     let mut list = Vec::new();
+    let mut host = host.clone();
+    if faulted && insn.encoding() == EncodingKind::EVEX && insn.memory_index().is_vector_register() {
+        // Whether what is above a gather's elements is zero before a fault in the middle is the processor's choice.
+        let n = insn.op0_register().number();
+        if insn.op0_register().is_vector_register() {
+            let from = elements_of(insn) * insn.memory_size().element_size();
+            let (mine, mut theirs) = (ours.vector(n), host.vector(n));
+            theirs[from..].copy_from_slice(&mine[from..]);
+            host.set_vector(n, &theirs);
+        }
+    }
+    let host = &host;
     // Upper halves do not survive compatibility mode (SDM volume 1, 3.4.1.1).
     let both = before.mode == Mode::Long && host.code_and_stack[0] == USER_CS64;
     let count = if before.mode == Mode::Long { 16 } else { 8 };
@@ -388,7 +398,8 @@ pub(crate) fn differences(
             mine[0] |= open;
             theirs[0] |= open;
         }
-        if faulted && insn.memory_index().is_vector_register() && matches!(name, "xmm" | "ymm") {
+        let by_signs = insn.memory_index().is_vector_register() && insn.encoding() == EncodingKind::VEX;
+        if faulted && by_signs && matches!(name, "xmm" | "ymm") {
             // Before a fault in the middle, a gather's mask shows by its signs what is left to do.
             let n = insn.op2_register().number();
             for byte in (16 * n..16 * n + 16).filter(|byte| {
@@ -413,6 +424,19 @@ pub(crate) fn differences(
             let n = n & !15;
             let len = (theirs.len() - n).min(16);
             list.push(format!("{name}+{n}: {:02x?}, host {:02x?}", &mine[n..n + len], &theirs[n..n + len]));
+        }
+    }
+    if has_wide() {
+        for n in 0..32 {
+            let (mine, theirs) = (ours.vector(n), host.vector(n));
+            // The others were looked at above.
+            let from = if n < 16 { 32 } else { 0 };
+            if mine[from..] != theirs[from..] {
+                list.push(format!("zmm{n}+{from}: {:02x?}, host {:02x?}", &mine[from..], &theirs[from..]));
+            }
+        }
+        if ours.wide.masks != host.wide.masks {
+            list.push(format!("masks {:x?}, host {:x?}", ours.wide.masks, host.wide.masks));
         }
     }
     list

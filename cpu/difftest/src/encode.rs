@@ -8,6 +8,8 @@ use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction};
 const LEGACY: u32 = 4 * 2 * 4 * 256 * 8 * 2;
 /// VEX encodings: pp, W, L, map, opcode, ModRM.reg, memory or register.
 const VEX: u32 = 4 * 2 * 2 * 3 * 256 * 8 * 2;
+/// EVEX encodings: pp, W, L'L, b, map, opcode, memory or register; ModRM.reg is random.
+const EVEX: u32 = 4 * 2 * 4 * 2 * 3 * 256 * 2;
 
 /// Decodes the instruction in `code` at `ip`.
 pub fn decode(code: &[u8], ip: u64, mode: Mode) -> (Instruction, ConstantOffsets) {
@@ -19,6 +21,9 @@ pub fn decode(code: &[u8], ip: u64, mode: Mode) -> (Instruction, ConstantOffsets
 
 /// Writes encoding number `n` with random operands, at most 15 bytes of which matter.
 pub fn encode(mut n: u32, mode: Mode, random: &mut Random) -> Vec<u8> {
+    if n >= LEGACY + VEX {
+        return encode_evex(n - LEGACY - VEX, mode, random);
+    }
     let long = mode == Mode::Long;
     let mut take = |count: u32| {
         let part = n % count;
@@ -75,6 +80,41 @@ pub fn encode(mut n: u32, mode: Mode, random: &mut Random) -> Vec<u8> {
     code
 }
 
+/// As [`encode`], of the EVEX encodings (SDM volume 2, 2.7).
+fn encode_evex(mut n: u32, mode: Mode, random: &mut Random) -> Vec<u8> {
+    let long = mode == Mode::Long;
+    let mut take = |count: u32| {
+        let part = n % count;
+        n /= count;
+        part as u8
+    };
+    let memory = take(2) == 1;
+    let opcode = take(256);
+    let (prefix, w, length, b, map) = (take(4), take(2), take(4), take(2), 1 + take(3));
+    let mut code = Vec::with_capacity(32);
+    if random.one_in(8) {
+        code.push(0x67);
+    }
+    if random.one_in(8) {
+        code.push([0x64, 0x65, 0x26, 0x2e, 0x36, 0x3e][random.below(if long { 2 } else { 6 }) as usize]);
+    }
+    // R, X, B, R' and V' are inverted; outside 64-bit mode the first two tell it from BOUND.
+    let registers = if long { random.number() as u8 & 0xf0 } else { 0xf0 };
+    let (second, high) = match random.below(3) {
+        0 => (15, 8),
+        _ => (random.below(16) as u8, if long { random.below(2) as u8 * 8 } else { 8 }),
+    };
+    let second = if long { second } else { second | 8 };
+    let mask = if random.one_in(3) { 0 } else { random.below(8) as u8 };
+    let zeroing = if random.one_in(3) && mask != 0 { 0x80 } else { 0 };
+    code.extend([0x62, registers | map, w << 7 | second << 3 | 4 | prefix]);
+    code.extend([zeroing | length << 5 | b << 4 | high | mask, opcode]);
+    let kind = if memory { random.below(3) as u8 } else { 3 };
+    code.push(kind << 6 | random.below(64) as u8);
+    code.extend((0..14).map(|_| random.number() as u8));
+    code
+}
+
 /// All codes of a mode, and which encodings may give them.
 pub struct Catalogue {
     /// Sorted by code.
@@ -85,8 +125,8 @@ impl Catalogue {
     /// Decodes every encoding a few times; keeps the codes that `wanted` accepts.
     pub fn new(mode: Mode, random: &mut Random, wanted: impl Fn(Code) -> bool) -> Self {
         let mut found: Vec<Vec<u32>> = vec![Vec::new(); Code::values().len()];
-        for n in 0..LEGACY + VEX {
-            for _ in 0..4 {
+        for n in 0..LEGACY + VEX + EVEX {
+            for _ in 0..if n < LEGACY + VEX { 4 } else { 16 } {
                 let (insn, _) = decode(&encode(n, mode, random), 0, mode);
                 let list = &mut found[insn.code() as usize];
                 if !insn.is_invalid() && list.last() != Some(&n) {

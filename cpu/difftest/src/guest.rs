@@ -1,7 +1,7 @@
 //! The interpreter's side: the same pages in a guest, at CPL 3.
 
 use crate::layout::{CODE_SIZE, Mode, Place, SCRATCH_SIZE, SMALL_LIMIT, SMALL_START, WRITABLE};
-use crate::native::{Fault, SETTABLE, SMALL_CS, SMALL_DS, State, USER_CS32, USER_CS64, USER_DS};
+use crate::native::{Fault, SETTABLE, SMALL_CS, SMALL_DS, State, USER_CS32, USER_CS64, USER_DS, has_wide};
 use engine::testing::Bench;
 use x86::reg::{cr0, cr4, efer, flags, gpr, seg, vector};
 use x86::{Segment, X86State};
@@ -178,16 +178,11 @@ impl Guest {
         self.bench.memory().read(SCRATCH_AT, bytes);
     }
 
-    /// Runs the instruction in `code` from `state`, as [`crate::Native::run`] does. `upper` goes into bits 511:256 of the
-    /// vector registers.
-    pub fn run(&mut self, code: &[u8], state: &mut State, upper: u8) -> Option<Fault> {
+    /// Runs the instruction in `code` from `state`, as [`crate::Native::run`] does.
+    pub fn run(&mut self, code: &[u8], state: &mut State) -> Option<Fault> {
         let at = state.rip.wrapping_sub(Place::of(state.mode).code) as usize % CODE_SIZE;
         self.load(at, &code[..code.len().min(16)]);
-        let mut from = registers(state);
-        for z in &mut from.zmm[..16] {
-            z[32..].fill(upper);
-        }
-        self.bench.set_registers(&from);
+        self.bench.set_registers(&registers(state));
         let mut result = self.bench.step();
         let after = self.bench.state();
         let linear = after.seg[seg::CS].base.wrapping_add(after.rip);
@@ -294,10 +289,10 @@ impl Guest {
         engine::fpu::legacy_area(&after.x87, true, &mut legacy);
         legacy[24..28].copy_from_slice(&after.mxcsr.to_le_bytes());
         state.xsave[..160].copy_from_slice(&legacy);
-        for (n, value) in after.zmm[..16].iter().enumerate() {
-            state.xsave[160 + 16 * n..][..16].copy_from_slice(&value[..16]);
-            state.xsave[576 + 16 * n..][..16].copy_from_slice(&value[16..32]);
+        for (n, value) in after.zmm.iter().enumerate() {
+            state.set_vector(n, value);
         }
+        state.wide.masks = after.opmask;
         state.selectors = [seg::ES, seg::DS, seg::FS, seg::GS].map(|n| after.seg[n].selector);
         state.code_and_stack = [seg::CS, seg::SS].map(|n| after.seg[n].selector);
         (state.fs_base, state.gs_base) = (after.seg[seg::FS].base, after.seg[seg::GS].base);
@@ -306,13 +301,6 @@ impl Guest {
     /// How many instructions the translator executed, with the interpreter's result.
     pub fn translated(&self) -> u64 {
         self.bench.translated()
-    }
-
-    /// Bits 511:256 of vector register `n`.
-    pub fn upper(&mut self, n: usize) -> [u8; 32] {
-        let mut upper = [0; 32];
-        upper.copy_from_slice(&self.bench.state().zmm[n & 31][32..]);
-        upper
     }
 }
 
@@ -326,7 +314,7 @@ fn registers(state: &State) -> X86State {
         cr3: TABLES,
         cr4: cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE | cr4::FSGSBASE | cr4::UMIP,
         efer: efer::LME | efer::LMA | efer::SCE | efer::NXE,
-        xcr0: 7,
+        xcr0: if has_wide() { 0xe7 } else { 7 },
         cpl: 3,
         ..X86State::default()
     };
@@ -351,9 +339,9 @@ fn registers(state: &State) -> X86State {
     legacy.copy_from_slice(&state.xsave[..160]);
     engine::fpu::load_legacy_area(&mut registers.x87, true, &legacy);
     registers.mxcsr = u32::from_le_bytes([legacy[24], legacy[25], legacy[26], legacy[27]]);
-    for (n, value) in registers.zmm[..16].iter_mut().enumerate() {
-        value[..16].copy_from_slice(&state.xsave[160 + 16 * n..][..16]);
-        value[16..32].copy_from_slice(&state.xsave[576 + 16 * n..][..16]);
+    for (n, value) in registers.zmm.iter_mut().enumerate() {
+        *value = state.vector(n);
     }
+    registers.opmask = state.wide.masks;
     registers
 }

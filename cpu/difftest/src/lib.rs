@@ -26,5 +26,5 @@ mod three_ways;
 pub use compare::{Comparison, Report, Row};
 pub use guest::Guest;
 pub use layout::{Mode, Place};
-pub use native::{Fault, Native, State};
+pub use native::{Fault, Native, State, Wide, has_wide};
 pub use three_ways::{BlockReport, ThreeWays};

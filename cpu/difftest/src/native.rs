@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use x86::reg::flags;
 
 /// Bytes of the XSAVE area that are exchanged: legacy, header, upper halves of YMM.
@@ -28,6 +28,76 @@ pub const SMALL_CS: u16 = 0x07;
 /// Our data of 16 bits in the local descriptor table.
 pub const SMALL_DS: u16 = 0x0f;
 
+/// The registers of AVX-512 that `State::xsave` has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wide {
+    /// Bits 511:256 of ZMM0 to ZMM15.
+    pub upper: [[u8; 32]; 16],
+    /// ZMM16 to ZMM31.
+    pub high: [[u8; 64]; 16],
+    /// K0 to K7.
+    pub masks: [u64; 8],
+}
+
+/// Where the host's XSAVE area has the parts of [`Wide`], the mask registers last; `None` where it has no AVX-512.
+fn wide_offsets() -> Option<[usize; 3]> {
+    static OFFSETS: OnceLock<Option<[usize; 3]>> = OnceLock::new();
+    let leaf = |n: u32| std::arch::x86_64::__cpuid_count(0xd, n).ebx as usize;
+    *OFFSETS.get_or_init(|| is_x86_feature_detected!("avx512f").then(|| [leaf(6), leaf(7), leaf(5)]))
+}
+
+/// Whether the host has AVX-512.
+pub fn has_wide() -> bool {
+    wide_offsets().is_some()
+}
+
+/// The components of [`Wide`] in the second byte of XSTATE_BV.
+const WIDE_COMPONENTS: u8 = 0xe0;
+
+impl Wide {
+    /// Zeros.
+    pub fn new() -> Box<Self> {
+        Box::new(Self { upper: [[0; 32]; 16], high: [[0; 64]; 16], masks: [0; 8] })
+    }
+
+    fn put(&self, area: &mut [u8]) {
+        let Some([upper, high, masks]) =
+            wide_offsets().filter(|at| at.iter().all(|at| at + 64 <= area.len()))
+        else {
+            return;
+        };
+        for n in 0..16 {
+            area[upper + 32 * n..][..32].copy_from_slice(&self.upper[n]);
+            area[high + 64 * n..][..64].copy_from_slice(&self.high[n]);
+        }
+        for (n, mask) in self.masks.iter().enumerate() {
+            area[masks + 8 * n..][..8].copy_from_slice(&mask.to_le_bytes());
+        }
+        area[512] |= WIDE_COMPONENTS;
+    }
+
+    fn take(&mut self, area: &[u8]) {
+        let Some([upper, high, masks]) =
+            wide_offsets().filter(|at| at.iter().all(|at| at + 64 <= area.len()))
+        else {
+            return;
+        };
+        *self = Self { upper: [[0; 32]; 16], high: [[0; 64]; 16], masks: [0; 8] };
+        let has = |component: u8| area[512] >> component & 1 != 0;
+        for n in 0..16 {
+            if has(6) {
+                self.upper[n].copy_from_slice(&area[upper + 32 * n..][..32]);
+            }
+            if has(7) {
+                self.high[n].copy_from_slice(&area[high + 64 * n..][..64]);
+            }
+        }
+        for (n, mask) in self.masks.iter_mut().enumerate().filter(|_| has(5)) {
+            *mask = u64::from_le_bytes(std::array::from_fn(|b| area[masks + 8 * n + b]));
+        }
+    }
+}
+
 /// The registers that user code can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
@@ -42,6 +112,8 @@ pub struct State {
     /// The XSAVE area in standard format: x87, SSE, AVX (SDM vol. 1, 13.4). Bytes 28 to 31 (MXCSR_MASK) and the header are
     /// not used.
     pub xsave: Box<[u8; XSAVE]>,
+    /// What AVX-512 adds.
+    pub wide: Box<Wide>,
     /// ES, DS, FS, GS after the run; before it they are those of the mode.
     pub selectors: [u16; 4],
     /// CS and SS after the run; before it they are those of the mode.
@@ -66,7 +138,44 @@ impl State {
         let (selectors, code_and_stack) = ([data, data, 0, 0], [code, data]);
         let rip = Place::of(mode).code;
         let rflags = flags::FIXED;
-        Self { mode, gpr: [0; 16], rip, rflags, xsave, selectors, code_and_stack, fs_base: 0, gs_base: 0 }
+        let wide = Wide::new();
+        Self {
+            mode,
+            gpr: [0; 16],
+            rip,
+            rflags,
+            xsave,
+            wide,
+            selectors,
+            code_and_stack,
+            fs_base: 0,
+            gs_base: 0,
+        }
+    }
+
+    /// Vector register `n` of 32.
+    pub fn vector(&self, n: usize) -> [u8; 64] {
+        let n = n & 31;
+        if n >= 16 {
+            return self.wide.high[n - 16];
+        }
+        let mut all = [0; 64];
+        all[..16].copy_from_slice(&self.xsave[160 + 16 * n..][..16]);
+        all[16..32].copy_from_slice(&self.xsave[576 + 16 * n..][..16]);
+        all[32..].copy_from_slice(&self.wide.upper[n]);
+        all
+    }
+
+    /// Replaces vector register `n` of 32.
+    pub fn set_vector(&mut self, n: usize, value: &[u8; 64]) {
+        let n = n & 31;
+        if n >= 16 {
+            self.wide.high[n - 16] = *value;
+            return;
+        }
+        self.xsave[160 + 16 * n..][..16].copy_from_slice(&value[..16]);
+        self.xsave[576 + 16 * n..][..16].copy_from_slice(&value[16..32]);
+        self.wide.upper[n].copy_from_slice(&value[32..]);
     }
 }
 
@@ -164,6 +273,7 @@ extern "C" fn start(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     if area.len() >= XSAVE {
         area[576..XSAVE].copy_from_slice(&from[576..]);
         area[512] |= 7;
+        exchange.state.wide.put(area);
     }
     if HOME_FS.load(Ordering::Relaxed) != 0 {
         // SAFETY: nobody uses GS in this process.
@@ -272,6 +382,7 @@ extern "C" fn finish(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
         let from = if kept_mxcsr { &*area } else { from };
         to[range.clone()].copy_from_slice(&from[range]);
     }
+    state.wide.take(area);
     let vector = gregs[libc::REG_TRAPNO as usize] as u8;
     let paging = vector == x86::reg::vector::PF;
     exchange.fault = (vector != x86::reg::vector::BP).then_some(Fault {
@@ -346,6 +457,8 @@ impl Native {
             unsafe { asm!("rdfsbase {}", out(reg) fs_base, options(nostack, preserves_flags)) };
         }
         HOME_FS.store(fs_base, Ordering::Relaxed);
+        // Before a handler asks.
+        wide_offsets();
         load_data_segments(USER_DS);
         install_small_segments();
         install(libc::SIGUSR1, start)?;

@@ -2,7 +2,7 @@
 
 use crate::layout::Mode;
 use crate::native::State;
-use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, RflagsBits};
+use iced_x86::{Code, EncodingKind, Instruction, Mnemonic as M, OpKind, Register, RflagsBits};
 use x86::reg::{flags, gpr};
 
 /// Why the results of `code` are not compared; `None` when they are.
@@ -79,8 +79,23 @@ pub fn is_vendor_specific(insn: &Instruction, bytes: &[u8], mode: Mode) -> bool 
     if !long && wide && matches!(code.mnemonic(), M::Vpextrd | M::Vpinsrd) {
         return true;
     }
+    if reads_old_stack_pointer(insn, bytes) {
+        return true;
+    }
     // AMD's processors let F2 and F3 choose the condition of LOOP, the manuals say that they are ignored.
     repeat && (code.is_loop() || code.is_loopcc() || code.is_jcx_short())
+}
+
+/// Whether an EVEX instruction names RSP with the X bit, which says nothing about general registers: AMD's processors
+/// then read it as it was before the last PUSH or CALL.
+pub fn reads_old_stack_pointer(insn: &Instruction, bytes: &[u8]) -> bool {
+    let extended = || {
+        let at = bytes.iter().position(|b| *b == 0x62);
+        at.and_then(|at| bytes.get(at + 1)).is_some_and(|b| b & 0x40 == 0)
+    };
+    let is_stack_pointer =
+        |n: u32| insn.op_kind(n) == OpKind::Register && insn.op_register(n).full_register() == Register::RSP;
+    insn.encoding() == EncodingKind::EVEX && (0..insn.op_count()).any(is_stack_pointer) && extended()
 }
 
 /// Bits of a shift's or rotate's operand.

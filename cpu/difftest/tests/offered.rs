@@ -46,7 +46,7 @@ fn state() -> State {
 }
 
 fn is_undefined(guest: &mut Guest, code: &[u8]) -> bool {
-    guest.run(code, &mut state(), 0).is_some_and(|fault| fault.vector == vector::UD)
+    guest.run(code, &mut state()).is_some_and(|fault| fault.vector == vector::UD)
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_feature_that_is_off_is_undefined_and_one_that_is_on_is_not() {
         assert!(is_undefined(&mut without, code), "{name} is off and runs");
         if supported.has(name) {
             let mut with = Guest::with_model("max").unwrap();
-            let result = with.run(code, &mut state(), 0);
+            let result = with.run(code, &mut state());
             assert_eq!(result, None, "{name} is on");
         }
     }
@@ -70,14 +70,14 @@ fn what_older_processors_ignore_is_ignored() {
     for (code, expected) in [([0xf3u8, 0x0f, 0xbc, 0xce], 4), ([0xf3, 0x0f, 0xbd, 0xce], 7)] {
         let mut state = state();
         state.gpr[6] = 0x90;
-        assert_eq!(guest.run(&code, &mut state, 0), None);
+        assert_eq!(guest.run(&code, &mut state), None);
         assert_eq!(state.gpr[1], expected);
     }
     // rdsspq rax, endbr64, a reserved no-operation.
     for code in [&[0xf3u8, 0x48, 0x0f, 0x1e, 0xc8][..], &[0xf3, 0x0f, 0x1e, 0xfa], &[0x0f, 0x1a, 0xc0]] {
         let mut state = state();
         state.gpr[0] = 77;
-        assert_eq!(guest.run(code, &mut state, 0), None);
+        assert_eq!(guest.run(code, &mut state), None);
         assert_eq!(state.gpr[0], 77);
     }
 }
@@ -90,15 +90,15 @@ fn random_numbers_fill_their_register_and_set_carry_only() {
         for _ in 0..8 {
             let mut state = state();
             (state.gpr[0], state.rflags) = (u64::MAX, flags::FIXED | flags::ARITH);
-            assert_eq!(guest.run(&[0x66, 0x0f, 0xc7, operation], &mut state, 0), None);
+            assert_eq!(guest.run(&[0x66, 0x0f, 0xc7, operation], &mut state), None);
             assert_eq!(state.gpr[0] >> 16, u64::MAX >> 16);
             assert_eq!(state.rflags & flags::ARITH, flags::CF);
             let mut state = self::state();
             state.gpr[0] = u64::MAX;
-            assert_eq!(guest.run(&[0x0f, 0xc7, operation], &mut state, 0), None);
+            assert_eq!(guest.run(&[0x0f, 0xc7, operation], &mut state), None);
             assert_eq!(state.gpr[0] >> 32, 0);
             let mut state = self::state();
-            assert_eq!(guest.run(&[0x48, 0x0f, 0xc7, operation], &mut state, 0), None);
+            assert_eq!(guest.run(&[0x48, 0x0f, 0xc7, operation], &mut state), None);
             seen.insert(state.gpr[0]);
         }
         assert_eq!(seen.len(), 8);
@@ -112,13 +112,19 @@ fn xgetbv_shows_components_and_which_are_in_use() {
         let mut state = state();
         state.gpr[1] = index;
         change(&mut state);
-        let fault = guest.run(&[0x0f, 0x01, 0xd0], &mut state, 0);
+        let fault = guest.run(&[0x0f, 0x01, 0xd0], &mut state);
         fault.map_or(Ok(state.gpr[0]), |fault| Err(fault.vector))
     };
-    assert_eq!(ask(0, &|_| ()), Ok(7));
+    let wide = difftest::has_wide();
+    assert_eq!(ask(0, &|_| ()), Ok(if wide { 0xe7 } else { 7 }));
     assert_eq!(ask(1, &|_| ()), Ok(0));
     assert_eq!(ask(1, &|state| state.xsave[160] = 1), Ok(2));
     assert_eq!(ask(1, &|state| state.xsave[576] = 1), Ok(4));
     assert_eq!(ask(1, &|state| state.xsave[0] = 0x7e), Ok(1));
+    if wide {
+        assert_eq!(ask(1, &|state| state.wide.masks[7] = 1 << 63), Ok(0x20));
+        assert_eq!(ask(1, &|state| state.wide.upper[15][31] = 1), Ok(0x40));
+        assert_eq!(ask(1, &|state| state.wide.high[15][63] = 1), Ok(0x80));
+    }
     assert_eq!(ask(2, &|_| ()), Err(vector::GP));
 }

@@ -306,6 +306,11 @@ impl Cpu {
             }
             second = Some(Second { host, stamp: watched.stamp, stamp_value: watched.value });
         }
+        if self.debugger.is_active {
+            let clear = self.debugger.clear_bytes(linear, left);
+            let most = insns.iter().take_while(|i| usize::from(i.next) - usize::from(i.len) < clear).count();
+            insns.truncate(most);
+        }
         let length = insns.last().map_or(0, |i| u32::from(i.next));
         if !self.within_limit(length) {
             return self.uncached(linear, set);
@@ -509,6 +514,7 @@ impl Cpu {
             .or_else(|| crate::integer::lookup(code, from))
             .or_else(|| crate::vector::lookup::<Cpu>(code))
             .or_else(|| crate::fpu::lookup::<Cpu>(code))
+            .or_else(|| crate::evex::lookup(code))
             .unwrap_or(decode::undefined)
     }
 }

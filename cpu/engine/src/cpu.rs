@@ -42,6 +42,8 @@ pub struct Cpu {
     pub(crate) ram: Ram,
     pub(crate) blocks: BlockCache,
     pub(crate) features: Features,
+    /// Code that executes AVX-512 instructions for the interpreter.
+    pub(crate) thunks: crate::evex::Thunks,
     pub(crate) io: Arc<dyn CpuIo>,
     pub(crate) signals: Arc<CpuSignals>,
     pub(crate) memory: AddressSpace,
@@ -60,6 +62,8 @@ pub struct Cpu {
     /// Data accesses must be aligned (CR0.AM and AC at CPL 3).
     pub(crate) aligned: bool,
     pub(crate) debug: crate::debug::Debug,
+    /// A debugger outside of the guest.
+    pub(crate) debugger: crate::debugger::Debugger,
     /// MOV SS or POP SS holds off debug exceptions.
     pub(crate) mov_ss: bool,
     /// A handler was entered by the instruction at hand: it is not single-stepped.

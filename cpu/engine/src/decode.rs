@@ -195,6 +195,13 @@ pub(crate) fn convert(from: &Instruction, mode: Mode, exec: Exec, next: u16) -> 
             }
         }
     }
+    if from.has_op_mask() {
+        insn.mask = from.op_mask().number() as u8;
+    }
+    if crate::evex::concerns(from.code()) {
+        // Executors look at eight bits of the immediate.
+        insn.imm = insn.imm & 0xff | crate::evex::form(from) << 8;
+    }
     insn.op_size = op_size(from, mode);
     insn
 }

@@ -1,7 +1,9 @@
 //! Which instructions a CPU model offers, and which features the engine executes.
 
+use crate::options::Without;
 use iced_x86::{Code, CpuidFeature as F};
 use x86::cpuid::CpuidTable;
+use x86::features::FeatureSet;
 
 /// Whether `model` offers the instruction `code`.
 pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
@@ -77,6 +79,19 @@ pub(crate) fn offered(model: &CpuidTable, code: Code) -> bool {
         F::VAES => bit(7, 2, 9),
         F::VPCLMULQDQ => bit(7, 2, 10),
         F::AVX_VNNI => model.read(7, 1).eax >> 4 & 1 != 0,
+        F::AVX512F => bit(7, 1, 16),
+        F::AVX512DQ => bit(7, 1, 17),
+        F::AVX512_IFMA => bit(7, 1, 21),
+        F::AVX512CD => bit(7, 1, 28),
+        F::AVX512BW => bit(7, 1, 30),
+        F::AVX512VL => bit(7, 1, 31),
+        F::AVX512_VBMI => bit(7, 2, 1),
+        F::AVX512_VBMI2 => bit(7, 2, 6),
+        F::AVX512_VNNI => bit(7, 2, 11),
+        F::AVX512_BITALG => bit(7, 2, 12),
+        F::AVX512_VPOPCNTDQ => bit(7, 2, 14),
+        F::AVX512_VP2INTERSECT => bit(7, 3, 8),
+        F::AVX512_BF16 => model.read(7, 1).eax >> 5 & 1 != 0,
         F::SYSCALL => bit(0x8000_0001, 3, 11),
         F::RDTSCP => bit(0x8000_0001, 3, 27),
         F::LZCNT => bit(0x8000_0001, 2, 5),
@@ -114,8 +129,9 @@ pub(crate) fn cr4_bits(model: &CpuidTable) -> u64 {
     mask
 }
 
-/// The names of the CPUID features that the engine executes on this host; models are cut down to them.
-pub fn supported_names() -> String {
+/// The names of the CPUID features that the engine executes on this host, `without` some of its own; models are cut
+/// down to them.
+pub fn supported_names(without: Without) -> String {
     use crate::vector::{Feature as V, host_supports};
     let mut names = String::from(
         "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss \
@@ -147,6 +163,24 @@ pub fn supported_names() -> String {
             names.push_str(name);
         }
     }
+    if crate::evex::host_is_able() && !without.avx512 && !without.shm {
+        names.push_str(" avx512f avx512dq avx512cd avx512bw avx512vl");
+        for (has, name) in [
+            (is_x86_feature_detected!("avx512ifma"), "avx512ifma"),
+            (is_x86_feature_detected!("avx512vbmi"), "avx512vbmi"),
+            (is_x86_feature_detected!("avx512vbmi2"), "avx512vbmi2"),
+            (is_x86_feature_detected!("avx512vnni"), "avx512vnni"),
+            (is_x86_feature_detected!("avx512bitalg"), "avx512bitalg"),
+            (is_x86_feature_detected!("avx512vpopcntdq"), "avx512-vpopcntdq"),
+            (is_x86_feature_detected!("avx512bf16"), "avx512-bf16"),
+            (is_x86_feature_detected!("avx512vp2intersect"), "avx512-vp2intersect"),
+        ] {
+            if has {
+                names.push(' ');
+                names.push_str(name);
+            }
+        }
+    }
     names
 }
 
@@ -163,9 +197,14 @@ pub(crate) fn without_prefix(code: Code) -> Option<Code> {
     })
 }
 
+/// [`supported_names`] as a set, with all that the host has.
+pub fn supported_features() -> FeatureSet {
+    supported_features_without(Without::default())
+}
+
 /// [`supported_names`] as a set.
-pub fn supported_features() -> x86::features::FeatureSet {
-    x86::features::FeatureSet::from_names(&supported_names()).unwrap_or_default()
+pub fn supported_features_without(without: Without) -> FeatureSet {
+    FeatureSet::from_names(&supported_names(without)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -174,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_supported_name_is_a_feature() {
-        for name in supported_names().split_whitespace() {
+        for name in supported_names(Without::default()).split_whitespace() {
             assert!(x86::features::Feature::find(name).is_some(), "{name}");
         }
         assert!(supported_features().has("lm"));

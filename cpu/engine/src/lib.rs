@@ -4,7 +4,9 @@ mod arena;
 mod block;
 mod cpu;
 mod debug;
+mod debugger;
 mod decode;
+mod evex;
 mod exceptions;
 mod fault;
 mod features;
@@ -28,7 +30,7 @@ pub mod vector;
 
 pub use cpu::Cpu;
 pub use fault::Fault;
-pub use features::{supported_features, supported_names};
+pub use features::{supported_features, supported_features_without, supported_names};
 pub use insn::Insn;
 pub use machine::Tcg;
 pub use options::{LaneB, Options, Without};

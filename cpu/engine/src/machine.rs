@@ -89,6 +89,7 @@ impl Cpu {
             ram: Ram::new(&setup.memory.view()),
             blocks: BlockCache::new(),
             features: Features::new(),
+            thunks: crate::evex::Thunks::default(),
             a20: setup.io.a20_mask(),
             io: setup.io,
             signals: setup.signals,
@@ -102,6 +103,7 @@ impl Cpu {
             intel: model.read(0, 0).ebx == u32::from_le_bytes(*b"Genu"),
             aligned: false,
             debug: crate::debug::Debug::default(),
+            debugger: crate::debugger::Debugger::default(),
             mov_ss: false,
             entered: false,
             loaded_rf: false,
@@ -173,6 +175,15 @@ impl Vcpu for Cpu {
 
     fn jit_status(&mut self) -> Option<accel::JitStatus> {
         Some(Self::jit_status(self))
+    }
+
+    fn set_debugger(&mut self, request: &accel::DebugRequest) -> bool {
+        Self::set_debugger(self, request);
+        true
+    }
+
+    fn take_debug_stop(&mut self) -> Option<accel::DebugStop> {
+        self.debugger.stop.take()
     }
 
     fn tsc(&mut self) -> u64 {

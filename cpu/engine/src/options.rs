@@ -31,20 +31,6 @@ pub struct Options {
     pub jitdump: bool,
 }
 
-impl Options {
-    /// Whether user code may come to run in processes, which need guest RAM that they can map.
-    pub fn runs_processes(&self) -> bool {
-        self.translate
-            && self.lane_b != LaneB::Off
-            && !self.lockstep
-            && !self.one_instruction
-            // What perf is shown is the code of this process.
-            && !self.perfmap
-            && !self.jitdump
-            && !self.without.processes
-    }
-}
-
 /// Features of the host that are treated as missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without {
@@ -52,14 +38,14 @@ pub struct Without {
     pub bmi2: bool,
     /// AVX: VEX-coded instructions are interpreted.
     pub avx: bool,
+    /// AVX-512: guests are not shown it.
+    pub avx512: bool,
     /// WRGSBASE: the GS base is set by a system call.
     pub fsgsbase: bool,
     /// Executable shared memory: everything is left to tier 1.
     pub shm: bool,
     /// XSAVE: x87 and MMX instructions are interpreted.
     pub xsave: bool,
-    /// Helper processes: user code stays in this one.
-    pub processes: bool,
 }
 
 impl Without {
@@ -73,10 +59,10 @@ impl Without {
             *match name {
                 "bmi2" => &mut without.bmi2,
                 "avx" => &mut without.avx,
+                "avx512" => &mut without.avx512,
                 "fsgsbase" => &mut without.fsgsbase,
                 "shm" => &mut without.shm,
                 "xsave" => &mut without.xsave,
-                "processes" => &mut without.processes,
                 _ => return Err(name),
             } = true;
         }

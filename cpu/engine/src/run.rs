@@ -35,6 +35,9 @@ impl Cpu {
             if self.failed {
                 break Exit::Failed;
             }
+            if self.debugger.is_active && self.debugger.stop.is_some() {
+                break Exit::Debug;
+            }
             blocks -= 1;
             if blocks == 0 {
                 blocks = BLOCKS_BETWEEN_POLLS;
@@ -104,9 +107,10 @@ impl Cpu {
     pub(crate) fn step_block(&mut self) {
         let unusual = self.state.rflags & (flags::TF | flags::RF) != 0
             || self.state.interrupt_shadow
-            || self.debug.exec | self.debug.data | self.debug.ports != 0;
+            || self.debug.exec | self.debug.data | self.debug.ports != 0
+            || self.debugger.is_active && self.debugger.concerns(self.linear_rip());
         if unusual {
-            return self.step_carefully();
+            return if self.debugger.is_active { self.step_for_debugger() } else { self.step_carefully() };
         }
         match self.find_block() {
             Ok(block) => self.interpret(block),
@@ -159,22 +163,41 @@ impl Cpu {
         self.exception(if insn.is_on_stack() { fault.on_stack() } else { fault });
     }
 
+    /// The linear address of the next instruction.
+    #[inline]
+    pub(crate) fn linear_rip(&self) -> u64 {
+        let rip = self.state.rip;
+        if self.long { rip } else { rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff }
+    }
+
+    /// Runs one instruction under a debugger, or stops before it.
+    fn step_for_debugger(&mut self) {
+        if self.breaks(self.linear_rip()) {
+            return;
+        }
+        let count = self.state.gpr[1];
+        self.debugger.anew = false;
+        self.step_carefully();
+        // An instruction that begins anew has not been executed, but for a round of a string instruction.
+        if !self.debugger.anew || self.state.gpr[1] != count && !self.want_exclusive {
+            self.tell_debugger();
+        }
+    }
+
     /// Runs one instruction under TF, RF, breakpoints or an interrupt shadow.
     fn step_carefully(&mut self) {
         self.counts.careful += 1;
-        let linear = if self.long {
-            self.state.rip
-        } else {
-            self.state.rip.wrapping_add(self.state.seg[1].base) & 0xffff_ffff
-        };
-        let hits = self.breakpoints_at(linear);
+        let hits = self.breakpoints_at(self.linear_rip());
         if hits != 0 && self.state.rflags & flags::RF == 0 && !self.mov_ss {
             self.state.interrupt_shadow = false;
             return self.debug_exception(hits);
         }
         let block = match self.find_block() {
             Ok(block) => block,
-            Err(fault) if fault.is_restart() => return,
+            Err(fault) if fault.is_restart() => {
+                self.debugger.anew = true;
+                return;
+            }
             Err(fault) => {
                 self.state.interrupt_shadow = false;
                 self.mov_ss = false;
@@ -194,6 +217,7 @@ impl Cpu {
             // An iteration of a string instruction may have been made.
             let stepped = fault.is_restart() && stepping && !self.want_exclusive;
             if fault.is_restart() {
+                self.debugger.anew = true;
                 self.state.interrupt_shadow = shadow;
                 if self.debug.exec != 0 || self.debug.hit != 0 {
                     self.state.rflags |= flags::RF;
@@ -255,6 +279,9 @@ impl Cpu {
             self.exclusive = true;
             self.step_carefully();
             self.exclusive = false;
+            if self.debugger.is_active {
+                self.tell_debugger();
+            }
             self.peers.end_exclusive(self.index);
             return None;
         }
@@ -291,6 +318,15 @@ impl Cpu {
         if self.state.interrupt_shadow {
             return None;
         }
+        if self.debugger.holds_interrupts() {
+            // What would be delivered ends a halt all the same.
+            if self.signals.pending() & self.interest & (Event::Nmi as u32 | Event::Intr as u32) != 0
+                && self.state.activity == Activity::Halted
+            {
+                self.state.activity = Activity::Running;
+            }
+            return (self.state.activity == Activity::Halted).then_some(Exit::Halted);
+        }
         if !self.state.nmi_blocked && self.signals.is_raised(Event::Nmi) && self.signals.take(Event::Nmi) {
             self.state.activity = Activity::Running;
             self.state.nmi_blocked = true;
@@ -313,6 +349,11 @@ impl Cpu {
         self.a20 = self.io.a20_mask();
         self.ram = Ram::new(&self.memory.view());
         self.tlb.flush_all();
+        self.drop_code();
+    }
+
+    /// Drops all decoded and translated code.
+    pub(crate) fn drop_code(&mut self) {
         self.blocks.clear();
         self.jit.identity.clear();
         self.jit.clear();
@@ -339,6 +380,7 @@ impl Cpu {
             mc_banks: old.mc_banks,
             x87: old.x87,
             zmm: old.zmm,
+            opmask: old.opmask,
             mxcsr: old.mxcsr,
             ..X86State::default()
         };
@@ -353,6 +395,7 @@ impl Cpu {
     pub(crate) fn load_state(&mut self, state: &X86State) {
         self.state = state.clone();
         self.state.zero = 0;
+        self.jit.note_wide();
         self.set_rflags(state.rflags);
         self.shutdown = false;
         self.want_exclusive = false;
@@ -363,8 +406,6 @@ impl Cpu {
         self.mode_changed();
         self.debug_changed();
         self.tlb.flush_all();
-        self.blocks.clear();
-        self.jit.identity.clear();
-        self.jit.clear();
+        self.drop_code();
     }
 }

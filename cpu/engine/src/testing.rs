@@ -176,6 +176,7 @@ impl Bench {
         let cpu = &mut self.cpu;
         cpu.state = state.clone();
         cpu.state.zero = 0;
+        cpu.jit.note_wide();
         cpu.set_rflags(state.rflags);
         (cpu.shutdown, cpu.moved) = (false, false);
         cpu.mode_changed();

@@ -136,8 +136,14 @@ pub mod xcr0 {
     pub const AVX: u64 = 1 << 2;
     /// PKRU.
     pub const PKRU: u64 = 1 << 9;
-    /// Mask registers, upper halves of ZMM0-15, ZMM16-31.
-    pub const AVX512: u64 = 7 << 5;
+    /// Mask registers.
+    pub const OPMASK: u64 = 1 << 5;
+    /// Upper halves of ZMM0 to ZMM15.
+    pub const ZMM_UPPER: u64 = 1 << 6;
+    /// ZMM16 to ZMM31.
+    pub const ZMM_HIGH: u64 = 1 << 7;
+    /// All that AVX-512 adds.
+    pub const AVX512: u64 = OPMASK | ZMM_UPPER | ZMM_HIGH;
 }
 
 /// MSR numbers.

@@ -97,15 +97,19 @@ impl Nodes {
         self.image(disk)?.get("actual-size")?.as_u64().filter(|size| *size > 0)
     }
 
+    /// Behind which byte a write to a disk is told of.
+    pub fn threshold(&self, disk: &Disk) -> Option<u64> {
+        self.node(disk, "storage")?.get("write_threshold")?.as_u64().filter(|threshold| *threshold > 0)
+    }
+
     fn image(&self, disk: &Disk) -> Option<&Value> {
+        self.node(disk, "format")?.get("image")
+    }
+
+    fn node(&self, disk: &Disk, layer: &str) -> Option<&Value> {
         let index = disk.source.as_ref()?.index?;
-        let name = format!("libvirt-{index}-format");
-        let node = self
-            .0
-            .as_list()?
-            .iter()
-            .find(|node| node.get("node-name").and_then(Value::as_str) == Some(&name))?;
-        node.get("image")
+        let name = format!("libvirt-{index}-{layer}");
+        self.0.as_list()?.iter().find(|node| node.get("node-name").and_then(Value::as_str) == Some(&name))
     }
 }
 

@@ -53,6 +53,16 @@ const WORKLOADS: &[&str] = &[
 /// What `cargo xtask suites` runs besides: others' tests, just-in-time compilers, a debugger.
 const SUITES: &[&str] = &["libpython3.11-testsuite", "luajit", "nodejs", "gdb-minimal"];
 
+/// What it builds with, what it traces system calls with, and what Perl's own tests need.
+const BUILD: &[&str] =
+    &["bash", "coreutils", "dash", "sed", "grep", "mawk", "gcc-12", "libc6-dev", "make", "strace", "perl"];
+
+/// Sources that it builds, and tests that it runs: the package, the folder that they go to, and what of it.
+const SOURCES: &[(&str, &str, &[&str])] = &[("lua5.4", "lua", &["*/src"]), ("perl", "perl-source", &["*/t"])];
+
+/// A Java machine with its compiler.
+const JAVA: &[&str] = &["bash", "coreutils", "openjdk-17-jdk-headless"];
+
 /// The programs with which guests talk to SCSI disks, and their libraries that a small host may lack.
 const SCSI_TOOLS: &[&str] = &[
     "sg3-utils",
@@ -82,6 +92,10 @@ const SCSI_TOOLS: &[&str] = &[
 
 /// Clients of libvirt that are used in place, without what else their packages want to be installed.
 const LIBVIRT_CLIENTS: &[&str] = &["libvirt-dbus", "libvirt-glib-1.0-0", "prometheus-libvirt-exporter"];
+
+/// The guest agent and its libraries.
+const AGENT: &[&str] =
+    &["qemu-guest-agent", "libc6", "libglib2.0-0", "libpcre2-8-0", "libudev1", "libnuma1", "liburing2"];
 
 /// The names of the sets, as given on the command line.
 const SETS: &[&str] = &[
@@ -130,6 +144,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "libvirt" => {
                 guests.libvirt()?;
                 guests.libvirt_clients()?;
+                guests.agent()?;
             }
             "nova" => guests.nova()?,
             _ => unreachable!("the names were checked above"),
@@ -243,18 +258,34 @@ impl Guests {
     }
 
     fn suites(&mut self) -> Result<()> {
-        self.programs("suites", "test suites", &[WORKLOADS, SUITES].concat())
+        self.programs("suites", "test suites", &[WORKLOADS, SUITES].concat())?;
+        self.programs("suites-java", "Java", JAVA)?;
+        self.make(self.folder.join("suites-build"), "what is built and traced", |guests, folder| {
+            guests.fill(folder, BUILD)?;
+            let sources = Apt::new(&guests.folder.join("apt-sources"), Content::Sources, guests.refresh)?;
+            for (package, name, parts) in SOURCES {
+                let archive = sources.source(package)?;
+                unpack_source(&archive, &folder.join(name), parts)?;
+            }
+            sources.clean()?;
+            Ok(Made::Folder)
+        })
     }
 
     fn programs(&mut self, name: &str, what: &str, packages: &[&str]) -> Result<()> {
         self.make(self.folder.join(name), what, |guests, folder| {
-            for package in guests.apt()?.download_closure(packages, false)? {
-                let documents =
-                    ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
-                apt::unpack(&package, folder, &documents)?;
-            }
+            guests.fill(folder, packages)?;
             Ok(Made::Folder)
         })
+    }
+
+    /// Unpacks packages with everything that they depend on.
+    fn fill(&mut self, folder: &Path, packages: &[&str]) -> Result<()> {
+        for package in self.apt()?.download_closure(packages, false)? {
+            let documents = ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
+            apt::unpack(&package, folder, &documents)?;
+        }
+        Ok(())
     }
 
     /// What the tests of the privileged helpers run beside them.
@@ -270,18 +301,7 @@ impl Guests {
                 None => Ok(Made::Nothing("the backports have no qemu-system-common".to_owned())),
             }
         })?;
-        self.make(self.folder.join("scsi-tools"), "SCSI tools", |guests, folder| {
-            let apt = guests.apt()?;
-            let packages = match apt.find_all(SCSI_TOOLS, "amd64")? {
-                Ok(packages) => packages,
-                Err(reason) => return Ok(Made::Nothing(reason)),
-            };
-            for file in apt.download_all(&packages)? {
-                let documents = ["./usr/share/doc", "./usr/share/man", "./usr/share/locale"];
-                apt::unpack(&file, folder, &documents)?;
-            }
-            Ok(Made::Folder)
-        })
+        self.packages("scsi-tools", "SCSI tools", SCSI_TOOLS)
     }
 
     fn newer_qemu(&mut self) -> Result<()> {
@@ -348,17 +368,7 @@ impl Guests {
                 Ok(archive) => archive,
                 Err(error) => return Ok(Made::Nothing(format!("{error:#}"))),
             };
-            let status = std::process::Command::new("tar")
-                .args(["-x", "--no-same-owner", "--strip-components=1", "--wildcards", "-C"])
-                .arg(folder)
-                .arg("-f")
-                .arg(&archive)
-                .args(["libvirt-*/tests", "libvirt-*/src/conf/schemas"])
-                .status()
-                .context("cannot run tar")?;
-            if !status.success() {
-                bail!("cannot unpack {}", archive.display());
-            }
+            unpack_source(&archive, folder, &["libvirt-*/tests", "libvirt-*/src/conf/schemas"])?;
             apt.clean()?;
             Ok(Made::Folder)
         })
@@ -374,6 +384,29 @@ impl Guests {
             };
             for file in apt.download_all(&packages)? {
                 apt::unpack(&file, folder, &["./usr/share/doc", "./usr/share/man", "./etc", "./lib"])?;
+            }
+            Ok(Made::Folder)
+        })
+    }
+
+    /// QEMU's guest agent, which runs in guests that libvirt's daemons ask things of.
+    fn agent(&mut self) -> Result<()> {
+        self.packages("agent", "guest agent", AGENT)
+    }
+
+    /// The packages alone, without what else they want to be installed.
+    fn packages(&mut self, name: &str, what: &str, packages: &[&str]) -> Result<()> {
+        self.make(self.folder.join(name), what, |guests, folder| {
+            let apt = guests.apt()?;
+            let packages = match apt.find_all(packages, "amd64")? {
+                Ok(packages) => packages,
+                Err(reason) => return Ok(Made::Nothing(reason)),
+            };
+            for file in apt.download_all(&packages)? {
+                // Conversions between character sets are most of the C library.
+                let unused =
+                    ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/*/gconv"];
+                apt::unpack(&file, folder, &unused)?;
             }
             Ok(Made::Folder)
         })
@@ -418,6 +451,30 @@ enum Made {
     Folder,
     /// It cannot be had here, for this reason.
     Nothing(String),
+}
+
+/// Unpacks those files of an archive of sources that match one of `parts`, without the folder that holds them all.
+fn unpack_source(archive: &Path, folder: &Path, parts: &[&str]) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let status = std::process::Command::new("tar")
+        .args([
+            "-x",
+            "--no-same-owner",
+            "--strip-components=1",
+            "--wildcards",
+            "--no-wildcards-match-slash",
+            "-C",
+        ])
+        .arg(folder)
+        .arg("-f")
+        .arg(archive)
+        .args(parts)
+        .status()
+        .context("cannot run tar")?;
+    if !status.success() {
+        bail!("cannot unpack {}", archive.display());
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {

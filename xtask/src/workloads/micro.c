@@ -226,8 +226,50 @@ static void touch(size_t size, long n)
 }
 
 static void touch64m(long n) { touch(64ul << 20, n); }
-static void touch512m(long n) { touch(512ul << 20, n); }
+static void touch256m(long n) { touch(256ul << 20, n); }
+static void touch1g(long n) { touch(1ul << 30, n); }
 static void touch4g(long n) { touch(4ul << 30, n); }
+
+/* Pages of code that was never executed before: blocks of arithmetic, each with a jump to the next, as compilers
+   make them. Each page is executed so many times. One operation: a page. */
+static void fresh(int times, long n)
+{
+    const long pages = 64;
+    int f = memfd_create("code", 0);
+    if (ftruncate(f, pages * 4096))
+        exit(1);
+    unsigned char *to = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+    static unsigned seed = 1;
+    for (long done = 0; done < n; done += pages) {
+        for (long i = 0; i < pages; i++) {
+            unsigned char *p = to + i * 4096, *end = p + 4096 - 32;
+            while (p < end) {
+                for (int k = 0; k < 4; k++) {
+                    /* add, or, adc, sbb, and, sub, xor, cmp of EAX, ECX, EDX, ESI or EDI */
+                    static const unsigned char registers[] = { 0xc0, 0xc8, 0xd1, 0xf2, 0xfe, 0xc1, 0xd6, 0xf9 };
+                    seed = seed * 1103515245 + 12345;
+                    *p++ = 1 | (seed >> 16 & 7) << 3;
+                    *p++ = registers[seed >> 20 & 7];
+                }
+                /* a conditional jump to the next instruction */
+                *p++ = 0x70 | (seed >> 24 & 15);
+                *p++ = 0;
+            }
+            *p = 0xc3;
+        }
+        unsigned char *code = mmap(0, pages * 4096, PROT_READ | PROT_EXEC, MAP_SHARED, f, 0);
+        for (int k = 0; k < times; k++)
+            for (long i = 0; i < pages; i++)
+                __asm__ volatile("call *%0" : : "r"(code + i * 4096) : "rax", "rcx", "rdx", "rsi", "rdi", "cc", "memory");
+        munmap(code, pages * 4096);
+    }
+    munmap(to, pages * 4096);
+    close(f);
+}
+
+static void fresh1(long n) { fresh(1, n); }
+static void fresh10(long n) { fresh(10, n); }
+static void fresh100(long n) { fresh(100, n); }
 
 static const struct {
     const char *name;
@@ -239,7 +281,8 @@ static const struct {
     { "exec", execs, 10 },          { "mmap", maps, 2000 },         { "signal", signals, 5000 },
     { "open", opens, 2000 },        { "ring-1", ring1, 1000 },      { "ring-10", ring10, 1000 },
     { "ring-100", ring100, 1000 },  { "touch-64M", touch64m, 100000 },
-    { "touch-512M", touch512m, 100000 }, { "touch-4G", touch4g, 100000 },
+    { "touch-256M", touch256m, 100000 }, { "touch-1G", touch1g, 100000 }, { "touch-4G", touch4g, 100000 },
+    { "fresh-1", fresh1, 64 },      { "fresh-10", fresh10, 64 },    { "fresh-100", fresh100, 64 },
 };
 
 int main(int argc, char **argv)
@@ -251,23 +294,30 @@ int main(int argc, char **argv)
         printf("clock %lld 1\n", now());
         return 0;
     }
-    if (argc > 3 && !strcmp(argv[1], "time")) {
+    /* time NAME COMMAND...; together COUNT NAME COMMAND...: so many at once */
+    int together = argc > 4 && !strcmp(argv[1], "together");
+    if (together || (argc > 3 && !strcmp(argv[1], "time"))) {
+        int count = together ? atoi(argv[2]) : 1;
+        argv += together;
         long long start = now();
-        pid_t child = fork();
-        if (!child) {
-            int null = open("/dev/null", O_WRONLY);
-            dup2(null, 1);
-            dup2(null, 2);
-            execvp(argv[3], argv + 3);
-            _exit(127);
+        for (int i = 0; i < count; i++) {
+            if (!fork()) {
+                int null = open("/dev/null", O_WRONLY);
+                dup2(null, 1);
+                dup2(null, 2);
+                execvp(argv[3], argv + 3);
+                _exit(127);
+            }
         }
-        int status = 0;
-        waitpid(child, &status, 0);
-        if (status) {
-            printf("%s failed %d\n", argv[2], status);
-            return 1;
+        for (int i = 0; i < count; i++) {
+            int status = 0;
+            wait(&status);
+            if (status) {
+                printf("%s failed %d\n", argv[2], status);
+                return 1;
+            }
         }
-        printf("%s %lld 1 %lld\n", argv[2], now() - start, used());
+        printf("%s %lld %d %lld\n", argv[2], now() - start, count, used());
         return 0;
     }
     double seconds = argc > 1 ? atof(argv[1]) : 0.3;

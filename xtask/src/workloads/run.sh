@@ -1,5 +1,6 @@
 # Runs the same natively and in guests. Each row: name, nanoseconds, operations, perhaps nanoseconds of processor time.
-# $1: all, short, scale (how cost grows with processes and memory) or smp (work for two processors).
+# $1: all, short, scale (how cost grows with processes and memory), fresh (code that is executed for the first time),
+# vcpus (the same on more processors: $2, as many at once) or smp (work for two processors, on $2).
 export LC_ALL=C HOME=/tmp
 cd /tmp
 M=/micro
@@ -27,18 +28,28 @@ create index i on t(b); select count(*), sum(length(b)) from t where a % 3 = 0; 
 if [ "$1" = short ]; then
     short
 elif [ "$1" = scale ]; then
-    for row in ring-1 ring-10 ring-100 touch-64M touch-512M touch-4G; do $M 0.5 $row; done
+    for row in ring-1 ring-10 ring-100 touch-64M touch-256M touch-1G touch-4G; do $M 0.5 $row; done
+elif [ "$1" = fresh ]; then
+    $M 0.5 fresh-1 fresh-10 fresh-100
+    $M time python-start python3 -I -c 'import json, random, hashlib, decimal'
+    $M time cc1 /usr/lib/gcc/x86_64-linux-gnu/12/cc1 -quiet -O2 -o /tmp/out.s /micro.i
+elif [ "$1" = vcpus ]; then
+    $M together $2 shell-by-$2 bash -c 'i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done'
+    $M together $2 sqlite-by-$2 sqlite3 :memory: 'create table t(a integer, b text);
+insert into t with recursive c(n) as (select 1 union all select n + 1 from c where n < 200000)
+    select n * 7919 % 200003, hex(n * 31) from c;
+create index i on t(b); select count(*), sum(length(b)) from t where a % 3 = 0; select * from t order by b limit 5;'
+    $M together $2 fork-by-$2 bash -c 'i=0; while [ $i -lt 200 ]; do (:); i=$((i + 1)); done'
 elif [ "$1" = smp ]; then
-    for n in 1 2; do
-        openssl speed -mr -multi $n -seconds 3 -bytes 16384 -evp sha256 2>/dev/null |
-            while IFS=: read -r tag index what rate rest; do
-                [ "$tag" = +F ] && echo "sha256-by-$n 1000000000 $rate 1000000000"
-            done
-        openssl speed -mr -multi $n -seconds 3 rsa2048 2>/dev/null |
-            while IFS=: read -r tag index bits sign verify; do
-                [ "$tag" = +F2 ] && echo "rsa2048-by-$n 1000000000 $sign 1000000000"
-            done
-    done
+    # Two workers on as many processors as there are.
+    openssl speed -mr -multi 2 -seconds 3 -bytes 16384 -evp sha256 2>/dev/null |
+        while IFS=: read -r tag index what rate rest; do
+            [ "$tag" = +F ] && echo "sha256-on-$2 1000000000 $rate 1000000000"
+        done
+    openssl speed -mr -multi 2 -seconds 3 rsa2048 2>/dev/null |
+        while IFS=: read -r tag index bits sign verify; do
+            [ "$tag" = +F2 ] && echo "rsa2048-on-$2 1000000000 $sign 1000000000"
+        done
 else
     short
     $M time python-start python3 -I -c 'import json, random, hashlib, decimal'

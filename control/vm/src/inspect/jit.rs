@@ -17,7 +17,7 @@ fn describe(s: &JitStatus) -> String {
     let each = |total: u64| total.checked_div(s.blocks).unwrap_or(0);
     let part = |count: u64| (count * 100).checked_div(s.blocks).unwrap_or(0);
     let ratio = if s.guest == 0 { 0.0 } else { s.code as f64 / s.guest as f64 };
-    let mut text = format!(
+    let text = format!(
         "Translation buffer state:\n\
          tier                {}\n\
          gen code size       {}/{}\n\
@@ -31,7 +31,7 @@ fn describe(s: &JitStatus) -> String {
          Statistics:\n\
          TB flush count      {} (longest {:.1} ms)\n\
          TB invalidate count {}\n\
-         TB made             {}\n\
+         TB made             {} ({} bytes of guest code in {:.1} ms)\n\
          TB searches         {}\n\
          TLB full flushes    {}\n\
          TLB page flushes    {}\n\
@@ -54,6 +54,8 @@ fn describe(s: &JitStatus) -> String {
         s.longest_flush as f64 / 1e6,
         s.invalidated,
         s.made,
+        s.made_bytes,
+        s.translating as f64 / 1e6,
         s.searched,
         s.tlb_flushes,
         s.tlb_pages,
@@ -63,9 +65,6 @@ fn describe(s: &JitStatus) -> String {
         s.interpreted,
         s.entered,
     );
-    if s.refused != 0 {
-        text += "user processes      the host does not allow them\n";
-    }
     if s.processes.0 == 0 {
         return text;
     }

@@ -60,7 +60,7 @@ pub(crate) fn string<T: Int, const KIND: u8>(cpu: &mut Cpu, i: &Insn) -> R {
         if left == 0 {
             return Ok(());
         }
-        let stepping = cpu.state.rflags & flags::TF != 0;
+        let stepping = cpu.state.rflags & flags::TF != 0 || cpu.debugger.is_stepping();
         if (KIND == kind::MOVS || KIND == kind::STOS)
             && !stepping
             && let Some(done) = fast::<T, KIND>(cpu, i, left)

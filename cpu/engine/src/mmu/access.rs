@@ -86,6 +86,9 @@ impl Cpu {
         if self.debug.data != 0 {
             self.note_access(linear, size, false);
         }
+        if self.debugger.is_active {
+            self.note_watched(linear, size, false);
+        }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = if self.tlb.promote(set, linear) && self.tlb.read(set, linear, size).is_some() {
                 0
@@ -125,6 +128,9 @@ impl Cpu {
         }
         if self.debug.data != 0 {
             self.note_access(linear, size, true);
+        }
+        if self.debugger.is_active {
+            self.note_watched(linear, size, true);
         }
         if linear & 0xfff <= PAGE_SIZE - size {
             let physical = if self.tlb.promote(set, linear) && self.tlb.write(set, linear, size).is_some() {
@@ -225,6 +231,10 @@ impl Cpu {
     /// Reads bytes at a linear address, piece by piece.
     pub(crate) fn read_buf(&mut self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
         self.check_end(linear, buf.len() as u64)?;
+        if let Some(p) = self.tlb.read(self.set, linear, buf.len() as u64) {
+            copy_out(p, buf);
+            return Ok(());
+        }
         let wrap = self.wrap();
         let mut at = 0;
         while at < buf.len() {
@@ -243,6 +253,10 @@ impl Cpu {
 
     /// Writes bytes at a linear address; all or nothing.
     pub(crate) fn write_buf(&mut self, linear: u64, buf: &[u8]) -> Result<(), Fault> {
+        if let Some(p) = self.tlb.write(self.set, linear, buf.len() as u64) {
+            copy_in(p, buf);
+            return Ok(());
+        }
         self.probe_write(linear, buf.len() as u64)?;
         let wrap = self.wrap();
         let mut at = 0;
@@ -383,13 +397,13 @@ impl Cpu {
 
 /// Copies from guest RAM in words of up to 8 bytes.
 #[inline(always)]
-fn copy_out<const N: usize>(p: *mut u8, buf: &mut [u8; N]) {
+fn copy_out(p: *mut u8, buf: &mut [u8]) {
     let mut at = 0;
-    while at + 8 <= N {
+    while at + 8 <= buf.len() {
         buf[at..at + 8].copy_from_slice(&get::<u64>(p.wrapping_add(at)).to_le_bytes());
         at += 8;
     }
-    while at < N {
+    while at < buf.len() {
         buf[at] = get(p.wrapping_add(at));
         at += 1;
     }
@@ -397,15 +411,15 @@ fn copy_out<const N: usize>(p: *mut u8, buf: &mut [u8; N]) {
 
 /// Copies to guest RAM in words of up to 8 bytes.
 #[inline(always)]
-fn copy_in<const N: usize>(p: *mut u8, buf: &[u8; N]) {
+fn copy_in(p: *mut u8, buf: &[u8]) {
     let mut at = 0;
-    while at + 8 <= N {
+    while at + 8 <= buf.len() {
         let mut v = [0; 8];
         v.copy_from_slice(&buf[at..at + 8]);
         put(p.wrapping_add(at), u64::from_le_bytes(v));
         at += 8;
     }
-    while at < N {
+    while at < buf.len() {
         put(p.wrapping_add(at), buf[at]);
         at += 1;
     }

@@ -22,7 +22,7 @@ pub(crate) fn start_tsc() {
 }
 
 /// Ticks of the time-stamp counter in a second, the more exact the longer the process has run.
-pub(super) fn tsc_hz() -> u64 {
+pub(crate) fn tsc_hz() -> u64 {
     let Some((tsc, time)) = START.get() else { return 1_000_000_000 };
     // SAFETY: as in `start_tsc`.
     let ticks = u128::from(unsafe { _rdtsc() }.wrapping_sub(*tsc));

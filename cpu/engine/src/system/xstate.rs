@@ -16,8 +16,17 @@ const FIXED: u64 = 576;
 const HEADER: u64 = 512;
 /// XCOMP_BV: the compacted format.
 const COMPACTED: u64 = 1 << 63;
-/// Where PKRU is in the standard format.
-const PKRU_AT: u64 = 0xa80;
+/// The components behind the header, in order: bit, offset in the standard format, bytes (SDM vol. 1, 13.5; the same
+/// numbers are in CPUID's leaf 0xD).
+const COMPONENTS: [(u64, u64, u64); 5] = [
+    (xcr0::AVX, 0x240, 256),
+    (xcr0::OPMASK, 0x440, 64),
+    (xcr0::ZMM_UPPER, 0x480, 512),
+    (xcr0::ZMM_HIGH, 0x680, 1024),
+    (xcr0::PKRU, 0xa80, 8),
+];
+/// Bytes of the largest.
+const LARGEST: usize = 1024;
 /// MXCSR after reset.
 const MXCSR_INIT: u32 = 0x1f80;
 
@@ -68,28 +77,96 @@ impl Cpu {
     /// XINUSE: which components differ from their initial state.
     fn in_use(&self) -> u64 {
         let s = &self.state;
-        let any = |from: usize, to: usize| s.zmm[..16].iter().any(|z| z[from..to].iter().any(|b| *b != 0));
+        // A whole register at once, without looking for the byte that differs.
+        let any = |registers: &[[u8; 64]], from: usize, to: usize| {
+            registers.iter().any(|z| z[from..to].iter().fold(0, |all, byte| all | byte) != 0)
+        };
         let bit = |on: bool, bit: u64| if on { bit } else { 0 };
+        let wide = if s.xcr0 & xcr0::AVX512 == 0 {
+            0
+        } else {
+            bit(s.opmask != [0; 8], xcr0::OPMASK)
+                | bit(any(&s.zmm[..16], 32, 64), xcr0::ZMM_UPPER)
+                | bit(any(&s.zmm[16..], 0, 64), xcr0::ZMM_HIGH)
+        };
         bit(s.x87 != X87::default(), xcr0::X87)
-            | bit(any(0, 16), xcr0::SSE)
-            | bit(any(16, 32), xcr0::AVX)
+            | bit(any(&s.zmm[..16], 0, 16), xcr0::SSE)
+            | bit(any(&s.zmm[..16], 16, 32), xcr0::AVX)
             | bit(s.pkru != 0, xcr0::PKRU)
+            | wide
+    }
+
+    /// What the component `bit` holds, and how many bytes of it the present mode has.
+    fn component(&self, bit: u64) -> ([u8; LARGEST], usize) {
+        let mut bytes = [0; LARGEST];
+        let s = &self.state;
+        let mut put = |registers: &[[u8; 64]], from: usize, to: usize| {
+            for (to, register) in bytes.chunks_exact_mut(to - from).zip(registers) {
+                to.copy_from_slice(&register[from..from + to.len()]);
+            }
+            registers.len() * (to - from)
+        };
+        let low = &s.zmm[..self.xmm_count()];
+        let len = match bit {
+            xcr0::AVX => put(low, 16, 32),
+            xcr0::ZMM_UPPER => put(low, 32, 64),
+            xcr0::ZMM_HIGH if self.long => put(&s.zmm[16..], 0, 64),
+            xcr0::OPMASK => {
+                for (to, mask) in bytes.chunks_exact_mut(8).zip(s.opmask) {
+                    to.copy_from_slice(&mask.to_le_bytes());
+                }
+                64
+            }
+            xcr0::PKRU => {
+                bytes[..4].copy_from_slice(&s.pkru.to_le_bytes());
+                8
+            }
+            _ => 0,
+        };
+        (bytes, len)
+    }
+
+    /// Loads the component `bit`.
+    fn set_component(&mut self, bit: u64, bytes: &[u8; LARGEST]) {
+        let count = self.xmm_count();
+        let s = &mut self.state;
+        let take = |registers: &mut [[u8; 64]], from: usize, to: usize| {
+            for (register, value) in registers.iter_mut().zip(bytes.chunks_exact(to - from)) {
+                register[from..to].copy_from_slice(value);
+            }
+        };
+        match bit {
+            xcr0::AVX => take(&mut s.zmm[..count], 16, 32),
+            xcr0::ZMM_UPPER => {
+                take(&mut s.zmm[..count], 32, 64);
+                self.jit.note_wide();
+            }
+            xcr0::ZMM_HIGH if self.long => take(&mut s.zmm[16..], 0, 64),
+            xcr0::OPMASK => {
+                for (mask, value) in s.opmask.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                    *mask = u64::from_le_bytes(*value);
+                }
+            }
+            xcr0::PKRU => self.set_pkru(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+            _ => {}
+        }
     }
 }
 
-/// Where PKRU is in the compacted format, behind those of the components `which` that come before it.
-fn compacted_pkru(which: u64) -> u64 {
-    FIXED + if which & xcr0::AVX != 0 { 256 } else { 0 }
+/// Where the component `bit` is; `layout`: those in an area of the compacted format, 0 for the standard format.
+fn place(bit: u64, layout: u64) -> u64 {
+    let before = COMPONENTS.iter().take_while(|part| part.0 != bit);
+    match layout {
+        0 => COMPONENTS.iter().find(|part| part.0 == bit).map_or(FIXED, |part| part.1),
+        _ => FIXED + before.filter(|part| layout & part.0 != 0).map(|part| part.2).sum::<u64>(),
+    }
 }
 
 /// Bytes of the area for the components of XCR0.
 pub(crate) fn area_size(enabled: u64, compacted: bool) -> u32 {
-    let end = match (enabled & xcr0::PKRU != 0, compacted) {
-        (true, true) => compacted_pkru(enabled) + 8,
-        (true, false) => PKRU_AT + 8,
-        (false, _) => compacted_pkru(enabled),
-    };
-    end as u32
+    let layout = if compacted { enabled | COMPACTED } else { 0 };
+    let parts = COMPONENTS.iter().filter(|part| enabled & part.0 != 0);
+    parts.map(|part| place(part.0, layout) + part.2).max().unwrap_or(FIXED) as u32
 }
 
 /// The MXCSR of an area, if it has no reserved bit.
@@ -136,8 +213,8 @@ fn check_area(cpu: &mut Cpu, i: &Insn, write: bool) -> R {
     if cpu.ea(i, FIXED, write)? % 64 != 0 { Err(Fault::gp(0)) } else { Ok(()) }
 }
 
-/// Writes the components `which`; the AVX part lies behind the header in both formats.
-fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, pkru_at: u64, wide: bool) -> R {
+/// Writes the components `which` of an area laid out as [`place`] has it.
+fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, layout: u64, wide: bool) -> R {
     let area = cpu.legacy_part(wide);
     if which & xcr0::X87 != 0 {
         cpu.store_part(i, 0, &area[..24])?;
@@ -150,37 +227,33 @@ fn store_components(cpu: &mut Cpu, i: &Insn, which: u64, with_mxcsr: bool, pkru_
         let end = 160 + 16 * cpu.xmm_count();
         cpu.store_part(i, 160, &area[160..end])?;
     }
-    if which & xcr0::AVX != 0 {
-        for n in 0..cpu.xmm_count() {
-            let upper: [u8; 16] = std::array::from_fn(|b| cpu.state.zmm[n][16 + b]);
-            cpu.store_part(i, FIXED + 16 * n as u64, &upper)?;
+    for (bit, ..) in COMPONENTS.into_iter().filter(|part| which & part.0 != 0) {
+        let (bytes, len) = cpu.component(bit);
+        if len != 0 {
+            cpu.store_part(i, place(bit, layout), &bytes[..len])?;
         }
-    }
-    if which & xcr0::PKRU != 0 {
-        let value = u64::from(cpu.state.pkru);
-        cpu.store_part(i, pkru_at, &value.to_le_bytes())?;
     }
     Ok(())
 }
 
-/// Raises the fault of a write to the area of the components `which`, PKRU at `pkru_at`.
-fn probe(cpu: &mut Cpu, i: &Insn, which: u64, pkru_at: u64) -> R {
+/// Raises the fault of a write to the area of the components `which`.
+fn probe(cpu: &mut Cpu, i: &Insn, which: u64, layout: u64) -> R {
     cpu.check_store_part(i, 0, FIXED)?;
-    if which & xcr0::AVX != 0 {
-        cpu.check_store_part(i, FIXED, 256)?;
+    for (bit, _, size) in COMPONENTS.into_iter().filter(|part| which & part.0 != 0) {
+        cpu.check_store_part(i, place(bit, layout), size)?;
     }
-    if which & xcr0::PKRU != 0 { cpu.check_store_part(i, pkru_at, 8) } else { Ok(()) }
+    Ok(())
 }
 
 /// XSAVE, and XSAVEOPT (`OPT`), which leaves out what is in its initial state.
 pub(crate) fn xsave<const OPT: bool, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     check_area(cpu, i, true)?;
     let wanted = cpu.edx_eax() & cpu.state.xcr0;
-    probe(cpu, i, wanted, PKRU_AT)?;
+    probe(cpu, i, wanted, 0)?;
     let old = u64::from_le_bytes(cpu.load_part::<8>(i, HEADER)?);
     let used = cpu.in_use();
     let which = if OPT { wanted & used } else { wanted };
-    store_components(cpu, i, which, wanted & (xcr0::SSE | xcr0::AVX) != 0, PKRU_AT, WIDE)?;
+    store_components(cpu, i, which, wanted & (xcr0::SSE | xcr0::AVX) != 0, 0, WIDE)?;
     let present = old & !wanted | wanted & used;
     cpu.store_part(i, HEADER, &present.to_le_bytes())
 }
@@ -189,16 +262,16 @@ pub(crate) fn xsave<const OPT: bool, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) 
 pub(crate) fn xsavec<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     check_area(cpu, i, true)?;
     let wanted = cpu.edx_eax() & cpu.state.xcr0;
-    let pkru_at = compacted_pkru(wanted);
-    probe(cpu, i, wanted, pkru_at)?;
+    let layout = wanted | COMPACTED;
+    probe(cpu, i, wanted, layout)?;
     let mut used = cpu.in_use();
     if cpu.state.mxcsr != MXCSR_INIT {
         used |= xcr0::SSE;
     }
     let which = wanted & used;
-    store_components(cpu, i, which, which & xcr0::SSE != 0, pkru_at, WIDE)?;
+    store_components(cpu, i, which, which & xcr0::SSE != 0, layout, WIDE)?;
     cpu.store_part(i, HEADER, &which.to_le_bytes())?;
-    cpu.store_part(i, HEADER + 8, &(wanted | COMPACTED).to_le_bytes())
+    cpu.store_part(i, HEADER + 8, &layout.to_le_bytes())
 }
 
 /// XRSTOR, in either format.
@@ -224,19 +297,16 @@ pub(crate) fn xrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     }
     let wanted = cpu.edx_eax() & known;
     let load = wanted & present;
-    let mut upper = [[0; 16]; 16];
-    if load & xcr0::AVX != 0 {
-        let count = cpu.xmm_count();
-        for (n, value) in upper.iter_mut().enumerate().take(count) {
-            *value = cpu.load_part::<16>(i, FIXED + 16 * n as u64)?;
+    let mut parts = [([0; LARGEST]); COMPONENTS.len()];
+    for ((bit, _, size), bytes) in COMPONENTS.into_iter().zip(&mut parts) {
+        // What the mode has not is not looked at.
+        let len = cpu.component(bit).1.min(size as usize);
+        if load & bit != 0 && len != 0 {
+            let at = place(bit, if compacted { layout } else { 0 });
+            let at = cpu.part(i, at, len as u64, false)?;
+            cpu.read_buf(at, &mut bytes[..len])?;
         }
     }
-    let pkru = if load & xcr0::PKRU != 0 {
-        let at = if compacted { compacted_pkru(layout) } else { PKRU_AT };
-        u32::from_le_bytes(cpu.load_part::<4>(i, at)?)
-    } else {
-        0
-    };
     let mxcsr = match compacted {
         false if wanted & (xcr0::SSE | xcr0::AVX) != 0 => mxcsr_of(&area)?,
         true if load & xcr0::SSE != 0 => mxcsr_of(&area)?,
@@ -252,14 +322,10 @@ pub(crate) fn xrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> R {
     if wanted & xcr0::SSE != 0 {
         cpu.load_xmm(if load & xcr0::SSE != 0 { &area } else { &[0; 512] });
     }
-    if wanted & xcr0::AVX != 0 {
-        let count = cpu.xmm_count();
-        for (to, from) in cpu.state.zmm.iter_mut().zip(&upper).take(count) {
-            to[16..32].copy_from_slice(from);
+    for ((bit, ..), bytes) in COMPONENTS.into_iter().zip(&parts) {
+        if wanted & bit != 0 {
+            cpu.set_component(bit, bytes);
         }
-    }
-    if wanted & xcr0::PKRU != 0 {
-        cpu.set_pkru(pkru);
     }
     Ok(())
 }
@@ -289,9 +355,14 @@ pub(crate) fn xsetbv(cpu: &mut Cpu, _: &Insn) -> R {
     }
     cpu.need_cpl0()?;
     let value = cpu.edx_eax();
-    let known = u64::from(cpu.model.read(0xd, 0).eax) & (xcr0::X87 | xcr0::SSE | xcr0::AVX | xcr0::PKRU);
+    let known = u64::from(cpu.model.read(0xd, 0).eax)
+        & (xcr0::X87 | xcr0::SSE | xcr0::AVX | xcr0::AVX512 | xcr0::PKRU);
     let both = xcr0::SSE | xcr0::AVX;
-    if cpu.r32(1) != 0 || value & xcr0::X87 == 0 || value & !known != 0 || value & both == xcr0::AVX {
+    // All of AVX-512 or nothing, and not without AVX.
+    let wide = value & xcr0::AVX512;
+    let uneven = wide != 0 && (wide != xcr0::AVX512 || value & both != both);
+    if cpu.r32(1) != 0 || value & xcr0::X87 == 0 || value & !known != 0 || value & both == xcr0::AVX || uneven
+    {
         return Err(Fault::gp(0));
     }
     cpu.state.xcr0 = value;

@@ -554,6 +554,20 @@ impl Assembler {
         }
     }
 
+    /// VMOVDQU64 ZMM; `store`: to the field.
+    pub(super) fn wide_vector(&mut self, store: bool, n: u8, field: u32) {
+        let r = if n & 8 == 0 { 0x80 } else { 0 };
+        let high = if n & 16 == 0 { 0x10 } else { 0 };
+        self.bytes(&[0x65, 0x62, r | high | 0x61, 0xfe, 0x48, if store { 0x7f } else { 0x6f }]);
+        self.modrm(n, Mem::Cpu(field));
+    }
+
+    /// KMOVQ; `store`: to the field.
+    pub(super) fn mask_register(&mut self, store: bool, n: u8, field: u32) {
+        self.bytes(&[0x65, 0xc4, 0xe1, 0xf8, 0x90 | u8::from(store)]);
+        self.modrm(n, Mem::Cpu(field));
+    }
+
     /// FLDCW.
     pub(super) fn fldcw(&mut self, mem: Mem) {
         self.op_mem(0, false, &[0xd9], 5, mem);
@@ -613,6 +627,11 @@ mod tests {
         assert_eq!(text(|a| a.imm(RBX, 1 << 40)), "movabs $0x10000000000,%rbx");
         assert_eq!(text(|a| a.vector(true, true, 9, Mem::Cpu(64))), "vmovups %ymm9,%gs:0x40");
         assert_eq!(text(|a| a.vector(false, false, 9, Mem::Base(RDI, 0))), "movups (%rdi),%xmm9");
+        assert_eq!(text(|a| a.wide_vector(true, 9, 64)), "vmovdqu64 %zmm9,%gs:0x40");
+        assert_eq!(text(|a| a.wide_vector(false, 23, 64)), "vmovdqu64 %gs:0x40,%zmm23");
+        assert_eq!(text(|a| a.wide_vector(false, 31, 64)), "vmovdqu64 %gs:0x40,%zmm31");
+        assert_eq!(text(|a| a.mask_register(false, 7, 64)), "kmovq %gs:0x40,%k7");
+        assert_eq!(text(|a| a.mask_register(true, 1, 64)), "kmovq %k1,%gs:0x40");
         assert_eq!(text(|a| a.cmp32_mem(Mem::Base(R11, 0), 5)), "cmpl $5,(%r11)");
         assert_eq!(text(|a| a.alu(true, CMP_RR, 2, R10)), "cmp %r10,%rdx");
         assert_eq!(text(|a| a.alu_imm8(false, CMP, R11, 1)), "cmp $1,%r11d");

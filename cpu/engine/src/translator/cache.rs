@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 
 /// The code of one vCPU.
-pub(super) struct CodeCache {
+pub(crate) struct CodeCache {
     write: *mut u8,
     exec: *mut u8,
     size: usize,
@@ -23,7 +23,7 @@ pub(super) struct CodeCache {
 impl CodeCache {
     /// `size` bytes; `None` where the host does not allow executable shared memory. `anonymous`: perf takes it for
     /// anonymous memory, whose functions it finds in its map, and not for a file.
-    pub(super) fn new(size: usize, anonymous: bool) -> Option<Self> {
+    pub(crate) fn new(size: usize, anonymous: bool) -> Option<Self> {
         let (write, exec) = if anonymous { Self::map_anonymous(size)? } else { Self::map_file(size)? };
         let split = (size / 5 * 2).next_multiple_of(64);
         Some(Self { write: write.cast(), exec: exec.cast(), size, used: 0, split, cold: split, kept: 0 })
@@ -74,7 +74,7 @@ impl CodeCache {
     }
 
     /// Where the next code will run.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.exec as u64 + self.used as u64
     }
 
@@ -84,12 +84,12 @@ impl CodeCache {
     }
 
     /// Bytes left.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.split.saturating_sub(self.used).min(self.size.saturating_sub(self.cold))
     }
 
     /// Adds code that was made for [`CodeCache::next`] and [`CodeCache::next_cold`]; false when it does not fit.
-    pub(super) fn add(&mut self, code: &[u8], cold: &[u8]) -> bool {
+    pub(crate) fn add(&mut self, code: &[u8], cold: &[u8]) -> bool {
         if code.len().max(cold.len()) > self.left() {
             return false;
         }

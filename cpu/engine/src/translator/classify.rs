@@ -44,6 +44,8 @@ pub(super) enum Kind {
 pub(super) struct Vectors {
     pub(super) sse: bool,
     pub(super) avx: bool,
+    /// ZMM and mask registers may be used.
+    pub(super) avx512: bool,
     /// The x87 unit can be used.
     pub(super) x87: bool,
     /// BMI2 may be used.
@@ -92,6 +94,19 @@ fn host_has(feature: F) -> Option<(bool, bool)> {
         F::VAES => vector(is_x86_feature_detected!("vaes")),
         F::VPCLMULQDQ => vector(is_x86_feature_detected!("vpclmulqdq")),
         F::GFNI => vector(is_x86_feature_detected!("gfni")),
+        F::AVX512F => vector(is_x86_feature_detected!("avx512f")),
+        F::AVX512DQ => vector(is_x86_feature_detected!("avx512dq")),
+        F::AVX512CD => vector(is_x86_feature_detected!("avx512cd")),
+        F::AVX512BW => vector(is_x86_feature_detected!("avx512bw")),
+        F::AVX512VL => vector(is_x86_feature_detected!("avx512vl")),
+        F::AVX512_IFMA => vector(is_x86_feature_detected!("avx512ifma")),
+        F::AVX512_VBMI => vector(is_x86_feature_detected!("avx512vbmi")),
+        F::AVX512_VBMI2 => vector(is_x86_feature_detected!("avx512vbmi2")),
+        F::AVX512_VNNI => vector(is_x86_feature_detected!("avx512vnni")),
+        F::AVX512_BITALG => vector(is_x86_feature_detected!("avx512bitalg")),
+        F::AVX512_VPOPCNTDQ => vector(is_x86_feature_detected!("avx512vpopcntdq")),
+        F::AVX512_VP2INTERSECT => vector(is_x86_feature_detected!("avx512vp2intersect")),
+        F::AVX512_BF16 => vector(is_x86_feature_detected!("avx512bf16")),
         _ => None,
     }
 }
@@ -152,6 +167,12 @@ pub(super) fn kind(i: &Instruction, vectors: Vectors) -> Kind {
     if is_native(i, vectors) { Kind::Native } else { Kind::Interpret }
 }
 
+/// Whether `i` works on registers of AVX-512.
+pub(super) fn is_wide(i: &Instruction) -> bool {
+    i.encoding() == iced_x86::EncodingKind::EVEX
+        || (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_k())
+}
+
 fn is_native(i: &Instruction, vectors: Vectors) -> bool {
     let mut vector = false;
     for feature in i.cpuid_features() {
@@ -172,6 +193,9 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
     if vector && !vectors.sse || (i.encoding() != iced_x86::EncodingKind::Legacy && vector && !vectors.avx) {
         return false;
     }
+    if is_wide(i) && !vectors.avx512 {
+        return false;
+    }
     if i.is_privileged()
         || i.is_stack_instruction()
         || i.is_string_instruction()
@@ -186,7 +210,7 @@ fn is_native(i: &Instruction, vectors: Vectors) -> bool {
         match i.op_kind(n) {
             OpKind::Register => {
                 let r = i.op_register(n);
-                if !(r.is_gpr() || r.is_xmm() || r.is_ymm() || r.is_mm() || r.is_st()) {
+                if !(r.is_gpr() || r.is_vector_register() || r.is_k() || r.is_mm() || r.is_st()) {
                     return false;
                 }
             }
@@ -298,6 +322,7 @@ pub(super) fn alignment(i: &Instruction) -> u8 {
         M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovntps | M::Vmovntpd | M::Vmovntdq | M::Vmovntdqa => {
             size as u8
         }
+        M::Vmovdqa32 | M::Vmovdqa64 => size as u8,
         M::Movups | M::Movupd | M::Movdqu | M::Lddqu => 1,
         M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm => 1,
         _ if size == 16
@@ -320,7 +345,10 @@ mod tests {
 
     fn of(bytes: &[u8]) -> (Kind, u32, u32, u8) {
         let i = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
-        let kind = kind(&i, Vectors { sse: true, avx: true, x87: true, bmi2: true, zero_counts: true });
+        let kind = kind(
+            &i,
+            Vectors { sse: true, avx: true, avx512: true, x87: true, bmi2: true, zero_counts: true },
+        );
         let (read, written) = flags(&i, kind);
         (kind, read, written, alignment(&i))
     }
@@ -353,7 +381,8 @@ mod tests {
         assert_eq!(of(&[0x0f, 0x01, 0xca]).0, Kind::System); // clac
         assert_eq!(of(&[0x9b]).0, Kind::Nothing); // fwait
         // Where exceptions are not masked, not even that is the host's.
-        let exact = Vectors { sse: false, avx: false, x87: false, bmi2: true, zero_counts: true };
+        let exact =
+            Vectors { sse: false, avx: false, avx512: false, x87: false, bmi2: true, zero_counts: true };
         for code in
             [&[0x9b][..], &[0xd8, 0xc1], &[0x0f, 0x77], &[0x0f, 0x6f, 0xc1], &[0xf2, 0x0f, 0x58, 0xc1]]
         {

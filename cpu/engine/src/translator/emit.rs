@@ -124,6 +124,8 @@ pub(super) enum ColdPath {
     Stack(Label),
     /// Bring the guest's registers into the x87 unit; flags in memory.
     LoadFpu,
+    /// The same for AVX-512's registers.
+    LoadWide,
     /// The way off a trace.
     Side { target: u64, backward: bool, live: u32, flags: FlagsIn },
     /// Come in with the flags in RFLAGS where they are wanted in memory.
@@ -143,6 +145,8 @@ pub(super) struct Emitter<'a> {
     pub(super) info: &'a mut InstructionInfoFactory,
     /// The x87 unit holds the guest's registers for sure.
     pub(super) fpu: bool,
+    /// The host's registers of AVX-512 are the guest's for sure.
+    pub(super) wide: bool,
     /// The trace has followed a jump backward or an indirect one, with no look at the mailbox since.
     pub(super) unchecked: bool,
     pub(super) kinds: &'a [Kind],
@@ -172,6 +176,7 @@ pub(super) fn block(tools: &mut Tools, origin: u64, cold: u64, stubs: &Stubs, so
         encoder,
         info,
         fpu: false,
+        wide: false,
         unchecked: false,
         kinds: source.kinds,
         group_end: 0,
@@ -320,7 +325,8 @@ impl Emitter<'_> {
             | ColdPath::Miss(_)
             | ColdPath::MissOf { .. }
             | ColdPath::Exit { .. }
-            | ColdPath::LoadFpu => recipe.filter(|_| !rflags && !memory),
+            | ColdPath::LoadFpu
+            | ColdPath::LoadWide => recipe.filter(|_| !rflags && !memory),
             _ => None,
         };
         self.cold.push(Cold { from, back, what, recipe });
@@ -340,6 +346,7 @@ impl Emitter<'_> {
             match what {
                 ColdPath::Run(n) => self.call_interpreter(n, false),
                 ColdPath::LoadFpu => self.a.call_to(self.stubs.load_fpu),
+                ColdPath::LoadWide => self.a.call_to(self.stubs.load_wide),
                 ColdPath::RunEnd(n) => self.run_end(n),
                 ColdPath::Plain { n, .. } if self.source.lockstep => self.call_interpreter(n, false),
                 ColdPath::Plain { n, unchecked } => {

@@ -17,7 +17,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 /// Most bytes of one group of accesses.
 const SPAN: i64 = 1024;
 /// Longest operand.
-const OPERAND: usize = 32;
+const OPERAND: usize = 64;
 
 /// What an instruction does with the stack.
 enum Use {

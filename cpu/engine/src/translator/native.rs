@@ -1,7 +1,7 @@
 //! Instructions that are executed as they are, with other registers and a checked host address.
 
 use super::asm::*;
-use super::classify::{ARITH, Kind, alignment, flags};
+use super::classify::{ARITH, Kind, alignment, flags, is_wide};
 use super::emit::{Emitter, FlagsIn};
 use super::registers::{host, number, sized};
 use super::stubs::{T0, T1};
@@ -44,7 +44,7 @@ impl Emitter<'_> {
             }
         }
         let size = original.memory_size().size() as u32;
-        if memory && (size == 0 || size > 32) {
+        if memory && (size == 0 || size > 64) {
             return false;
         }
         // Registers that are kept in memory go through temporaries; with a memory operand one is left.
@@ -110,6 +110,7 @@ impl Emitter<'_> {
         // Flags that it leaves as they are have to be where it writes the others.
         let needs = read != 0 || written != 0 && live_after & !written != 0;
         let x87 = super::x87::concerns(&original);
+        let wide = is_wide(&original);
         let mut back = None;
         if memory {
             let before = self.a.code.len();
@@ -124,6 +125,14 @@ impl Emitter<'_> {
                 self.need_fpu(live);
                 self.address(&original);
                 self.note_operand(&original);
+            }
+            if wide && !self.wide {
+                // T0 keeps what it holds, T1 does not.
+                self.a.code.truncate(before);
+                self.need_wide(live);
+                if !found {
+                    self.address(&original);
+                }
             }
             let write = matches!(
                 access,
@@ -145,6 +154,9 @@ impl Emitter<'_> {
                 Some(disp) => self.check_stack(n, disp, live),
                 None => self.check(n, size, write, live, alignment(&original)),
             });
+        }
+        if wide && !memory {
+            self.need_wide(live);
         }
         if x87 && !memory {
             self.need_fpu(live);

@@ -22,7 +22,7 @@ pub(super) const SPANS: usize = 8;
 /// Most bytes of one span: the more, the more often it reaches into another page.
 const REACH: i64 = 256;
 /// Longest operand.
-const OPERAND: usize = 32;
+const OPERAND: usize = 64;
 
 /// What a register holds: something that is known by a number, plus a constant.
 #[derive(Clone, Copy, PartialEq, Eq)]

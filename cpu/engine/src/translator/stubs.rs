@@ -44,6 +44,8 @@ pub(super) struct Stubs {
     pub(super) refill_write: u64,
     /// Called with the flags in memory: brings the guest's registers into the x87 unit.
     pub(super) load_fpu: u64,
+    /// Called with the flags in memory: brings the guest's registers of AVX-512 into the host's. T0 stays.
+    pub(super) load_wide: u64,
 }
 
 /// What [`Stubs::run_mem`]'s function answers: the block goes on.
@@ -93,6 +95,35 @@ pub(super) fn has_avx(without: &Without) -> bool {
     !without.avx && is_x86_feature_detected!("avx")
 }
 
+/// Whether ZMM and mask registers are used.
+pub(super) fn has_avx512(without: &Without) -> bool {
+    has_avx(without) && !without.avx512 && crate::evex::host_is_able()
+}
+
+/// Moves all of the guest's vector registers and masks; `store`: to the state block. `avx`: YMM0 to YMM15 do when the
+/// others are not in use, `wide`: they may be.
+fn vectors(a: &mut Assembler, slots: &Slots, avx: bool, wide: bool, store: bool) {
+    let (all, done) = (a.label(), a.label());
+    if wide {
+        a.cmp32_mem(slots.wide, 0);
+        a.jcc(CC_NE, all);
+    }
+    for n in 0..16 {
+        a.vector(avx, store, n, slots.vector(n));
+    }
+    if wide {
+        a.jmp(done);
+        a.bind(all);
+        for n in 0..32 {
+            a.wide_vector(store, n, slots.vectors + u32::from(n) * 64);
+        }
+        for n in 0..8 {
+            a.mask_register(store, n, slots.masks + u32::from(n) * 8);
+        }
+        a.bind(done);
+    }
+}
+
 /// Makes the shared code for `origin`.
 pub(super) fn make(
     origin: u64,
@@ -100,7 +131,7 @@ pub(super) fn make(
     run: extern "sysv64" fn(*mut Cpu, *const Insn) -> u64,
 ) -> (Vec<u8>, Stubs) {
     let slots = Slots::new();
-    let avx = has_avx(without);
+    let (avx, wide) = (has_avx(without), has_avx512(without));
     let mut a = Assembler::new(origin, has_bmi2(without));
     let mut stubs = Stubs::default();
     let (load_all, leave, go_on, miss, exit_mem) = (a.label(), a.label(), a.label(), a.label(), a.label());
@@ -126,9 +157,7 @@ pub(super) fn make(
     a.xrstor(slots.fpu_area);
     a.bind(without);
     a.ldmxcsr(slots.mxcsr);
-    for n in 0..16 {
-        a.vector(avx, false, n, slots.vector(n));
-    }
+    vectors(&mut a, &slots, avx, wide, false);
     a.load16z(RAX, slots.flags);
     a.flags_from_ax();
     for r in PINNED {
@@ -155,9 +184,7 @@ pub(super) fn make(
         a.xsave(slots.fpu_area);
         a.bytes(&[0xdb, 0xe3]); // fninit
         a.bind(without);
-        for n in 0..16 {
-            a.vector(avx, true, n, slots.vector(n));
-        }
+        vectors(a, &slots, avx, wide, true);
         if avx {
             a.bytes(&[0xc5, 0xf8, 0x77]); // vzeroupper
         }
@@ -209,6 +236,10 @@ pub(super) fn make(
     a.imm(RAX, super::x87::load as *const () as u64);
     a.call_reg(RAX);
     a.lea(RSP, RSP, 8);
+    a.jmp(load_all);
+    stubs.load_wide = a.here();
+    save_all(&mut a, false);
+    a.store_imm32(slots.wide, 1);
     a.jmp(load_all);
     for flags in [true, false] {
         if !flags {
@@ -321,6 +352,7 @@ impl Slots {
         Self {
             registers: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, gpr) as u32,
             vectors: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, zmm) as u32,
+            masks: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, opmask) as u32,
             segments: offset_of!(Cpu, state) as u32 + offset_of!(x86::X86State, seg) as u32,
             rip: state(offset_of!(x86::X86State, rip)),
             mxcsr: state(offset_of!(x86::X86State, mxcsr)),
@@ -350,6 +382,7 @@ impl Slots {
             host_mxcsr: jit(offset_of!(Jit, host_mxcsr)),
             fpu_loaded: jit(offset_of!(Jit, fpu_loaded)),
             fpu_area: jit(offset_of!(Jit, fpu)),
+            wide: jit(offset_of!(Jit, wide)),
             fip: x87(offset_of!(x86::X87, fip)),
             fcs: x87(offset_of!(x86::X87, fcs)),
             fdp: x87(offset_of!(x86::X87, fdp)),

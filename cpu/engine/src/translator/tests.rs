@@ -24,7 +24,8 @@ impl Random {
     }
 }
 
-const ALL: Vectors = Vectors { sse: true, avx: false, x87: true, bmi2: false, zero_counts: false };
+const ALL: Vectors =
+    Vectors { sse: true, avx: false, avx512: false, x87: true, bmi2: false, zero_counts: false };
 
 /// A random instruction that the translator does something about.
 fn instruction(random: &mut Random, bits: u8) -> (Vec<u8>, Instruction) {
@@ -272,8 +273,7 @@ fn operand_at_few_bases(random: &mut Random) -> (Vec<u8>, Instruction) {
 
 #[test]
 fn slower_forms_do_the_same() {
-    let without =
-        Without { bmi2: true, avx: true, fsgsbase: true, xsave: true, shm: false, processes: false };
+    let without = Without { bmi2: true, avx: true, avx512: true, fsgsbase: true, xsave: true, shm: false };
     let options = Options { without, tiny_tlb: true, ..HOT };
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def3, &options, false);
     compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def3, &options, false);
@@ -391,7 +391,7 @@ const HOT: Options = Options {
     perfmap: false,
     jitdump: false,
     lane_b: crate::LaneB::Off,
-    without: Without { bmi2: false, avx: false, fsgsbase: false, shm: false, xsave: false, processes: false },
+    without: Without { bmi2: false, avx: false, avx512: false, fsgsbase: false, shm: false, xsave: false },
 };
 
 /// 32-bit code with SSE, and bases in FS and GS.

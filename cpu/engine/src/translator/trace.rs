@@ -71,6 +71,12 @@ impl Cpu {
             let code = &pages[page].1[(at & 0xfff) as usize..];
             let mut decoder = Decoder::with_ip(bits.into(), code, at, DecoderOptions::NONE);
             while instructions.len() < self.jit.most && decoder.can_decode() {
+                if self.debugger.is_active && self.debugger.may_break(decoder.ip()) {
+                    if instructions.is_empty() {
+                        return None;
+                    }
+                    break 'trace;
+                }
                 let start = decoder.position();
                 let mut i = decoder.decode();
                 if decoder.last_error() == DecoderError::NoMoreBytes {
@@ -205,7 +211,7 @@ impl Cpu {
 
 /// Whether `i` may be executed by the interpreter with any effect that a system instruction has.
 fn is_for_interpreter(i: &Instruction) -> bool {
-    let vectors = Vectors { sse: true, avx: true, x87: true, bmi2: true, zero_counts: true };
+    let vectors = Vectors { sse: true, avx: true, avx512: true, x87: true, bmi2: true, zero_counts: true };
     match classify::kind(i, vectors) {
         Kind::Interpret => !i.is_string_instruction(),
         Kind::InterpretEnd | Kind::Syscall | Kind::Sysret => true,

@@ -2,16 +2,26 @@
 
 use super::classify::{self, Vectors};
 use super::{
-    CODE_32, Entries, HOT_FACTOR, PLAIN, Page, Place, SEGMENTS, Translation, X87, asm, emit, legacy32,
-    lockstep, stubs, trace::Trace, x87,
+    AVX512, CODE_32, Entries, HOT_FACTOR, PLAIN, Page, Place, SEGMENTS, Translation, X87, asm, emit,
+    legacy32, lockstep, stubs, trace::Trace, x87,
 };
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use std::arch::x86_64::_rdtsc;
 
 impl Cpu {
     /// Translates what is at `place`: a straight run, or a trace from there.
     pub(super) fn translate(&mut self, place: Place, is_trace: bool) -> Option<Entries> {
+        // SAFETY: no requirement.
+        let start = unsafe { _rdtsc() };
+        let entries = self.translate_now(place, is_trace);
+        // SAFETY: no requirement.
+        self.jit.translating += unsafe { _rdtsc() }.wrapping_sub(start);
+        entries
+    }
+
+    fn translate_now(&mut self, place: Place, is_trace: bool) -> Option<Entries> {
         let watched = self.watch(place.host)?;
         if watched.ticket != 0 {
             return None;
@@ -55,7 +65,9 @@ impl Cpu {
         let avx = place.context & 4 != 0 && stubs::has_avx(&without);
         let bmi2 = asm::has_bmi2(&without);
         let x87 = place.context >> X87 & 1 != 0 && !without.xsave;
-        let vectors = Vectors { sse: place.context & 2 != 0, avx, x87, bmi2, zero_counts: true };
+        let avx512 = place.context >> AVX512 & 1 != 0 && stubs::has_avx512(&without);
+        let sse = place.context & 2 != 0;
+        let vectors = Vectors { sse, avx, avx512, x87, bmi2, zero_counts: true };
         if bits == 32 {
             instructions.iter_mut().for_each(legacy32::modernize);
         }
@@ -154,7 +166,8 @@ impl Cpu {
 /// has written all of them.
 fn flags_live(bits: u8, bytes: &[u8], page: u64, target: u64) -> bool {
     let Some(code) = bytes.get(target.wrapping_sub(page) as usize..) else { return true };
-    let vectors = Vectors { sse: false, avx: false, x87: false, bmi2: false, zero_counts: true };
+    let vectors =
+        Vectors { sse: false, avx: false, avx512: false, x87: false, bmi2: false, zero_counts: true };
     let mut live = classify::ARITH;
     for i in Decoder::with_ip(bits.into(), code, target, DecoderOptions::NONE).iter().take(16) {
         if i.is_invalid() || i.flow_control() != FlowControl::Next {

@@ -178,6 +178,9 @@ pub fn host_supports(feature: Feature) -> bool {
         Feature::Avx | Feature::Avx2 => sse42 && is_x86_feature_detected!("avx"),
         Feature::Fma => is_x86_feature_detected!("fma"),
         Feature::F16c => is_x86_feature_detected!("f16c"),
+        // AVX2 forms are lanes again, those of AVX-512 are not.
+        Feature::Vaes if crate::evex::host_is_able() => is_x86_feature_detected!("vaes"),
+        Feature::Vpclmulqdq if crate::evex::host_is_able() => is_x86_feature_detected!("vpclmulqdq"),
         Feature::Vaes => is_x86_feature_detected!("aes"),
         Feature::Vpclmulqdq => is_x86_feature_detected!("pclmulqdq"),
         Feature::Gfni => is_x86_feature_detected!("gfni"),

@@ -69,6 +69,19 @@ pub fn guarded<M: Machine, R: Copy>(
     kernel: impl Fn() -> R,
     parts: impl Fn(R) -> [V; 2],
 ) -> Result<R, M::Fault> {
+    guarded_by(m, kernel, |result| parts(*result).iter().any(|part| kind.has_subnormal(bytes(*part))))
+}
+
+/// [`guarded`], where `tiny` says whether a result has elements that count as underflow.
+///
+/// # Errors
+/// As for [`guarded`].
+#[inline(always)]
+pub fn guarded_by<M: Machine, R: Copy>(
+    m: &mut M,
+    kernel: impl Fn() -> R,
+    tiny: impl Fn(&R) -> bool,
+) -> Result<R, M::Fault> {
     let guest = m.x86().mxcsr;
     // Most often the host has the guest's control bits, and no flag that the guest has not: then one look behind the
     // operation is enough, and setting MXCSR, which is slow, is saved.
@@ -79,7 +92,12 @@ pub fn guarded<M: Machine, R: Copy>(
             return Ok(result);
         }
     }
-    exactly(m, kind, kernel, parts)
+    exactly(m, kernel, tiny)
+}
+
+/// Runs a `kernel` that raises neither exceptions nor flags, with the guest's rounding and treatment of subnormals.
+pub fn unguarded<M: Machine, R>(m: &mut M, kernel: impl Fn() -> R) -> R {
+    run(m.x86().mxcsr & CONTROL, kernel).0
 }
 
 /// [`guarded`] with flags known from the start.
@@ -87,28 +105,20 @@ pub fn guarded<M: Machine, R: Copy>(
 #[inline(never)]
 fn exactly<M: Machine, R: Copy>(
     m: &mut M,
-    kind: Fp,
     kernel: impl Fn() -> R,
-    parts: impl Fn(R) -> [V; 2],
+    tiny: impl Fn(&R) -> bool,
 ) -> Result<R, M::Fault> {
     let guest = m.x86().mxcsr;
-    let (result, raised) = run(guest & CONTROL, &kernel);
     let unmasked = !(guest >> 7) & FLAGS;
-    if unmasked == 0 {
-        m.x86().mxcsr |= raised;
-        return Ok(result);
-    }
-    let mut raised = raised;
+    // Nothing is flushed where underflow is unmasked.
+    let flush = if unmasked & UNDERFLOW != 0 { FTZ } else { 0 };
+    let (result, mut raised) = run(guest & CONTROL & !flush, &kernel);
     if raised & BEFORE & unmasked != 0 {
         // What comes after the operation is not looked at then.
         raised &= BEFORE;
-    } else if unmasked & UNDERFLOW != 0 {
-        // Unmasked, underflow means tiny, exact or not, and nothing is flushed.
-        let (result, flags) = run(guest & CONTROL & !FTZ, &kernel);
-        raised = flags;
-        if parts(result).iter().any(|part| kind.has_subnormal(bytes(*part))) {
-            raised |= UNDERFLOW;
-        }
+    } else if unmasked & UNDERFLOW != 0 && tiny(&result) {
+        // Unmasked, underflow means tiny, exact or not.
+        raised |= UNDERFLOW;
     }
     m.x86().mxcsr |= raised;
     if raised & unmasked == 0 {

@@ -5,13 +5,15 @@ use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error, internal, not_running, system};
 use crate::guest::Guest;
 use crate::process::Taint;
+use crate::process::network::{Leases, leases};
 use domain_xml::Domain as Definition;
+use domain_xml::interface::Interface;
 use domain_xml::words::YesNo;
 use json::{Dict, Value, dict};
 use rpc::protocol::guest::*;
+use rpc::protocol::network::NetworkDhcpLease;
 use rpc::protocol::qemu::{QemuDomainAgentCommandArgs, QemuDomainAgentCommandRet};
 use rpc::{ClientContext, Code, TypedParam};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -47,6 +49,20 @@ fn neighbours(table: &str, definition: &Definition) -> Vec<DomainInterface> {
     found
 }
 
+/// An interface with the addresses that a network has lent it.
+fn lent(interface: &Interface, leases: Vec<NetworkDhcpLease>) -> DomainInterface {
+    let addrs = leases.into_iter().map(|lease| DomainIpAddr {
+        kind: lease.kind,
+        addr: lease.ipaddr,
+        prefix: lease.prefix,
+    });
+    DomainInterface {
+        name: interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default(),
+        hwaddr: interface.mac.as_ref().map(|mac| mac.address.to_lowercase()),
+        addrs: addrs.collect(),
+    }
+}
+
 impl QemuDriver {
     fn ask(&self, dom: &rpc::Domain, command: &str, arguments: Dict, api: &'static str) -> Result<Value> {
         let guest = self.guest(dom)?;
@@ -67,7 +83,7 @@ impl QemuDriver {
         self.ask(dom, command, arguments, api)
     }
 
-    fn ask_now(&self, guest: &Guest, command: &str, arguments: Dict) -> Result<Value> {
+    pub(super) fn ask_now(&self, guest: &Guest, command: &str, arguments: Dict) -> Result<Value> {
         Ok(self.core.ask_agent(guest, command, arguments, true)?.unwrap_or(Value::Null))
     }
 
@@ -78,10 +94,12 @@ impl QemuDriver {
         count.filter(|count| *count >= 0).ok_or_else(|| internal("malformed return value"))
     }
 
-    /// Leases are a network driver's to tell, and there is none here.
-    fn no_networks(&self) -> rpc::Error {
-        let uri = if self.core.paths.privileged { "network:///system" } else { "network:///session" };
-        rpc::Error::new(rpc::Origin::None, Code::NoConnect, uri)
+    /// The leases of the guest's interfaces, which the network daemon knows.
+    fn leases<'a>(&self, definition: &'a Definition) -> Result<Vec<Leases<'a>>> {
+        leases(&self.core, definition)?.ok_or_else(|| {
+            let uri = if self.core.paths.privileged { "network:///system" } else { "network:///session" };
+            rpc::Error::new(rpc::Origin::None, Code::NoConnect, uri)
+        })
     }
 
     /// As the agent is asked, whatever it is asked.
@@ -171,6 +189,11 @@ impl GuestAgent for QemuDriver {
     ) -> Result<DomainGetHostnameRet> {
         const LEASE: u32 = 1;
         const AGENT: u32 = 2;
+        const API: &str = "virDomainGetHostname";
+        let nameless = |dom: &rpc::Domain| {
+            let detail = format!("no hostname found for domain {}", dom.name);
+            error(Code::NoHostname, detail)
+        };
         check_flags(args.flags, LEASE | AGENT, "qemuDomainGetHostname")?;
         if args.flags == LEASE | AGENT {
             let detail = "Flags 'VIR_DOMAIN_GET_HOSTNAME_LEASE' and 'VIR_DOMAIN_GET_HOSTNAME_AGENT' are mutually \
@@ -178,11 +201,22 @@ impl GuestAgent for QemuDriver {
             return Err(error(Code::InvalidArg, format!("{detail} in qemuDomainGetHostname")));
         }
         if args.flags == LEASE {
-            self.guest(&args.dom)?.running_id()?;
-            return Err(self.no_networks());
+            let guest = self.guest(&args.dom)?;
+            let _job = guest.jobs.begin(API)?;
+            guest.running_id()?;
+            let definition = guest.lock().current().ok_or_else(not_running)?;
+            let mut leases = self.leases(&definition)?.into_iter().flat_map(|(_, leases)| leases);
+            let hostname = leases.find_map(|lease| lease.hostname);
+            return Ok(DomainGetHostnameRet { hostname: hostname.ok_or_else(|| nameless(&args.dom))? });
         }
-        let answer = self.ask(&args.dom, "guest-get-host-name", Dict::default(), "virDomainGetHostname")?;
-        Ok(DomainGetHostnameRet { hostname: answers::hostname(&answer)? })
+        let guest = self.guest(&args.dom)?;
+        let _job = guest.agent_jobs.begin(API)?;
+        guest.running_id()?;
+        guest.need_agent()?;
+        // Whatever the agent says instead, the original says this.
+        let answer = self.ask_now(&guest, "guest-get-host-name", Dict::default());
+        let hostname = answer.and_then(|answer| answers::hostname(&answer));
+        Ok(DomainGetHostnameRet { hostname: hostname.map_err(|_| nameless(&args.dom))? })
     }
 
     fn domain_fstrim(&self, _: &ClientContext, args: DomainFstrimArgs) -> Result<()> {
@@ -289,7 +323,11 @@ impl GuestAgent for QemuDriver {
             inner.live.as_ref().ok_or_else(not_running)?.definition.clone()
         };
         let ifaces = match args.source {
-            LEASE => return Err(self.no_networks()),
+            LEASE => self
+                .leases(&definition)?
+                .into_iter()
+                .map(|(interface, leases)| lent(interface, leases))
+                .collect(),
             AGENT => {
                 let api = "virDomainInterfaceAddresses";
                 let answer = self.ask(&args.dom, "guest-network-get-interfaces", Dict::default(), api)?;
@@ -332,44 +370,7 @@ impl GuestAgent for QemuDriver {
     }
 
     fn domain_set_guest_vcpus(&self, _: &ClientContext, args: DomainSetGuestVcpusArgs) -> Result<()> {
-        check_flags(args.flags, 0, "qemuDomainSetGuestVcpus")?;
-        let online = match args.state {
-            0 => false,
-            1 => true,
-            _ => return Err(error(Code::InvalidArg, "unsupported state value")),
-        };
-        let mut wanted = crate::error::bitmap(qemu_domain::numbers(&args.cpumap))?;
-        let guest = self.guest(&args.dom)?;
-        let _job = guest.agent_jobs.begin("virDomainSetGuestVcpus")?;
-        let vcpus = answers::vcpus(&self.ask_now(&guest, "guest-get-vcpus", Dict::default())?)?;
-        let mut changes = Vec::new();
-        for vcpu in &vcpus {
-            if !wanted.remove(&vcpu.id) {
-                continue;
-            }
-            if !online && !vcpu.offlinable {
-                let detail = format!("vCPU '{}' is not offlinable", vcpu.id);
-                return Err(error(Code::OperationUnsupported, detail));
-            }
-            changes.push(vcpu.id);
-        }
-        if !wanted.is_empty() {
-            let left: BTreeSet<u32> = wanted.into_iter().collect();
-            let detail = format!("guest is missing vCPUs '{}'", qemu_domain::ranges(&left));
-            return Err(error(Code::InvalidArg, detail));
-        }
-        // An agent may do a part of it and leave the rest to be asked for again.
-        while !changes.is_empty() {
-            let row = |id: &u32| dict! { "logical-id" => i64::from(*id), "online" => online };
-            let rows: Vec<Dict> = changes.iter().map(row).collect();
-            let answer = self.ask_now(&guest, "guest-set-vcpus", dict! { "vcpus" => rows })?;
-            let done = answer.as_u64().and_then(|done| usize::try_from(done).ok());
-            let done = done
-                .filter(|done| (1..=changes.len()).contains(done))
-                .ok_or_else(|| internal("guest agent returned malformed or invalid return value"))?;
-            changes.drain(..done);
-        }
-        Ok(())
+        self.set_guest_vcpus(&args)
     }
 
     fn domain_get_guest_info(

@@ -253,6 +253,9 @@ fn block(record: &mut Record, at: usize, disk: &Disk, stats: Option<&AllBlockSta
     if let Some(physical) = physical {
         record.add(format!("{prefix}.physical"), physical);
     }
+    if let Some(threshold) = nodes.and_then(|nodes| nodes.threshold(disk)) {
+        record.add(format!("{prefix}.threshold"), threshold);
+    }
 }
 
 fn io_threads(record: &mut Record, guest: &Guest) {

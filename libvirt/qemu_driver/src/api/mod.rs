@@ -11,6 +11,7 @@ mod displays;
 mod domains;
 mod domstats;
 mod dump;
+mod guest_vcpus;
 pub(crate) mod io_tune;
 mod jobs;
 mod keys;

@@ -10,7 +10,7 @@ use domain_xml::Domain as Definition;
 use domain_xml::tune::{CpuTune, EmulatorPin, IoThread, IoThreadIds, IoThreadPin, VcpuPin};
 use json::{Dict, Value, dict};
 use rpc::protocol::events::DomainEventCallbackTunableMsg;
-use rpc::{Code, Domain, DomainEvent, TypedParam, TypedValue};
+use rpc::{Code, Domain, DomainEvent, Error, Origin, TypedParam, TypedValue};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -101,7 +101,8 @@ fn remove(definition: &mut Definition, id: u32) {
 fn check_unused(definition: &Definition, id: u32) -> Result<()> {
     let refuse = |detail: String| Err(error(Code::InvalidArg, detail));
     if !io_thread_ids(definition).contains(&id) {
-        return refuse(format!("cannot find IOThread '{id}' in iothreadids list"));
+        let detail = format!("cannot find IOThread '{id}' in iothreadids list");
+        return Err(Error::new(Origin::Domain, Code::InvalidArg, detail));
     }
     let uses =
         |disk: &&domain_xml::disk::Disk| disk.driver.as_ref().and_then(|driver| driver.iothread) == Some(id);
@@ -376,7 +377,7 @@ impl QemuDriver {
         let (live, config) = self.both(&guest, flags)?;
         if [&live, &config].into_iter().flatten().any(|it| io_thread_ids(it).contains(&id)) {
             let detail = format!("an IOThread is already using iothread_id '{id}'");
-            return Err(error(Code::InvalidArg, detail));
+            return Err(Error::new(Origin::Domain, Code::InvalidArg, detail));
         }
         if let Some(definition) = live {
             let name = format!("iothread{id}");

@@ -19,6 +19,8 @@ use std::sync::Arc;
 const LIVE: u32 = 1;
 const CONFIG: u32 = 2;
 const MAXIMUM: u32 = 4;
+/// The guest's agent is asked.
+pub(super) const GUEST: u32 = 8;
 /// The client understands parameters that are texts.
 const TYPED_STRING: u32 = 4;
 
@@ -154,8 +156,13 @@ impl DomainTuning for QemuDriver {
         _: &ClientContext,
         args: DomainGetVcpusFlagsArgs,
     ) -> Result<DomainGetVcpusFlagsRet> {
-        check_flags(args.flags, LIVE | CONFIG | MAXIMUM, "qemuDomainGetVcpusFlags")?;
-        let (definition, _) = self.meant(&*self.guest(&args.dom)?, args.flags)?;
+        check_flags(args.flags, LIVE | CONFIG | MAXIMUM | GUEST, "qemuDomainGetVcpusFlags")?;
+        let guest = self.guest(&args.dom)?;
+        let (definition, _) = self.meant(&guest, args.flags)?;
+        if args.flags & GUEST != 0 {
+            let num = self.count_guest_vcpus(&guest, args.flags & MAXIMUM != 0)?;
+            return Ok(DomainGetVcpusFlagsRet { num: i32::try_from(num).unwrap_or(i32::MAX) });
+        }
         let (current, maximum) = counts(&definition);
         Ok(DomainGetVcpusFlagsRet { num: if args.flags & MAXIMUM != 0 { maximum } else { current } as i32 })
     }

@@ -1,6 +1,6 @@
 //! How many virtual processors guests have, and which.
 
-use super::tuning::counts;
+use super::tuning::{GUEST, counts};
 use crate::driver::QemuDriver;
 use crate::error::{Result, check_flags, error};
 use crate::process::vcpus::{set_states, states};
@@ -80,7 +80,10 @@ impl QemuDriver {
     ) -> Result<()> {
         const MAXIMUM: u32 = 4;
         const HOTPLUGGABLE: u32 = 16;
-        check_flags(flags, LIVE | CONFIG | MAXIMUM | HOTPLUGGABLE, "qemuDomainSetVcpusFlags")?;
+        check_flags(flags, LIVE | CONFIG | MAXIMUM | GUEST | HOTPLUGGABLE, "qemuDomainSetVcpusFlags")?;
+        if flags & GUEST != 0 {
+            return self.set_count_of_guest_vcpus(dom, count, flags, api);
+        }
         let guest = self.guest(dom)?;
         let _job = guest.jobs.begin(api)?;
         let (live, config) = self.both(&guest, flags)?;

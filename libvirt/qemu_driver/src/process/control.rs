@@ -3,7 +3,7 @@
 use crate::core::{Core, Level};
 use crate::error::{Result, invalid, not_running};
 use crate::guest::Guest;
-use crate::state::{Paused, Running, State};
+use crate::state::{Crashed, Paused, Running, State};
 use json::Dict;
 use std::sync::Arc;
 
@@ -52,10 +52,9 @@ impl Core {
         match guest.lock().state {
             State::PmSuspended(_) => return Err(invalid("domain is pmsuspended")),
             State::Running(_) => return Err(invalid("domain is already running")),
-            State::Crashed(_) | State::Shutdown(_) => {
-                return Err(invalid("domain is in a state from which it cannot go on"));
-            }
-            _ => {}
+            State::Paused(_) | State::Crashed(Crashed::Panicked) => {}
+            // As the original, which does nothing then.
+            _ => return Ok(()),
         }
         self.set_interfaces_online(guest, id, true)?;
         guest.with_live(id, |live| live.running_because = Some(reason));

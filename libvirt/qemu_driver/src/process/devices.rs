@@ -4,6 +4,7 @@ use crate::error::{Result, error, internal, invalid, xml};
 use domain_xml::address::{Address, Alias, HasInfo};
 use domain_xml::chardev::CharDevice;
 use domain_xml::controller::ControllerType;
+use domain_xml::disk::VirtioModel;
 use domain_xml::hostdev::Hostdev;
 use domain_xml::input::{Input, InputBus, InputType};
 use domain_xml::memory::Memory;
@@ -261,7 +262,13 @@ pub fn alias_of(live: &Definition, wanted: &Devices) -> Result<String> {
         };
         let found = devices.rng.iter().find(|old| bare(old) == bare(rng) && fits_place(&old.info, &rng.info));
         let found = found.and_then(|it| name(it.info.alias.as_ref()));
-        let text = || format!("model '{}' RNG device not present in domain configuration", rng.model);
+        // The original takes the model's number for that of a kind of source.
+        let model = match rng.model {
+            VirtioModel::Virtio => "random",
+            VirtioModel::VirtioTransitional => "egd",
+            VirtioModel::VirtioNonTransitional => "builtin",
+        };
+        let text = || format!("model '{model}' RNG device not present in domain configuration");
         return found.ok_or_else(|| missing(text()));
     }
     if let Some(input) = wanted.input.first() {

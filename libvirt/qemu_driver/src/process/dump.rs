@@ -41,7 +41,7 @@ impl Core {
             DumpKind::Memory(_) => Work::MemoryDump,
             DumpKind::State => Work::Dump,
         };
-        guest.with_live(id, |live| live.work = Some((work, Instant::now())));
+        guest.with_live(id, |live| (live.work, live.dump_failure) = (Some((work, Instant::now())), None));
         let written = match kind {
             DumpKind::Memory(format) => dump_memory(guest, output.descriptor(), format),
             DumpKind::State => output
@@ -87,6 +87,21 @@ impl Core {
     }
 }
 
+/// Why the memory could not be dumped: the emulator tells of it a moment after it is known.
+fn failure(guest: &Guest) -> String {
+    let begin = Instant::now();
+    loop {
+        let told = guest.lock().live.as_mut().and_then(|live| live.dump_failure.take());
+        if let Some(told) = told {
+            return format!("memory-only dump failed: {told}");
+        }
+        if begin.elapsed() > Duration::from_secs(2) {
+            return "memory-only dump failed for unknown reason".to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn dump_memory(guest: &Guest, to: BorrowedFd<'_>, format: &str) -> Result<()> {
     let qemu = guest.monitor()?;
     let ask = |command: &str, arguments: Dict| {
@@ -116,7 +131,7 @@ fn dump_memory(guest: &Guest, to: BorrowedFd<'_>, format: &str) -> Result<()> {
         let reply = ask("query-dump", Dict::default())?;
         match reply.get("status").and_then(Value::as_str) {
             Some("completed") => return Ok(()),
-            Some("failed") => return Err(failed("memory-only dump failed")),
+            Some("failed") => return Err(failed(failure(guest))),
             _ => {}
         }
         std::thread::sleep(pause);

@@ -157,6 +157,10 @@ impl Core {
                     }
                 }
             }
+            "DUMP_COMPLETED" => {
+                let failure = data.get("error").and_then(Value::as_str).map(str::to_owned);
+                guest.with_live(id, |live| live.dump_failure = failure);
+            }
             "BLOCK_IO_ERROR" => self.block_io_error(guest, id, data),
             "BLOCK_WRITE_THRESHOLD" => self.block_threshold(guest, id, data),
             "RTC_CHANGE" => {

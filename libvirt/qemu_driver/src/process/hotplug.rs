@@ -333,13 +333,17 @@ impl Core {
             .filter(|part| part.option == "-device")
             .filter_map(|part| part.properties.get("id")?.as_str().map(str::to_owned))
             .collect();
+        let memory: Vec<String> =
+            new.devices.memory.iter().filter_map(|it| Some(it.info.alias.as_ref()?.name.clone())).collect();
         guest.with_live(id, |live| {
             live.begun = None;
             live.definition = Arc::new(new);
             live.devices.extend(plugged.iter().cloned());
         });
         self.save_status(guest);
-        for dev_alias in plugged {
+        for device in plugged {
+            // Of memory the original tells the name of what is behind it.
+            let dev_alias = if memory.contains(&device) { format!("mem{device}") } else { device };
             self.event(DomainEvent::DeviceAdded(DomainEventCallbackDeviceAddedMsg {
                 callback_id: 0,
                 dom: guest.reference(),

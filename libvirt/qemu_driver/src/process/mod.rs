@@ -142,6 +142,8 @@ pub struct Live {
     pub running_because: Option<Running>,
     /// The images whose thresholds clients asked for by number.
     pub indexed_thresholds: Vec<u32>,
+    /// Why its memory could not be dumped.
+    pub dump_failure: Option<String>,
     /// The client whose end is the guest's end.
     pub autodestroy: Option<u64>,
     /// What of its events is counted.

@@ -148,6 +148,7 @@ impl Core {
             paused_because: None,
             running_because: None,
             indexed_thresholds: Vec::new(),
+            dump_failure: None,
             autodestroy: None,
             counters,
             ports,

@@ -272,6 +272,7 @@ impl Starting<'_> {
             paused_because: None,
             running_because: None,
             indexed_thresholds: Vec::new(),
+            dump_failure: None,
             autodestroy: self.options.autodestroy,
             counters: Vec::new(),
             ports,

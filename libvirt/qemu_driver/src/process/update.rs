@@ -11,7 +11,7 @@ use domain_xml::interface::{Interface, InterfaceType, LinkState};
 use domain_xml::words::YesNo;
 use domain_xml::{Devices, Domain as Definition};
 use json::dict;
-use rpc::Code;
+use rpc::{Code, Error, Origin};
 use std::sync::Arc;
 
 /// The word that stands for a kind in XML.
@@ -46,6 +46,7 @@ pub(super) fn find_interface(devices: &Devices, wanted: &Interface) -> Result<us
     };
     let all = devices.interface.iter().enumerate();
     let found: Vec<usize> = all.filter(|(_, own)| fits(own)).map(|(place, _)| place).collect();
+    let several = |detail| Err(Error::new(Origin::Domain, Code::OperationFailed, detail));
     match (&found[..], &mac_wanted) {
         (&[place], _) => Ok(place),
         ([], _) => {
@@ -58,10 +59,10 @@ pub(super) fn find_interface(devices: &Devices, wanted: &Interface) -> Result<us
             let detail = format!(
                 "no device found at address '{address}' matching MAC address '{mac}' and alias '{alias}'"
             );
-            Err(error(Code::DeviceMissing, detail))
+            Err(Error::new(Origin::Domain, Code::DeviceMissing, detail))
         }
-        (_, Some(mac)) => Err(failed(format!("multiple devices matching MAC address {mac} found"))),
-        (_, None) => Err(failed("multiple matching devices found")),
+        (_, Some(mac)) => several(format!("multiple devices matching MAC address {mac} found")),
+        (_, None) => several("multiple matching devices found".to_owned()),
     }
 }
 

@@ -110,28 +110,15 @@ impl Model {
             ("save", Running) if !self.card => Saved,
             ("file", Running) if !self.card => InFile,
             ("restore", InFile) => Running,
-            ("plug", Running) if !self.plugged => {
-                next.plugged = true;
-                Running
-            }
-            ("unplug", Running) if self.plugged => {
-                next.plugged = false;
-                Running
-            }
-            ("insert", Running) if !self.medium => {
-                next.medium = true;
-                Running
-            }
-            ("eject", Running) if self.medium => {
-                next.medium = false;
-                Running
-            }
-            ("card", Running) if !self.card => {
-                next.card = true;
-                Running
-            }
-            ("no-card", Running) if self.card => {
-                next.card = false;
+            ("plug" | "unplug" | "insert" | "eject" | "card" | "no-card", Running) => {
+                let (there, wanted) = match operation {
+                    "plug" | "unplug" => (&mut next.plugged, operation == "plug"),
+                    "insert" | "eject" => (&mut next.medium, operation == "insert"),
+                    _ => (&mut next.card, operation == "card"),
+                };
+                if std::mem::replace(there, wanted) == wanted {
+                    return None;
+                }
                 Running
             }
             ("autostart", Off | Saved | Running) => {

@@ -24,8 +24,6 @@ pub(super) struct Translated {
     /// Where the next piece goes, from the area's start.
     used: u64,
     start: u64,
-    /// Bytes that pieces may take.
-    room: u64,
     points: Vec<Point>,
     pub(super) heads: HashMap<u64, u64>,
     /// Distances that are to lead to guest addresses once these are translated.
@@ -37,13 +35,12 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    /// Nothing, to begin at `start` from the area's start, of `room` bytes at most.
-    pub(super) fn new(start: u64, room: u64, flavour: Flavour) -> Self {
+    /// Nothing, to begin at `start` from the area's start.
+    pub(super) fn new(start: u64, flavour: Flavour) -> Self {
         let start = start.next_multiple_of(16);
         Self {
             used: start,
             start,
-            room: room.clamp(2 * RESERVE, CODE + CODE_SIZE - start),
             points: Vec::new(),
             heads: HashMap::default(),
             waiting: HashMap::default(),
@@ -58,11 +55,11 @@ impl Translated {
         if self.used != self.start {
             process.clear_table();
         }
-        *self = Self::new(self.start, self.room, flavour);
+        *self = Self::new(self.start, flavour);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.used + RESERVE > self.start + self.room
+        self.used + RESERVE > CODE + CODE_SIZE
     }
 
     pub(super) fn next(&self, process: &Process) -> u64 {

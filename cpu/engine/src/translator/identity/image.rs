@@ -4,7 +4,7 @@
 //! use. What says where the process goes on is read-only or executable there; the guest's code can write to the page
 //! of spilled registers and to the signal stack only, and no frame is on that stack while the guest's code runs.
 
-use super::frame::{FLAGS, REGISTERS, RIP, VECTORS};
+use super::frame::{FLAGS, REGISTERS, RIP, VECTORS, components};
 use crate::translator::asm::*;
 
 /// Spilled registers and what the signal handler tells; GS points here.
@@ -16,6 +16,8 @@ pub(super) const STACK_SIZE: u64 = 0x2_0000;
 pub(super) const FRAME: u64 = STACK;
 const VECTORS_AT: u64 = FRAME + 0x400;
 const FRAME_SIZE: u64 = 0x1000;
+/// Bytes of room for the vector state.
+pub(super) const VECTORS_SIZE: u64 = FRAME + FRAME_SIZE - VECTORS_AT;
 /// The end of a few words of stack for the fixed code.
 const OWN_STACK: u64 = SPILLS + 0xff0;
 /// What the engine writes and the process reads.
@@ -65,12 +67,10 @@ const LETTER: u64 = CONTROL + 40;
 pub(super) const TARGET: u64 = CONTROL + 48;
 /// Changes when the process is to go on.
 pub(super) const TURN: u64 = CONTROL + 56;
-/// The guest's GS base.
-pub(super) const GS_BASE: u64 = CONTROL + 64;
 /// The filter program's descriptor, signal actions and the signal stack's description for the start.
 pub(super) const START_DATA: u64 = CONTROL + 0x7000;
 /// System calls: number and six arguments each.
-pub(super) const CALLS: u64 = CONTROL + 128;
+pub(super) const CALLS: u64 = CONTROL + 64;
 /// Most of them at once.
 pub(super) const MOST_CALLS: usize = 500;
 const _: () = assert!(CALLS + 56 * MOST_CALLS as u64 <= START_DATA);
@@ -102,9 +102,6 @@ pub(super) struct Parts {
 /// How the process goes on: values of R15 in the fixed code. A new process has 1.
 const FROM_SIGNAL: i32 = 0;
 const FROM_FRAME: i32 = 2;
-/// The parts of the vector state that guest code uses (XCR0's bits).
-const X87_SSE_AVX: u64 = 7;
-
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const UD2: [u8; 2] = [0x0f, 0x0b];
 
@@ -199,7 +196,7 @@ pub(super) fn fixed(base: u64) -> (Vec<u8>, Parts) {
         a.store_imm(gs(VECTORS_AT + 512 + 8 * word), 0);
     }
     let state = |a: &mut Assembler| {
-        a.imm(RAX, X87_SSE_AVX);
+        a.imm(RAX, components());
         a.imm(RDX, 0);
     };
     state(&mut a);

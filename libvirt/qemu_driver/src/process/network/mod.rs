@@ -11,6 +11,7 @@ mod program;
 
 pub(super) use macvtap::set_online;
 pub(super) use port::daemon;
+pub(crate) use port::{Leases, leases};
 
 use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, system, unsupported};

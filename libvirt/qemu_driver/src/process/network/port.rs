@@ -3,11 +3,13 @@
 use super::Owner;
 use crate::core::Core;
 use crate::error::{Result, unsupported};
-use domain_xml::interface::{Bandwidth, Interface, InterfaceSource, Mac};
+use domain_xml::Domain as Definition;
+use domain_xml::interface::{Bandwidth, Interface, InterfaceSource, InterfaceType, Mac};
 use rpc::procedure::Secondary;
 use rpc::protocol::network::{
-    Network, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs, NetworkPortDeleteArgs,
-    NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs, NetworkPortSetParametersArgs,
+    Network, NetworkDhcpLease, NetworkGetDhcpLeasesArgs, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs,
+    NetworkPortDeleteArgs, NetworkPortGetXmlDescArgs, NetworkPortLookupByUuidArgs,
+    NetworkPortSetParametersArgs,
 };
 use rpc::protocol::types::TypedParam;
 use rpc::relay::{Peer, Sockets};
@@ -135,6 +137,31 @@ pub(super) fn limit(core: &Core, interface: &Interface, wanted: &Bandwidth) -> R
         }
     }
     daemon.call(&NetworkPortSetParametersArgs { port, params, flags: 0 }).map(drop)
+}
+
+/// An interface with what a network has lent it.
+pub(crate) type Leases<'a> = (&'a Interface, Vec<NetworkDhcpLease>);
+
+/// The addresses that networks have lent to interfaces; none where no daemon has networks.
+pub(crate) fn leases<'a>(core: &Core, definition: &'a Definition) -> Result<Option<Vec<Leases<'a>>>> {
+    let mut daemon = match network_daemon(core) {
+        Err(error) if error.code == Code::SystemError as i32 => return Ok(None),
+        daemon => daemon?,
+    };
+    let mut found = Vec::new();
+    for interface in &definition.devices.interface {
+        let Some(source) = interface.source.as_ref().filter(|_| interface.kind == InterfaceType::Network)
+        else {
+            continue;
+        };
+        let net = look_up(&mut daemon, source)?;
+        let mac = interface.mac.as_ref().map(|mac| mac.address.to_lowercase());
+        let leases = daemon.call(&NetworkGetDhcpLeasesArgs { net, mac, need_results: 1, flags: 0 })?.leases;
+        if !leases.is_empty() {
+            found.push((interface, leases));
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Gives the interface's port back, if there is one.
