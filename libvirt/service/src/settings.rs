@@ -154,6 +154,12 @@ fn security_settings(
     })
 }
 
+/// The level of what is logged, by its number or word.
+fn priority(text: &str) -> Result<Level, String> {
+    let wrong = || format!("invalid argument: Failed to set logging priority, argument '{text}' is invalid");
+    Level::parse(text).ok_or_else(wrong)
+}
+
 /// Sets up the log: the configuration, then the environment, then the command line.
 ///
 /// # Errors
@@ -161,10 +167,9 @@ fn security_settings(
 pub fn set_up_log(config: &Daemon, options: &Options, paths: &Paths) -> Result<(), String> {
     use std::io::IsTerminal as _;
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let level = config.log_level.clamp(1, 4).to_string();
-    let mut level = Level::parse(&level).unwrap_or(Level::Warning);
-    if let Some(debug) = variable("LIBVIRT_DEBUG").and_then(|text| Level::parse(&text)) {
-        level = debug;
+    let mut level = priority(&config.log_level.to_string())?;
+    if let Some(debug) = variable("LIBVIRT_DEBUG") {
+        level = priority(&debug)?;
     }
     if options.verbose {
         level = level.min(Level::Info);
@@ -202,6 +207,17 @@ mod tests {
             number("no-such", |_| None, "user"),
             Err("invalid argument: Failed to parse user 'no-such'".to_owned())
         );
+    }
+
+    #[test]
+    fn levels_that_there_are_not() {
+        assert_eq!(priority("1"), Ok(Level::Debug));
+        assert_eq!(priority("info"), Ok(Level::Info));
+        for text in ["0", "9", "x", ""] {
+            let wrong =
+                format!("invalid argument: Failed to set logging priority, argument '{text}' is invalid");
+            assert_eq!(priority(text), Err(wrong));
+        }
     }
 
     #[test]

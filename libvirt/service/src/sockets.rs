@@ -61,11 +61,11 @@ fn auth(setting: Option<&str>, privileged: bool) -> Auth {
     }
 }
 
-fn octal(key: &str, text: &str) -> Result<u32, String> {
+fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("Failed to parse mode '{text}' of {key}"))
+        .ok_or_else(|| format!("Failed to parse mode '{text}'"))
 }
 
 fn kinds(config: &Daemon, privileged: bool) -> Result<Vec<Kind>, String> {
@@ -79,14 +79,14 @@ fn kinds(config: &Daemon, privileged: bool) -> Result<Vec<Kind>, String> {
             name: "virtqemud-sock",
             server: Server::Main,
             access: Access { read_only: false, auth: read_write },
-            mode: octal("unix_sock_rw_perms", mode)?,
+            mode: octal(mode)?,
             backlog: config.max_queued_clients,
         },
         Kind {
             name: "virtqemud-admin-sock",
             server: Server::Admin,
             access: admin,
-            mode: octal("unix_sock_admin_perms", &config.unix_sock_admin_perms)?,
+            mode: octal(&config.unix_sock_admin_perms)?,
             backlog: config.admin_max_queued_clients,
         },
     ];
@@ -98,7 +98,7 @@ fn kinds(config: &Daemon, privileged: bool) -> Result<Vec<Kind>, String> {
                 name: "virtqemud-sock-ro",
                 server: Server::Main,
                 access: Access { read_only: true, auth },
-                mode: octal("unix_sock_ro_perms", &config.unix_sock_ro_perms)?,
+                mode: octal(&config.unix_sock_ro_perms)?,
                 backlog: config.max_queued_clients,
             },
         );
@@ -119,9 +119,10 @@ pub fn open(config: &Daemon, paths: &Paths) -> Result<Vec<Listening>, String> {
     }
     let folder = config.unix_sock_dir.as_ref().map_or_else(|| paths.run.clone(), PathBuf::from);
     let group = match &config.unix_sock_group {
-        Some(name) if paths.privileged => {
-            Some(daemon::privileges::group(name).ok_or_else(|| format!("Failed to parse group '{name}'"))?)
-        }
+        Some(name) if paths.privileged => Some(
+            daemon::privileges::group(name)
+                .ok_or_else(|| format!("invalid argument: Failed to parse group '{name}'"))?,
+        ),
         _ => None,
     };
     kinds.iter().map(|kind| own(kind, &folder, group)).collect()
