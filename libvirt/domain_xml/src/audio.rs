@@ -133,6 +133,9 @@ pub enum CodecType {
 pub struct Sound {
     #[attr]
     pub model: SoundModel,
+    /// More than two channels; of USB cards.
+    #[attr]
+    pub multichannel: Option<YesNo>,
     #[child]
     pub codec: Vec<Codec>,
     #[child]

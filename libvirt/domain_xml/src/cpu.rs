@@ -87,6 +87,9 @@ pub struct MaxPhysAddr {
     pub mode: MaxPhysAddrMode,
     #[attr]
     pub bits: Option<u32>,
+    /// The most that the host's width may give.
+    #[attr]
+    pub limit: Option<u32>,
 }
 
 /// Where the width of physical addresses comes from.

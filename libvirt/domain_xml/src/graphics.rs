@@ -130,12 +130,6 @@ pub struct Graphics {
     pub listen: Option<String>,
     #[attr]
     pub keymap: Option<String>,
-    #[attr]
-    pub passwd: Option<String>,
-    #[attr("passwdValidTo")]
-    pub passwd_valid_to: Option<String>,
-    #[attr]
-    pub connected: Option<String>,
     #[attr("sharePolicy")]
     pub share_policy: Option<String>,
     #[attr("powerControl")]
@@ -148,6 +142,12 @@ pub struct Graphics {
     pub fullscreen: Option<YesNo>,
     #[attr("defaultMode")]
     pub default_mode: Option<SpiceMode>,
+    #[attr]
+    pub passwd: Option<String>,
+    #[attr("passwdValidTo")]
+    pub passwd_valid_to: Option<String>,
+    #[attr]
+    pub connected: Option<String>,
     #[attr]
     pub p2p: Option<YesNo>,
     #[attr]

@@ -195,6 +195,15 @@ pub struct Reconnect {
     pub enabled: YesNo,
     #[attr]
     pub timeout: Option<u32>,
+}
+
+/// How often the connection of a disk is tried again; for how long that of NBD, in seconds.
+#[element]
+pub struct DiskReconnect {
+    #[attr]
+    pub enabled: Option<YesNo>,
+    #[attr]
+    pub timeout: Option<u32>,
     #[attr]
     pub delay: Option<u32>,
 }
@@ -322,7 +331,7 @@ pub struct Source {
     #[child]
     pub address: Option<PciAddress>,
     #[child]
-    pub reconnect: Option<Reconnect>,
+    pub reconnect: Option<DiskReconnect>,
     #[child]
     pub slices: Option<Slices>,
     #[child]

@@ -40,6 +40,9 @@ impl Builder<'_> {
 
     fn sound_card(&mut self, sound: &Sound) -> Result<()> {
         let alias = sound.info.name();
+        if sound.multichannel.is_some() && sound.model != SoundModel::Usb {
+            return Err(Error::unsupported("only USB sound cards have an attribute 'multichannel'"));
+        }
         let (driver, codecs) = match sound.model {
             SoundModel::Pcspk => {
                 self.option("-soundhw", "pcspk");
@@ -57,6 +60,7 @@ impl Builder<'_> {
         };
         let audio = self.audio_name(sound.audio.as_ref())?;
         let props = Props::device(driver).put("id", alias).some("audiodev", (!codecs).then(|| audio.clone()));
+        let props = props.answer("multi", sound.multichannel);
         let props = self.place(props, &sound.info)?;
         self.device(props)?;
         if !codecs {

@@ -406,11 +406,13 @@ impl Builder<'_> {
             Protocol::Iscsi => iscsi(props, source, user, secret)?,
             Protocol::Nbd => {
                 let host = one_host(source, "nbd protocol")?;
+                let delay = source.reconnect.as_ref().and_then(|it| it.delay).unwrap_or(0);
                 props
                     .put("server", socket_address(host)?)
                     .some("export", source.name.clone())
                     .some("tls-creds", (source.tls == Some(YesNo::Yes)).then(|| format!("obj{node}_tls0")))
                     .some("tls-hostname", source.tls_hostname.clone())
+                    .positive("reconnect-delay", delay)
             }
             Protocol::Rbd => {
                 let (pool, image) = name.split_once('/').unwrap_or(("", &name));

@@ -117,7 +117,12 @@ impl Builder<'_> {
             self.cache_flags(&mut text, cpu);
             if let Some(address) = &cpu.maxphysaddr {
                 match address.mode {
-                    MaxPhysAddrMode::Passthrough => text += ",host-phys-bits=on",
+                    MaxPhysAddrMode::Passthrough => {
+                        text += ",host-phys-bits=on";
+                        if let Some(limit) = address.limit {
+                            let _ = write!(text, ",host-phys-bits-limit={limit}");
+                        }
+                    }
                     MaxPhysAddrMode::Emulate => {
                         let _ = write!(text, ",phys-bits={}", address.bits.unwrap_or(0));
                     }

@@ -6,7 +6,7 @@ use crate::{Error, Props, Result};
 use domain_xml::Address;
 use domain_xml::address::HasInfo as _;
 use domain_xml::disk::{Disk, DiskBus, DiskDevice, ErrorPolicy};
-use domain_xml::source::SourceType;
+use domain_xml::source::{Reconnect, SourceType};
 use domain_xml::words::{OnOff, YesNo};
 
 impl Builder<'_> {
@@ -158,8 +158,10 @@ impl Builder<'_> {
         let source = disk.source.as_ref();
         let path = source.and_then(|s| s.path.as_deref()).unwrap_or("");
         let mut text = format!("socket,id={name},path={}", crate::props::escape(path));
-        if let Some(reconnect) = source.and_then(|s| s.reconnect.as_ref()) {
-            text += &crate::chardev::reconnect(reconnect);
+        if let Some(reconnect) = source.and_then(|s| s.reconnect.as_ref())
+            && let Some(enabled) = reconnect.enabled
+        {
+            text += &crate::chardev::reconnect(&Reconnect { enabled, timeout: reconnect.timeout });
         }
         self.option("-chardev", text);
         Ok(())

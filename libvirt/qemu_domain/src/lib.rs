@@ -80,6 +80,7 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
     validate::written::check(domain)?;
     inactive::strip(domain);
     inactive::strip_names(domain);
+    machine::plain(domain);
     inactive::strip_channel_paths(domain, context.settings);
     if let Some(metadata) = &mut domain.metadata {
         metadata.one_of_each_namespace();

@@ -6,7 +6,6 @@ use domain_xml::controller::{Controller, ControllerType};
 use domain_xml::graphics::ListenType;
 use domain_xml::hostdev::{HostdevAddress, HostdevMode, HostdevType};
 use domain_xml::input::InputBus;
-use domain_xml::source::Reconnect;
 use domain_xml::words::YesNo;
 use domain_xml::{Code, Devices, Domain, Error, PciAddress, Result};
 
@@ -49,9 +48,17 @@ pub fn check(domain: &mut Domain) -> Result<()> {
             return unsupported("Missing 'uuid' attribute for element <address>");
         }
     }
-    let reconnecting = devices.interface.iter().filter_map(|it| it.source.as_ref()?.reconnect.as_ref());
-    let disks = devices.disk.iter().filter_map(|it| it.source.as_ref()?.reconnect.as_ref());
-    reconnecting.chain(disks).try_for_each(reconnect)
+    for it in devices.interface.iter().filter_map(|it| it.source.as_ref()?.reconnect.as_ref()) {
+        reconnect(it.enabled, it.timeout)?;
+    }
+    for it in devices.disk.iter().filter_map(|it| it.source.as_ref()?.reconnect.as_ref()) {
+        match it.enabled {
+            Some(enabled) => reconnect(enabled, it.timeout.or(it.delay))?,
+            None if it.delay.is_some() => {}
+            None => return Err(Error::xml("Missing required attribute 'enabled' in element 'reconnect'")),
+        }
+    }
+    Ok(())
 }
 
 /// The host's ends of all devices that have some.
@@ -64,15 +71,17 @@ pub fn sources(devices: &Devices) -> impl Iterator<Item = &CharSource> {
         .chain(devices.rng.iter().filter_map(|rng| rng.backend.as_ref()).map(|backend| &backend.source))
 }
 
-fn reconnect(reconnect: &Reconnect) -> Result<()> {
-    if reconnect.enabled == YesNo::Yes && reconnect.timeout.is_none() && reconnect.delay.is_none() {
-        return Err(Error::xml("Missing required attribute 'timeout' in element 'reconnect'"));
+fn reconnect(enabled: YesNo, timeout: Option<u32>) -> Result<()> {
+    match timeout {
+        None if enabled == YesNo::Yes => {
+            Err(Error::xml("Missing required attribute 'timeout' in element 'reconnect'"))
+        }
+        Some(0) if enabled == YesNo::Yes => {
+            let detail = "chardev reconnect source timeout cannot be '0'".to_owned();
+            Err(Error { code: Code::InvalidArgument, detail })
+        }
+        _ => Ok(()),
     }
-    if reconnect.enabled == YesNo::Yes && reconnect.timeout == Some(0) {
-        let detail = "chardev reconnect source timeout cannot be '0'".to_owned();
-        return Err(Error { code: Code::InvalidArgument, detail });
-    }
-    Ok(())
 }
 
 fn ends(source: &CharSource) -> Result<()> {
@@ -91,7 +100,8 @@ fn ends(source: &CharSource) -> Result<()> {
     if matches!(source.kind, Some(CharType::Tcp | CharType::Unix)) && source.ends.iter().any(waits) {
         return Err(Error::internal("chardev reconnect is possible only for connect mode"));
     }
-    source.ends.iter().filter_map(|end| end.reconnect.as_ref()).try_for_each(reconnect)
+    let mut ends = source.ends.iter().filter_map(|end| end.reconnect.as_ref());
+    ends.try_for_each(|it| reconnect(it.enabled, it.timeout))
 }
 
 /// PCI addresses out of range, and bridges to the bus that no device is on.
