@@ -11,6 +11,8 @@ pub(crate) enum Source {
     Schema(&'static str),
     /// `qom-list-types` has the type.
     Type(&'static str),
+    /// `qom-list-types` has one of them, which are the same on other targets.
+    EitherType(&'static str, &'static str),
     /// `device-list-properties` of the type has the property.
     Property(&'static str, &'static str),
     /// As [`Source::Property`], and the property is off by default.
@@ -38,8 +40,8 @@ pub(crate) enum Source {
 }
 
 use Source::{
-    Both, Command, Kvm, Migration, Object, OffByDefault, Pc, Property, Schema, Since, Tcg, TpmModel, TpmType,
-    Type,
+    Both, Command, EitherType, Kvm, Migration, Object, OffByDefault, Pc, Property, Schema, Since, Tcg,
+    TpmModel, TpmType, Type,
 };
 
 /// The first of the words that libvirt 9.0 does not know: a status file that names them is nothing to it.
@@ -207,7 +209,7 @@ pub(crate) const FLAGS: &[(&str, Source)] = &[
     ("virtio-pmem-pci", Type("virtio-pmem-pci")),
     ("vhost-user-fs.bootindex", Property("vhost-user-fs-device", "bootindex")),
     ("vhost-user-blk", Type("vhost-user-blk")),
-    ("cpu-max", Type("max-x86_64-cpu")),
+    ("cpu-max", EitherType("max-x86_64-cpu", "max-i386-cpu")),
     (
         "memory-backend-file.x-use-canonical-path-for-ramblock-id",
         Object("memory-backend-file", "x-use-canonical-path-for-ramblock-id"),

@@ -384,6 +384,7 @@ impl Facts {
             Source::Command(name) => self.commands.contains(name),
             Source::Schema(path) => schema.has(path),
             Source::Type(name) => self.types.contains(name),
+            Source::EitherType(one, other) => self.types.contains(one) || self.types.contains(other),
             Source::Property(kind, name) => self.properties.contains_key(&(kind, name.to_owned())),
             Source::OffByDefault(kind, name) => {
                 self.properties.get(&(kind, name.to_owned())) == Some(&Value::Bool(false))

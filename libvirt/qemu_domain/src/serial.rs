@@ -53,6 +53,17 @@ pub fn complete(domain: &mut Domain) -> Result<()> {
             "usb-serial" => "usb-serial",
             "pci-serial" => "pci-serial",
             "isa-debug" => "isa-debugcon",
+            // Other machines have these.
+            other @ ("spapr-vio-serial" | "system-serial" | "sclp-serial") => {
+                let model = match other {
+                    "spapr-vio-serial" => "spapr-vty",
+                    "system-serial" => "pl011",
+                    _ => "sclpconsole",
+                };
+                return Err(Error::unsupported(format!(
+                    "Serial device with target type '{other}' and target model '{model}' not compatible with guest architecture or machine type"
+                )));
+            }
             other => {
                 return Err(Error::unsupported(format!(
                     "unknown target type '{other}' specified for character device"

@@ -4,6 +4,7 @@ use crate::capabilities;
 use crate::core::Core;
 use crate::error::{Result, error};
 use cpu_map::{Comparison, Cpu, CpuError, Feature, Kind, Map, Match, Mode, Policy};
+use domain_xml::DomainType;
 use qemu_caps::{Accelerator, QemuCaps, VirtType};
 use rpc::{Code, Error, Origin};
 use std::sync::Arc;
@@ -45,6 +46,17 @@ impl Emulator {
             None => None,
             Some("kvm") => Some(VirtType::Kvm),
             Some("qemu") => Some(VirtType::Qemu),
+            Some(other) if <DomainType as xml::Value>::parse(other).is_ok() => {
+                let shown = binary.map_or_else(
+                    || core.emulator(arch.unwrap_or(std::env::consts::ARCH)),
+                    |path| Some(path.into()),
+                );
+                let emulator = shown.unwrap_or_default();
+                return Err(wrong(format!(
+                    "Emulator '{}' does not support virt type '{other}'",
+                    emulator.display()
+                )));
+            }
             Some(other) => return Err(wrong(format!("unknown virttype: {other}"))),
         };
         if let Some(arch) = arch
