@@ -123,10 +123,14 @@ fn cases() -> Vec<Case> {
     for kernel in ["cloud", "generic"] {
         add(kernel, 1, 512, "lock-step", ",x-lockstep=on");
     }
-    for feature in ["bmi2", "avx", "avx512", "fsgsbase", "xsave", "shm", "bmi2:avx:fsgsbase:xsave"] {
+    for feature in
+        ["bmi2", "avx", "avx512", "fsgsbase", "xsave", "shm", "processes", "bmi2:avx:fsgsbase:xsave"]
+    {
         let accelerator = format!(",x-threshold=0,x-without={feature}");
         add("cloud", 2, 512, &format!("without={feature}"), &accelerator);
     }
+    // All user code in helper processes.
+    add("cloud", 2, 512, "processes", ",x-lane-b=always");
     add("cloud", 255, 2048, "many", "");
     cases
 }

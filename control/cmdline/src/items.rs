@@ -138,8 +138,7 @@ pub(crate) fn accel(builder: &mut Builder<'_>, raw: &Raw<'_>) -> Result<(), Stop
                 Ok(count) => tcg.threshold = Some(count),
                 Err(_) => return refuse(format!("Parameter '{key}' expects uint8")),
             },
-            ("tcg", "x-lane-b", "off") => tcg.lane_b = None,
-            ("tcg", "x-lane-b", "on" | "always") => tcg.lane_b = Some(value.to_owned()),
+            ("tcg", "x-lane-b", "on" | "off" | "always") => tcg.lane_b = Some(value.to_owned()),
             ("tcg", "x-lane-b", _) => {
                 return refuse(format!("Parameter '{key}' does not accept value '{value}'"));
             }

@@ -136,7 +136,7 @@ pub struct TcgProperties {
     pub lazy_flags: bool,
     /// `x-lockstep=`: the translator is compared with the interpreter, block by block.
     pub lockstep: bool,
-    /// `x-lane-b=`: `on` or `always`, user code runs in helper processes; not given, it does not.
+    /// `x-lane-b=`: `on`, `off` or `always`: whether user code runs in helper processes; not given, `off`.
     pub lane_b: Option<String>,
     /// `x-without=`: features of the host that are not used, separated by colons.
     pub without: Option<String>,

@@ -28,6 +28,8 @@ pub(crate) struct Chosen {
     pub(crate) host: Option<HostCpu>,
     /// Width of physical addresses.
     pub(crate) phys_bits: u32,
+    /// It has processes of its own map the guest's RAM, where the host can share that.
+    pub(crate) shares_ram: bool,
 }
 
 /// Tries the accelerators in order. Each failure is told as QEMU tells it; `failed`: one has failed before;
@@ -85,19 +87,21 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
         lockstep: wanted.lockstep,
         lane_b: match wanted.lane_b.as_deref() {
             Some("always") => LaneB::Always,
-            Some(_) => LaneB::On,
-            None => LaneB::Off,
+            Some("on") => LaneB::On,
+            _ => LaneB::Off,
         },
         single: wanted.single,
         without,
         perfmap,
         jitdump,
     };
+    let mut shares_ram = options.runs_processes();
     let engine = Tcg::with(options).unwrap_or_else(|lack| {
         if wanted.tier.is_some() {
             let _place = report::Location::enter(accel.location.as_deref().unwrap_or_default());
             report::warn_report!("{lack}: everything is left to tier 1");
         }
+        shares_ram = false;
         Tcg::with(Options { translate: false, ..options }).unwrap_or_default()
     });
     Ok(Chosen {
@@ -105,6 +109,7 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
         features: engine::supported_features_without(without),
         host: None,
         phys_bits: SOFTWARE_PHYS_BITS,
+        shares_ram,
     })
 }
 
@@ -121,6 +126,7 @@ fn kvm() -> Result<Chosen, String> {
         features: kvm.supported_features(),
         host: Some(kvm.host_cpu()),
         phys_bits: kvm.phys_bits(),
+        shares_ram: false,
         accelerator: Box::new(kvm),
     })
 }

@@ -121,12 +121,12 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     let boot_order = Arc::new(BootOrder::default());
     links.insert(BootOrder::LINK, boot_order.clone());
     devices::publish_cpus(&links, count);
-    objects::create(plan, &links)?;
+    let Chosen { accelerator, features, host, phys_bits, shares_ram } =
+        accels::choose(&plan.accels, plan.accel_failed, (plan.perfmap, plan.jitdump))?;
+    objects::create(plan, &links, shares_ram)?;
     chars::create(plan, &chardevs)?;
     drives::create(plan, &links)?;
 
-    let Chosen { accelerator, features, host, phys_bits } =
-        accels::choose(&plan.accels, plan.accel_failed, (plan.perfmap, plan.jitdump))?;
     let config = x86::models::parse_on(plan.cpu.as_deref().unwrap_or("qemu64"), host.as_ref())?;
     let topology = topology(plan);
     let realized = config.realize(&features, topology, phys_bits).map_err(after_warnings)?;
@@ -141,7 +141,8 @@ fn make(plan: &Plan, handle: &LoopHandle) -> Result<Arc<Machine>, Failed> {
     }
     let machine = MachineType::find(&plan.machine.name)
         .ok_or_else(|| format!("machine '{}' is not supported by this build", plan.machine.name))?;
-    let mut config = PcConfig::new(machine.model, objects::ram(plan, &links)?, &clock, life.clone());
+    let mut config =
+        PcConfig::new(machine.model, objects::ram(plan, &links, shares_ram)?, &clock, life.clone());
     config.options = MachineOptions::parse(
         machine.name,
         plan.machine.props.iter().map(|(name, value)| (name.as_str(), value.as_str())),

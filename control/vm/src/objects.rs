@@ -7,18 +7,19 @@ use qdev::Links;
 use std::sync::Arc;
 use virtio::{RngBuiltin, RngRandom, RngSource};
 
-/// Makes all objects and makes them known by their ids.
+/// Makes all objects and makes them known by their ids; `shared`: guest RAM is to be something that can be mapped by
+/// others too.
 ///
 /// # Errors
 /// The text for the user.
-pub(crate) fn create(plan: &Plan, links: &Links) -> Result<(), String> {
+pub(crate) fn create(plan: &Plan, links: &Links, shared: bool) -> Result<(), String> {
     for object in &plan.objects {
-        make(object, links)?;
+        make(object, links, shared)?;
     }
     Ok(())
 }
 
-fn make(object: &Object, links: &Links) -> Result<(), String> {
+fn make(object: &Object, links: &Links, shared: bool) -> Result<(), String> {
     let Object { location, id, kind } = object;
     match kind {
         ObjectKind::RngBuiltin => {
@@ -33,7 +34,7 @@ fn make(object: &Object, links: &Links) -> Result<(), String> {
             let failed = |error: std::io::Error| {
                 format!("{location}: cannot set up guest memory '{id}': {}", reason(&error))
             };
-            let block = RamBlock::new(id, *size).map_err(failed)?;
+            let block = memory(id, *size, shared).map_err(failed)?;
             block.advise(*merge, *dump).map_err(failed)?;
             if *prealloc {
                 block.touch();
@@ -44,16 +45,19 @@ fn make(object: &Object, links: &Links) -> Result<(), String> {
     Ok(())
 }
 
+/// Guest RAM, which others can map where it is `shared` and the host has memory files.
+fn memory(name: &str, size: u64, shared: bool) -> std::io::Result<Arc<RamBlock>> {
+    let file = shared.then(|| RamBlock::shared(name, size).ok()).flatten();
+    file.map_or_else(|| RamBlock::new(name, size), Ok)
+}
+
 /// The guest's RAM: the memory that the plan names, or a block of its own.
 ///
 /// # Errors
 /// The memory does not exist, is not of the size that `-m` asks for, or the host has no room: the text for the user.
-pub(crate) fn ram(plan: &Plan, links: &Links) -> Result<Arc<RamBlock>, String> {
+pub(crate) fn ram(plan: &Plan, links: &Links, shared: bool) -> Result<Arc<RamBlock>, String> {
     let Some(id) = &plan.machine.memory_backend else {
-        // User code in processes of its own needs RAM that they can map.
-        let shared = plan.accels.iter().any(|accel| accel.tcg.lane_b.is_some());
-        let make = if shared { RamBlock::shared } else { RamBlock::new };
-        return make("pc.ram", plan.ram)
+        return memory("pc.ram", plan.ram, shared)
             .map_err(|error| format!("cannot set up guest memory 'pc.ram': {}", reason(&error)));
     };
     let Some(block) = links.get::<RamBlock>(id) else {

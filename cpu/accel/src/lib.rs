@@ -110,6 +110,8 @@ pub struct JitStatus {
     pub tlb_fills: u64,
     /// Processes for user code that were started, and that there are.
     pub processes: (u64, u64),
+    /// vCPUs for whose user code the host gave no process.
+    pub refused: u64,
     /// Address spaces that went to processes, and that came back.
     pub promoted: (u64, u64),
     /// Ways into processes, and reports of theirs.
@@ -157,6 +159,7 @@ impl JitStatus {
             tlb_pages: self.tlb_pages + other.tlb_pages,
             tlb_fills: self.tlb_fills + other.tlb_fills,
             processes: pair(self.processes, other.processes),
+            refused: self.refused + other.refused,
             promoted: pair(self.promoted, other.promoted),
             stays: pair(self.stays, other.stays),
             pieces: self.pieces + other.pieces,

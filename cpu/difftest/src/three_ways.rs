@@ -69,6 +69,7 @@ fn options(seed: u64) -> Options {
             fsgsbase: lane_b == LaneB::Off && random.one_in(8),
             shm: false,
             xsave: random.one_in(8),
+            processes: false,
         },
         ..Options::default()
     }

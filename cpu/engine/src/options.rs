@@ -31,6 +31,20 @@ pub struct Options {
     pub jitdump: bool,
 }
 
+impl Options {
+    /// Whether user code may come to run in processes, which need guest RAM that they can map.
+    pub fn runs_processes(&self) -> bool {
+        self.translate
+            && self.lane_b != LaneB::Off
+            && !self.lockstep
+            && !self.one_instruction
+            // What perf is shown is the code of this process.
+            && !self.perfmap
+            && !self.jitdump
+            && !self.without.processes
+    }
+}
+
 /// Features of the host that are treated as missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without {
@@ -46,6 +60,8 @@ pub struct Without {
     pub shm: bool,
     /// XSAVE: x87 and MMX instructions are interpreted.
     pub xsave: bool,
+    /// Helper processes: user code stays in this one.
+    pub processes: bool,
 }
 
 impl Without {
@@ -63,6 +79,7 @@ impl Without {
                 "fsgsbase" => &mut without.fsgsbase,
                 "shm" => &mut without.shm,
                 "xsave" => &mut without.xsave,
+                "processes" => &mut without.processes,
                 _ => return Err(name),
             } = true;
         }

@@ -71,6 +71,8 @@ pub(crate) struct Peers {
     quiet: Condvar,
     /// Nobody runs alone any more.
     resumed: Condvar,
+    /// Some vCPU has run user code in a process.
+    processes: AtomicBool,
 }
 
 /// What a vCPU was asked for: host pages to protect, or (`all`) every page.
@@ -172,6 +174,16 @@ impl Peers {
         }
         inner.unsettled.insert(host, ticket);
         (fresh, ticket)
+    }
+
+    /// Notes that a vCPU runs user code in a process from now on.
+    pub(crate) fn note_processes(&self) {
+        self.processes.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether any vCPU has done so.
+    pub(crate) fn have_processes(&self) -> bool {
+        self.processes.load(Ordering::SeqCst)
     }
 
     /// Has every other vCPU look up from what it executes: code has changed.

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// Bytes in a guest page, the granule of code tracking.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Bytes of the host's large pages, in which memory is aligned and taken where the host has them.
+const LARGE: usize = 2 << 20;
+
 /// Set in a page's stamp while an accelerator holds decoded code of the page.
 const CODE: u32 = 1;
 
@@ -26,6 +29,8 @@ pub struct RamBlock {
     code_writes: AtomicU32,
     /// What the mapping shows, when other processes can map it too.
     file: Option<OwnedFd>,
+    /// For each [`LARGE`] piece of a memory file, not 0 once it was settled; empty for other memory.
+    settled: Box<[AtomicU8]>,
 }
 
 // SAFETY: the mapping is owned by the block until it is dropped; all accesses through the block are bounds-checked
@@ -42,16 +47,8 @@ impl RamBlock {
     pub fn new(name: &str, size: u64) -> io::Result<Arc<Self>> {
         let size = size.checked_next_multiple_of(PAGE_SIZE).ok_or(io::ErrorKind::OutOfMemory)?;
         let len = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )?
-        };
-        Self::of(name, base.cast(), len, None)
+        let base = reserve(len)?;
+        Self::of(name, base, len, None)
     }
 
     /// The same in a memory file, which [`RamBlock::file`] gives, so that another process can map parts of it.
@@ -63,18 +60,57 @@ impl RamBlock {
         let len = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let file = rustix::fs::memfd_create("tinamou-ram", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, size)?;
+        let base = reserve(len)?;
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, rights, flags, &file, 0)? };
-        Self::of(name, base.cast(), len, Some(file))
+        // SAFETY: takes the place of the mapping made just now, which nobody else knows.
+        if let Err(error) = unsafe { mmap(base.cast(), len, rights, flags | MapFlags::FIXED, &file, 0) } {
+            // SAFETY: as above.
+            let _ = unsafe { munmap(base.cast(), len) };
+            return Err(error.into());
+        }
+        Self::of(name, base, len, Some(file))
     }
 
     fn of(name: &str, base: *mut u8, len: usize, file: Option<OwnedFd>) -> io::Result<Arc<Self>> {
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         let stamps = zeroed_stamps(len / PAGE_SIZE as usize);
         let code_writes = AtomicU32::new(0);
-        Ok(Arc::new(Self { name: name.to_owned(), base, size: len as u64, stamps, code_writes, file }))
+        let large = if file.is_some() { len / LARGE } else { 0 };
+        let settled = (0..large).map(|_| AtomicU8::new(0)).collect();
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            base,
+            size: len as u64,
+            stamps,
+            code_writes,
+            file,
+            settled,
+        }))
+    }
+
+    /// Has the host hold what is around `offset` in a large page, where the block is a memory file and the host can: small
+    /// pages of files cost more when they are first touched, and at random accesses.
+    #[inline]
+    pub fn settle(&self, offset: u64) {
+        if let Some(settled) = self.settled.get((offset / LARGE as u64) as usize)
+            && settled.load(Ordering::Relaxed) == 0
+        {
+            settled.store(1, Ordering::Relaxed);
+            self.make_large(offset);
+        }
+    }
+
+    #[cold]
+    fn make_large(&self, offset: u64) {
+        // Hosts want to find something of it.
+        self.read_int(offset & !(PAGE_SIZE - 1), 1);
+        let from = (offset & !(LARGE as u64 - 1)) as usize;
+        // SAFETY: within the mapping, whose contents stay. A host that cannot (before Linux 6.1, or it has no large page
+        // left) leaves all as it is.
+        let _ = unsafe {
+            libc::madvise(self.base.as_ptr().wrapping_add(from).cast(), LARGE, libc::MADV_COLLAPSE)
+        };
     }
 
     /// The memory file that holds the block, byte 0 first, for a block made by [`RamBlock::shared`].
@@ -203,6 +239,9 @@ impl RamBlock {
     /// Copies `buf` into the block at `offset`; false (and nothing copied) when that is out of bounds.
     pub fn write(&self, offset: u64, buf: &[u8]) -> bool {
         let Some(dst) = self.at(offset, buf.len() as u64) else { return false };
+        for piece in (offset..offset + buf.len() as u64).step_by(LARGE) {
+            self.settle(piece);
+        }
         copy(Copy::In, dst, buf.as_ptr().cast_mut(), buf.len());
         self.note_write(offset, buf.len() as u64);
         true
@@ -254,6 +293,24 @@ impl Drop for RamBlock {
         // SAFETY: the mapping was made by `new` with this base and size, and nobody can reach it any more.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.size as usize) };
     }
+}
+
+/// New memory of `len` bytes that nothing was written to; where large pages fit in, it begins with one.
+fn reserve(len: usize) -> io::Result<*mut u8> {
+    let more = if len >= LARGE { LARGE } else { 0 };
+    let whole = len.checked_add(more).ok_or(io::ErrorKind::OutOfMemory)?;
+    let rights = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let start: *mut u8 = unsafe { mmap_anonymous(std::ptr::null_mut(), whole, rights, flags)? }.cast();
+    let before = if more != 0 { start.addr().next_multiple_of(LARGE) - start.addr() } else { 0 };
+    for (from, bytes) in [(0, before), (before + len, more - before)] {
+        if bytes != 0 {
+            // SAFETY: a part of the new mapping that nobody uses; should it stay, it only takes addresses.
+            let _ = unsafe { munmap(start.wrapping_add(from).cast(), bytes) };
+        }
+    }
+    Ok(start.wrapping_add(before))
 }
 
 /// Zeroed stamps straight from the allocator, so that a large guest costs no touched memory at start.
@@ -449,6 +506,28 @@ mod tests {
         assert_ne!(ram.stamp(1).load(Ordering::SeqCst), stamp);
         let (again, fresh) = ram.watch_code(1);
         assert!(fresh && again != stamp);
+    }
+
+    #[test]
+    fn large_blocks_are_aligned_and_settling_keeps_what_is_in_them() {
+        for make in [RamBlock::new, RamBlock::shared] {
+            let ram = make("test", 2 * LARGE as u64 + 3 * PAGE_SIZE).expect("ram");
+            assert_eq!(ram.host_base().addr().get() % LARGE, 0);
+            let places = [5 * PAGE_SIZE, LARGE as u64 - 3, 2 * LARGE as u64 + PAGE_SIZE];
+            places.iter().for_each(|at| assert!(ram.write(*at, &at.to_le_bytes())));
+            (0..ram.size()).step_by(PAGE_SIZE as usize).for_each(|at| ram.settle(at));
+            places.iter().for_each(|at| assert_eq!(ram.read_int(*at, 8), *at));
+            assert_eq!(ram.read_int(6 * PAGE_SIZE, 8), 0);
+            let whole = ram.settled.iter().filter(|s| s.load(Ordering::Relaxed) != 0).count();
+            assert_eq!(whole, if ram.file().is_some() { 2 } else { 0 });
+            let file = ram.file().map(|f| f.try_clone_to_owned().expect("file"));
+            if let Some(file) = file {
+                let mut byte = [0; 8];
+                std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::from(file), &mut byte, places[0])
+                    .expect("read");
+                assert_eq!(u64::from_le_bytes(byte), places[0]);
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn describe(s: &JitStatus) -> String {
     let each = |total: u64| total.checked_div(s.blocks).unwrap_or(0);
     let part = |count: u64| (count * 100).checked_div(s.blocks).unwrap_or(0);
     let ratio = if s.guest == 0 { 0.0 } else { s.code as f64 / s.guest as f64 };
-    let text = format!(
+    let mut text = format!(
         "Translation buffer state:\n\
          tier                {}\n\
          gen code size       {}/{}\n\
@@ -65,6 +65,9 @@ fn describe(s: &JitStatus) -> String {
         s.interpreted,
         s.entered,
     );
+    if s.refused != 0 {
+        text += "user processes      the host does not allow them\n";
+    }
     if s.processes.0 == 0 {
         return text;
     }

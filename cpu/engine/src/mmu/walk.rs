@@ -254,6 +254,7 @@ impl Cpu {
             && (r.host + (frame - r.start)).is_multiple_of(PAGE_SIZE)
         {
             e.host = r.host + (frame - r.start);
+            r.block.settle(r.offset + (frame - r.start));
             // Accesses to pages with data breakpoints, and all under alignment checks, take the slow path.
             let slow = self.is_watched(page)
                 || self.debugger.is_active && self.has_watchpoint(page)

@@ -394,8 +394,8 @@ impl Jit {
         self.cache = Some(cache);
         self.tables = std::iter::repeat_with(JumpTable::default).take(CONTEXTS).collect();
         self.executions = Executions::new();
-        if options.lane_b != LaneB::Off && self.lockstep.is_none() && !options.one_instruction {
-            self.identity.enable(options.lane_b, signals);
+        if options.runs_processes() {
+            self.identity.enable(options.lane_b, self.size, signals);
             self.closed = JumpTable::make(self.no_jump());
         }
         self.ways = vec![0; WAYS].into();
@@ -718,8 +718,14 @@ impl Cpu {
     #[inline]
     fn cold_block(&mut self) -> Option<*const [Insn]> {
         let (block, host, linear) = self.known_block()?;
+        if self.jit.identity.is_enabled() {
+            self.refresh_lane();
+            if self.jit.is_closed && self.state.cpl == 3 {
+                return None;
+            }
+        }
         let jit = &mut self.jit;
-        if jit.identity.is_enabled() || jit.lockstep.is_some() {
+        if jit.lockstep.is_some() {
             return None;
         }
         let cold = jit.executions.add_if_cold(host, linear, jit.threshold);

@@ -273,7 +273,15 @@ fn operand_at_few_bases(random: &mut Random) -> (Vec<u8>, Instruction) {
 
 #[test]
 fn slower_forms_do_the_same() {
-    let without = Without { bmi2: true, avx: true, avx512: true, fsgsbase: true, xsave: true, shm: false };
+    let without = Without {
+        bmi2: true,
+        avx: true,
+        avx512: true,
+        fsgsbase: true,
+        xsave: true,
+        shm: false,
+        processes: false,
+    };
     let options = Options { without, tiny_tlb: true, ..HOT };
     compare(|| long(&[]), 64, 0x1234_5678_9abc_def3, &options, false);
     compare(|| flat_32(&[]), 32, 0xfeed_5678_9abc_def3, &options, false);
@@ -391,7 +399,15 @@ const HOT: Options = Options {
     perfmap: false,
     jitdump: false,
     lane_b: crate::LaneB::Off,
-    without: Without { bmi2: false, avx: false, avx512: false, fsgsbase: false, shm: false, xsave: false },
+    without: Without {
+        bmi2: false,
+        avx: false,
+        avx512: false,
+        fsgsbase: false,
+        shm: false,
+        xsave: false,
+        processes: false,
+    },
 };
 
 /// 32-bit code with SSE, and bases in FS and GS.

@@ -123,7 +123,7 @@ pub(super) fn kind(i: &Instruction) -> Option<Kind> {
 }
 
 /// Whether `i` leaves its address in the instruction pointer.
-fn is_remembered(i: &Instruction) -> bool {
+pub(super) fn is_remembered(i: &Instruction) -> bool {
     let x87 = i.cpuid_features().iter().any(|f| matches!(f, F::FPU | F::FPU287 | F::FPU387))
         || (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_st())
         || i.mnemonic() == iced_x86::Mnemonic::Fisttp;

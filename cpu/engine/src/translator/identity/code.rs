@@ -24,6 +24,8 @@ pub(super) struct Translated {
     /// Where the next piece goes, from the area's start.
     used: u64,
     start: u64,
+    /// Bytes that pieces may take.
+    room: u64,
     points: Vec<Point>,
     pub(super) heads: HashMap<u64, u64>,
     /// Distances that are to lead to guest addresses once these are translated.
@@ -35,12 +37,13 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    /// Nothing, to begin at `start` from the area's start.
-    pub(super) fn new(start: u64, flavour: Flavour) -> Self {
+    /// Nothing, to begin at `start` from the area's start, of `room` bytes at most.
+    pub(super) fn new(start: u64, room: u64, flavour: Flavour) -> Self {
         let start = start.next_multiple_of(16);
         Self {
             used: start,
             start,
+            room: room.clamp(2 * RESERVE, CODE + CODE_SIZE - start),
             points: Vec::new(),
             heads: HashMap::default(),
             waiting: HashMap::default(),
@@ -55,11 +58,11 @@ impl Translated {
         if self.used != self.start {
             process.clear_table();
         }
-        *self = Self::new(self.start, flavour);
+        *self = Self::new(self.start, self.room, flavour);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.used + RESERVE > CODE + CODE_SIZE
+        self.used + RESERVE > self.start + self.room
     }
 
     pub(super) fn next(&self, process: &Process) -> u64 {

@@ -5,7 +5,7 @@
 //! guest's registers in place or in their spill slots, as the [`Point`] in force says.
 
 use super::frame::RIP;
-use super::image::{FRAME, ORIGIN, SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
+use super::image::{FRAME, GS_BASE, ORIGIN, SPILL_OTHER, SPILL_R11, SPILL_RCX, TABLE, TSC_AUX, TSC_OFFSET};
 use crate::translator::asm::*;
 use crate::translator::classify::{self, Kind, Vectors};
 use crate::translator::registers::number;
@@ -59,6 +59,8 @@ pub(super) struct Flavour {
     pub(super) zero_counts: bool,
     /// RDTSC is allowed and RORX can be used.
     pub(super) time: bool,
+    /// The x87 unit can be used.
+    pub(super) x87: bool,
 }
 
 /// A translated piece of code.
@@ -375,11 +377,76 @@ impl Builder<'_> {
         if !is_plain(i, flavour) {
             return false;
         }
+        if i.memory_segment() == Register::GS && i.mnemonic() != Mnemonic::Lea && has_memory(i) {
+            return self.through_gs(i);
+        }
         if !i.is_ip_rel_memory_operand() {
             self.a.bytes(bytes);
             return true;
         }
         self.relative(i)
+    }
+
+    /// An operand in GS, whose base is the host's here: the address is made in a register. No flag changes.
+    fn through_gs(&mut self, i: &Instruction) -> bool {
+        let (base, index) = (i.memory_base(), i.memory_index());
+        let wide = |r: Register| r == Register::None || r.is_gpr64();
+        let moved = i.mnemonic() == Mnemonic::Pop && base == Register::RSP;
+        let explicit = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
+        // Addresses of 32 bits without a register tell by their size.
+        let absolute = base == Register::None && index == Register::None;
+        if !explicit || !wide(base) || !wide(index) || moved || absolute && i.memory_displ_size() < 8 {
+            return false;
+        }
+        let Some(scratch) = self.unused(i) else { return false };
+        let to = register64(scratch);
+        let mut sum = Instruction::default();
+        sum.set_code(Code::Lea_r64_m);
+        sum.set_op0_kind(OpKind::Register);
+        sum.set_op0_register(to);
+        sum.set_op1_kind(OpKind::Memory);
+        sum.set_memory_base(to);
+        sum.set_memory_index_scale(1);
+        let mut parts = Vec::new();
+        if base != Register::None {
+            let mut part = sum;
+            part.set_memory_index(base);
+            if base == Register::RSP {
+                // It is no index.
+                part.set_memory_base(base);
+                part.set_memory_index(to);
+            }
+            parts.push(part);
+        }
+        let mut rest = sum;
+        rest.set_memory_index(index);
+        rest.set_memory_index_scale(i.memory_index_scale());
+        rest.set_memory_displacement64(i.memory_displacement64());
+        rest.set_memory_displ_size(i.memory_displ_size());
+        parts.push(rest);
+        let mut new = *i;
+        new.set_segment_prefix(Register::None);
+        new.set_memory_base(to);
+        new.set_memory_index(Register::None);
+        new.set_memory_index_scale(1);
+        new.set_memory_displ_size(0);
+        new.set_memory_displacement64(0);
+        let mut bytes = Vec::new();
+        for part in parts.iter().chain([&new]) {
+            let Some(part) = self.encoded(part) else { return false };
+            bytes.push(part);
+        }
+        let Some(last) = bytes.pop() else { return false };
+        self.a.store(gs(SPILL_OTHER), scratch);
+        self.within(i.ip(), Spilled::None);
+        self.a.load(scratch, gs(GS_BASE));
+        self.within(i.ip(), Spilled::Other(scratch));
+        bytes.iter().for_each(|part| self.a.bytes(part));
+        self.a.bytes(&last);
+        // Only passed through: nothing can fault any more.
+        self.within(i.ip(), Spilled::None);
+        self.a.load(scratch, gs(SPILL_OTHER));
+        true
     }
 
     fn relative(&mut self, i: &Instruction) -> bool {
@@ -518,56 +585,67 @@ fn is_nothing(i: &Instruction) -> bool {
         || crate::translator::system::is_hint(i)
 }
 
+fn has_memory(i: &Instruction) -> bool {
+    (0..i.op_count()).any(|n| i.op_kind(n) >= OpKind::MemorySegSI)
+}
+
+/// Whether no operand in memory is in a segment with a base.
+fn is_flat(i: &Instruction) -> bool {
+    !has_memory(i) || !matches!(i.memory_segment(), Register::FS | Register::GS)
+}
+
 /// Whether the host executes `i`, which the model has, as the guest's processor would.
 fn is_plain(i: &Instruction, flavour: Flavour) -> bool {
     use Mnemonic as M;
-    if i.segment_prefix() == Register::GS || x87::concerns(i) {
-        return false;
-    }
     let vectors = Vectors {
         sse: flavour.sse,
         avx: flavour.avx,
         avx512: flavour.avx512,
-        x87: false,
+        x87: flavour.x87,
         bmi2: is_x86_feature_detected!("bmi2"),
         zero_counts: flavour.zero_counts,
     };
     match classify::kind(i, vectors) {
-        Kind::Native | Kind::Divide | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave | Kind::PushMemory => {
-            true
-        }
+        // Through FS and GS the unit's operand pointer would be another one.
+        Kind::Native => !x87::is_remembered(i) || is_flat(i),
+        Kind::LoadControl => true,
+        // WAIT reports what the unit has pending.
+        Kind::Nothing => x87::concerns(i),
+        Kind::Divide | Kind::Lea | Kind::Push | Kind::Pop | Kind::Leave | Kind::PushMemory => true,
         Kind::Interpret | Kind::System => {
-            let ordinary = matches!(
-                i.mnemonic(),
-                M::Movsb
-                    | M::Movsw
-                    | M::Movsq
-                    | M::Stosb
-                    | M::Stosw
-                    | M::Stosd
-                    | M::Stosq
-                    | M::Lodsb
-                    | M::Lodsw
-                    | M::Lodsd
-                    | M::Lodsq
-                    | M::Scasb
-                    | M::Scasw
-                    | M::Scasd
-                    | M::Scasq
-                    | M::Cmpsb
-                    | M::Cmpsw
-                    | M::Cmpsq
-                    | M::Bt
-                    | M::Bts
-                    | M::Btr
-                    | M::Btc
-                    | M::Xlatb
-                    | M::Pause
-                    | M::Cld
-                    | M::Std
-                    | M::Div
-                    | M::Idiv
-            ) || i.is_string_instruction() && matches!(i.mnemonic(), M::Movsd | M::Cmpsd);
+            let ordinary = i.code() == Code::Pop_rm64
+                || matches!(
+                    i.mnemonic(),
+                    M::Movsb
+                        | M::Movsw
+                        | M::Movsq
+                        | M::Stosb
+                        | M::Stosw
+                        | M::Stosd
+                        | M::Stosq
+                        | M::Lodsb
+                        | M::Lodsw
+                        | M::Lodsd
+                        | M::Lodsq
+                        | M::Scasb
+                        | M::Scasw
+                        | M::Scasd
+                        | M::Scasq
+                        | M::Cmpsb
+                        | M::Cmpsw
+                        | M::Cmpsq
+                        | M::Bt
+                        | M::Bts
+                        | M::Btr
+                        | M::Btc
+                        | M::Xlatb
+                        | M::Pause
+                        | M::Cld
+                        | M::Std
+                        | M::Div
+                        | M::Idiv
+                )
+                || i.is_string_instruction() && matches!(i.mnemonic(), M::Movsd | M::Cmpsd);
             let vector = matches!(i.mnemonic(), M::Ldmxcsr | M::Stmxcsr) && flavour.sse
                 || flavour.avx
                     && (i.is_vsib() && is_x86_feature_detected!("avx2")

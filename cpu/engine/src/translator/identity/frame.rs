@@ -2,7 +2,7 @@
 //! What the process stores itself looks the same.
 
 use super::image::{
-    CONTEXT, FRAME, FS_BASE, SIGNAL, STACK, STACK_SIZE, TARGET, TSC_AUX, TSC_OFFSET, VECTORS_SIZE,
+    CONTEXT, FRAME, FS_BASE, GS_BASE, SIGNAL, STACK, STACK_SIZE, TARGET, TSC_AUX, TSC_OFFSET, VECTORS_SIZE,
 };
 use super::process::Process;
 use std::arch::x86_64::__cpuid_count;
@@ -23,11 +23,14 @@ pub(super) const VECTORS: u64 = 224;
 /// Bytes of the context as far as it is looked at.
 const SIZE: u64 = 304;
 
-/// In the vector state: MXCSR, the XMM registers, XSTATE_BV.
+/// In the vector state: the x87 unit's pointers, MXCSR, the unit's registers, the XMM registers, XSTATE_BV.
+const POINTERS: u64 = 8;
 const MXCSR: u64 = 24;
+const ST: u64 = 32;
 const XMM: u64 = 160;
 const STATE_BV: u64 = 512;
-/// Of XSTATE_BV: the XMM and YMM registers.
+/// Of XSTATE_BV: the x87 unit, the XMM and YMM registers.
+const X87: u64 = 1;
 const SSE_AVX: u64 = 6;
 
 /// Of XSTATE_BV: what AVX-512 adds.
@@ -150,6 +153,7 @@ impl<'a> Frame<'a> {
         let own = flags::FIXED | flags::IF | arith | s.rflags & flags::DF;
         self.process.put_u64(self.context + FLAGS, own);
         self.process.put_u64(FS_BASE, s.seg[x86::reg::seg::FS].base);
+        self.process.put_u64(GS_BASE, s.seg[x86::reg::seg::GS].base);
         self.process.put_u64(TSC_OFFSET, s.tsc_offset);
         self.process.put_u64(TSC_AUX, s.tsc_aux & 0xffff_ffff);
         self.process.put(self.vectors + MXCSR, &s.mxcsr.to_le_bytes());
@@ -160,7 +164,11 @@ impl<'a> Frame<'a> {
                 self.process.put(self.vectors + self.upper + 16 * n as u64, &v[16..32]);
             }
         }
-        let mut bits = if self.upper != 0 { SSE_AVX } else { 2 };
+        let mut legacy = [0; 160];
+        crate::fpu::legacy_area(&s.x87, true, &mut legacy);
+        self.process.put(self.vectors, &legacy[..MXCSR as usize]);
+        self.process.put(self.vectors + ST, &legacy[ST as usize..]);
+        let mut bits = X87 | if self.upper != 0 { SSE_AVX } else { 2 };
         if let Some([masks, upper, high]) = self.wide_of(s) {
             for n in 0..8 {
                 self.process.put_u64(self.vectors + masks + 8 * n as u64, s.opmask[n]);
@@ -175,7 +183,7 @@ impl<'a> Frame<'a> {
         self.process.put_u64(self.vectors + STATE_BV, old | bits);
     }
 
-    /// Stores everything but RIP; gives the arithmetic flags.
+    /// Stores everything but RIP and the x87 unit's pointers; gives the arithmetic flags.
     pub(super) fn store(&self, s: &mut X86State) -> u64 {
         for n in 0..16u8 {
             s.gpr[usize::from(n)] = self.register(n);
@@ -213,7 +221,28 @@ impl<'a> Frame<'a> {
                 }
             }
         }
+        let old = s.x87;
+        let mut legacy = [0; 160];
+        if valid & X87 != 0 {
+            self.process.get(self.vectors, &mut legacy);
+            crate::fpu::load_legacy_area(&mut s.x87, true, &legacy);
+        } else {
+            s.x87 = x86::X87::default();
+        }
+        (s.x87.fop, s.x87.fcs, s.x87.fds, s.x87.fip, s.x87.fdp) =
+            (old.fop, old.fcs, old.fds, old.fip, old.fdp);
         now & flags::ARITH
+    }
+
+    /// Where the x87 unit's last instruction is, and its last operand.
+    pub(super) fn unit_pointers(&self) -> (u64, u64) {
+        let at = self.vectors + POINTERS;
+        (self.process.read_u64(at), self.process.read_u64(at + 8))
+    }
+
+    /// Changes the former.
+    pub(super) fn set_unit_pointer(&mut self, instruction: u64) {
+        self.process.put_u64(self.vectors + POINTERS, instruction);
     }
 
     /// Where the registers of AVX-512 are, when the guest has them.

@@ -67,10 +67,12 @@ const LETTER: u64 = CONTROL + 40;
 pub(super) const TARGET: u64 = CONTROL + 48;
 /// Changes when the process is to go on.
 pub(super) const TURN: u64 = CONTROL + 56;
+/// The guest's GS base.
+pub(super) const GS_BASE: u64 = CONTROL + 64;
 /// The filter program's descriptor, signal actions and the signal stack's description for the start.
 pub(super) const START_DATA: u64 = CONTROL + 0x7000;
 /// System calls: number and six arguments each.
-pub(super) const CALLS: u64 = CONTROL + 64;
+pub(super) const CALLS: u64 = CONTROL + 128;
 /// Most of them at once.
 pub(super) const MOST_CALLS: usize = 500;
 const _: () = assert!(CALLS + 56 * MOST_CALLS as u64 <= START_DATA);

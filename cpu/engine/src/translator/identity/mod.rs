@@ -41,6 +41,9 @@ const MOST_HELPERS: usize = 4;
 /// Pieces translated at once.
 const AHEAD: usize = 24;
 
+/// Starts and processes that may fail before no more are tried.
+const MOST_FAILURES: u32 = 3;
+
 /// Most bytes in a piece.
 const MOST_BYTES: usize = 512;
 
@@ -89,6 +92,8 @@ pub(crate) struct Identity {
     clock: u64,
     /// Starts that failed.
     failures: u32,
+    /// Bytes of code in each process, at most.
+    room: u64,
     /// The guest's registers are in a process.
     away: bool,
     policy: Policy,
@@ -129,8 +134,10 @@ enum Reason {
 const REASONS: usize = 6;
 
 impl Identity {
-    pub(super) fn enable(&mut self, mode: LaneB, signals: &CpuSignals) {
+    /// Lets user code run in processes, whose code together takes not more than `size` bytes.
+    pub(super) fn enable(&mut self, mode: LaneB, size: usize, signals: &CpuSignals) {
         self.mode = mode;
+        self.room = (size / MOST_HELPERS) as u64;
         if mode != LaneB::Off {
             let caller = self.caller.clone();
             signals.set_kick(Box::new(move || {
@@ -151,6 +158,7 @@ impl Identity {
 
     pub(crate) fn describe(&self, status: &mut accel::JitStatus) {
         let s = &self.statistics;
+        status.refused = u64::from(self.failures > MOST_FAILURES);
         status.processes = (s.starts, self.helpers.len() as u64);
         status.promoted = (s.promoted, s.demoted);
         status.stays = (s.entries, s.reports);
@@ -194,8 +202,11 @@ impl Cpu {
     /// Whether the processor's state is one that a process can have.
     fn fits_process(&self) -> bool {
         let s = &self.state;
+        use report::log::{Item, enabled};
         self.long
             && s.cpl == 3
+            // What the log is to show happens here.
+            && ![Item::InAsm, Item::OutAsm, Item::Exec, Item::Cpu, Item::NoChain].into_iter().any(enabled)
             && s.cr0 & cr0::PG != 0
             && s.rflags & (flags::AC | flags::TF | flags::NT) == 0
             && s.rip < TOP
@@ -219,7 +230,8 @@ impl Cpu {
             && super::stubs::has_avx512(&self.jit.without)
             && frame::wide_offsets().is_some();
         let time = s.cr4 & cr4::TSD == 0 && super::asm::has_bmi2(&self.jit.without);
-        Flavour { sse, avx, avx512, zero_counts, time }
+        let x87 = s.cr0 & (cr0::EM | cr0::TS | cr0::NE) == cr0::NE && !self.jit.without.xsave;
+        Flavour { sse, avx, avx512, zero_counts, time, x87 }
     }
 
     /// Runs user code in a process; false when that is not possible now.
@@ -258,7 +270,6 @@ impl Cpu {
 
     /// The process for the present address space, brought up to date.
     fn take_helper(&mut self) -> Option<Helper> {
-        const MOST_FAILURES: u32 = 3;
         let cr3 = self.space();
         let pcid = self.tlb.pcid();
         if self.jit.identity.failures > MOST_FAILURES {
@@ -317,19 +328,17 @@ impl Cpu {
         // Keyed at random, so that a guest does not know it beforehand.
         let first = std::hash::RandomState::new().hash_one(0) % 64;
         let slot = (0..64).map(|n| 16 + (first + n) % 64).find(|slot| !self.is_slot_used(cr3, *slot))?;
-        let range = self.ram.ranges.iter().find(|r| r.block.file().is_some())?;
-        let process = match Process::spawn(slot * SLOT, range.block.file()?) {
-            Ok(process) => process,
-            Err(error) => {
-                report::warn_report!("no helper process for user code: {error}");
-                self.jit.identity.failures = u32::MAX;
-                return None;
-            }
+        let file = self.ram.ranges.iter().find_map(|r| r.block.file());
+        // Where that cannot be, all is executed here: nobody needs to know, and `info jit` tells.
+        let Some(process) = file.and_then(|file| Process::spawn(slot * SLOT, file).ok()) else {
+            self.jit.identity.failures = u32::MAX;
+            return None;
         };
         self.jit.identity.statistics.starts += 1;
+        self.peers.note_processes();
         let flavour = self.flavour();
         Some(Helper {
-            code: Translated::new(process.parts.end, flavour),
+            code: Translated::new(process.parts.end, self.jit.identity.room, flavour),
             process,
             cr3,
             pcid: 0,
@@ -400,6 +409,13 @@ impl Cpu {
 
     fn translate_from(&mut self, helper: &mut Helper, rip: u64) -> Option<u64> {
         if helper.code.is_full() {
+            if self.jit.identity.away {
+                // Nobody knows afterwards which instruction was there.
+                let pointer = Frame::of(&mut helper.process).map(|frame| frame.unit_pointers().0);
+                if let Some(at) = pointer.ok().and_then(|at| helper.guest_instruction(at)) {
+                    Frame::of(&mut helper.process).ok()?.set_unit_pointer(at);
+                }
+            }
             let flavour = helper.code.flavour;
             helper.code.clear(&mut helper.process, flavour);
         }
@@ -639,7 +655,18 @@ impl Cpu {
 
     /// Takes the registers back; the guest is at `rip`.
     fn take_back(&mut self, helper: &mut Helper, rip: u64) -> io::Result<()> {
-        let arith = Frame::of(&mut helper.process)?.store(&mut self.state);
+        let frame = Frame::of(&mut helper.process)?;
+        let arith = frame.store(&mut self.state);
+        let (instruction, operand) = frame.unit_pointers();
+        let s = &mut self.state;
+        // Some hosts do not tell, and give zeros.
+        if instruction != 0 && instruction != s.x87.fip {
+            s.x87.fip = helper.guest_instruction(instruction).unwrap_or(instruction);
+            s.x87.fcs = s.seg[seg::CS].selector;
+        }
+        if operand != 0 && operand != s.x87.fdp {
+            (s.x87.fdp, s.x87.fds) = (operand, s.seg[seg::DS].selector);
+        }
         self.jit.note_wide();
         self.set_arith_flags(arith);
         self.state.rip = rip;
@@ -656,6 +683,13 @@ impl Helper {
         self.fault = 0;
         self.suspect = false;
         self.forget_pages()
+    }
+
+    /// Which guest instruction the x87 unit's pointer is about, when the process has executed it.
+    fn guest_instruction(&self, pointer: u64) -> Option<u64> {
+        let code = self.process.base + image::CODE;
+        let point = (code..code + image::CODE_SIZE).contains(&pointer).then(|| self.code.point(pointer));
+        point.flatten().map(|p| p.rip)
     }
 
     /// Brings spilled registers back.
@@ -697,7 +731,7 @@ impl Cpu {
     /// A page with code was written to.
     pub(crate) fn code_written(&mut self) {
         self.stop_block();
-        if self.jit.identity.is_enabled() {
+        if self.peers.have_processes() {
             // Processes of other processors do not see it by themselves.
             self.peers.call_others(self.index);
         }

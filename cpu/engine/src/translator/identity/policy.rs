@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// How long is measured before an address space is promoted.
 const MEASURE: Duration = Duration::from_millis(12);
 /// User code runs this long between entries into the kernel, at least, to be promoted.
-const PROMOTE: Duration = Duration::from_micros(60);
+const PROMOTE: Duration = Duration::from_micros(100);
 /// Less than this in a process, and it is not worth it.
-const DEMOTE: Duration = Duration::from_micros(25);
+const DEMOTE: Duration = Duration::from_micros(40);
 /// How long is measured in a process.
 const MEASURE_INSIDE: Duration = Duration::from_millis(100);
 /// Returns after which that is enough: a program full of instructions that are the engine's is to come out soon.

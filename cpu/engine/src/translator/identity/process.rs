@@ -87,7 +87,7 @@ impl Process {
     /// Starts a process whose own memory lies at `base` (a multiple of 512 GiB) and which can map parts of `ram`.
     pub(super) fn spawn(base: u64, ram: BorrowedFd) -> io::Result<Self> {
         const HWCAP2_FSGSBASE: usize = 1 << 1;
-        if rustix::param::linux_hwcap().1 & HWCAP2_FSGSBASE == 0 {
+        if rustix::param::linux_hwcap().1 & HWCAP2_FSGSBASE == 0 || !is_x86_feature_detected!("xsave") {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let own = memory_file("tinamou-user")?;

@@ -304,3 +304,81 @@ fn processes_end_with_their_processor() {
     drop(b);
     assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
 }
+
+/// As [`compare`], with words of memory from 0x30000 on, and hardly any way out of the process.
+fn compare_data(code: &[u8], words: u64) -> Bench {
+    let mut plain = high(code, LaneB::Off);
+    let prepare = |b: &mut Bench| {
+        b.cpu.state.seg[seg::GS].base = 0x30000;
+        b.cpu.state.cr0 |= x86::reg::cr0::NE;
+        b.cpu.state.cr4 |= x86::reg::cr4::OSFXSR;
+        b.cpu.mode_changed();
+    };
+    prepare(&mut plain);
+    let vector = run(&mut plain);
+    let mut b = high(code, LaneB::Always);
+    prepare(&mut b);
+    assert_eq!(run(&mut b), vector);
+    for n in 1..16 {
+        assert_eq!(b.cpu.state.gpr[n], plain.cpu.state.gpr[n], "register {n}");
+    }
+    for at in (0x30000..0x30000 + 8 * words).step_by(8).chain((0x6fc0..0x7000).step_by(8)) {
+        assert_eq!(b.memory.read_int(at, 8), plain.memory.read_int(at, 8), "at {at:#x}");
+    }
+    let (ours, theirs) = (b.cpu.state.x87, plain.cpu.state.x87);
+    assert_eq!((ours.fcw, ours.fsw, ours.ftw), (theirs.fcw, theirs.fsw, theirs.ftw));
+    if ours.fsw & 0x80 != 0 {
+        // Some hosts tell where the last instruction is only when it is pending.
+        assert_eq!(ours.fip, theirs.fip);
+    }
+    assert_eq!(ours.regs.map(|r| r[..10].to_vec()), theirs.regs.map(|r| r[..10].to_vec()));
+    b
+}
+
+#[test]
+fn the_x87_unit_is_the_process_s_own() {
+    // fninit; fldz; mov ecx,5000; 1: fld1; faddp; fld st0; fsqrt; fstp qword [0x30000]; dec ecx; jnz 1b;
+    // fistp dword [0x30008]; fldpi; fstp tbyte [0x30010]; fldl2e; fnstcw [0x30020]; fnstsw [0x30022]; pcmpeqd mm3,mm3; movq [0x30040],mm3; hlt
+    let code = [
+        0xdb, 0xe3, 0xd9, 0xee, 0xb9, 0x88, 0x13, 0, 0, 0xd9, 0xe8, 0xde, 0xc1, 0xd9, 0xc0, 0xd9, 0xfa, 0xdd,
+        0x1c, 0x25, 0, 0, 3, 0, 0xff, 0xc9, 0x75, 0xed, 0xdb, 0x1c, 0x25, 8, 0, 3, 0, 0xd9, 0xeb, 0xdb, 0x3c,
+        0x25, 0x10, 0, 3, 0, 0xd9, 0xea, 0xd9, 0x3c, 0x25, 0x20, 0, 3, 0, 0xdd, 0x3c, 0x25, 0x22, 0, 3, 0,
+        0x0f, 0x76, 0xdb, 0x0f, 0x7f, 0x1c, 0x25, 0x40, 0, 3, 0, 0xf4,
+    ];
+    let b = compare_data(&code, 16);
+    assert_eq!(b.memory.read_int(0x30008, 4), 5000);
+    assert_eq!(f64::from_bits(b.memory.read_int(0x30000, 8)), 5000f64.sqrt());
+    assert_eq!(b.memory.read_int(0x30040, 8), u64::MAX);
+    let s = b.cpu.jit.identity.statistics;
+    assert!(s.entries < 12, "{s:?}");
+}
+
+#[test]
+fn an_exception_of_the_unit_is_the_guest_s() {
+    // fninit; mov word [0x30000],0x37b; fldcw [0x30000]; fld1; fldz; fdivp; mov edi,3; fwait; hlt -- division by zero
+    let code = [
+        0xdb, 0xe3, 0x66, 0xc7, 0x04, 0x25, 0, 0, 3, 0, 0x7b, 3, 0xd9, 0x2c, 0x25, 0, 0, 3, 0, 0xd9, 0xe8,
+        0xd9, 0xee, 0xde, 0xf9, 0xbf, 3, 0, 0, 0, 0x9b, 0xf4,
+    ];
+    let b = compare_data(&code, 2);
+    assert_eq!(b.cpu.state.x87.fsw & 0x84, 0x84);
+    assert_eq!(b.cpu.state.gpr[7], 3);
+}
+
+#[test]
+fn operands_in_gs_are_where_its_base_says() {
+    // mov ecx,300; 1: mov rax,gs:[8]; add rax,rcx; mov gs:[8],rax; mov ebx,16; inc dword gs:[rbx+8]; mov esi,2;
+    // xadd gs:[rbx+rsi*8],rcx; xchg rcx,gs:[rbx+rsi*8]; push gs:[8]; pop gs:[rbx+rsi*4+0x20]; lea rdx,gs:[rbx+4];
+    // cmp qword gs:[8],0; dec ecx; jnz 1b; mov rdi,1<<62; mov rax,gs:[rdi]; hlt
+    let code = [
+        0xb9, 0x2c, 1, 0, 0, 0x65, 0x48, 0x8b, 0x04, 0x25, 8, 0, 0, 0, 0x48, 0x01, 0xc8, 0x65, 0x48, 0x89,
+        0x04, 0x25, 8, 0, 0, 0, 0xbb, 0x10, 0, 0, 0, 0x65, 0xff, 0x43, 0x08, 0xbe, 2, 0, 0, 0, 0x65, 0x48,
+        0x0f, 0xc1, 0x0c, 0xf3, 0x65, 0x48, 0x87, 0x0c, 0xf3, 0x65, 0xff, 0x34, 0x25, 8, 0, 0, 0, 0x65, 0x8f,
+        0x44, 0xb3, 0x20, 0x65, 0x48, 0x8d, 0x53, 4, 0x65, 0x48, 0x83, 0x3c, 0x25, 8, 0, 0, 0, 0, 0xff, 0xc9,
+        0x75, 0xb2, 0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x65, 0x48, 0x8b, 0x07, 0xf4,
+    ];
+    let b = compare_data(&code, 32);
+    assert_ne!(b.memory.read_int(0x30008, 8), 0);
+    let s = b.cpu.jit.identity.statistics;
+    assert!(s.entries < 6, "{s:?}");
+}
