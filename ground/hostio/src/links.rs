@@ -4,6 +4,7 @@ use crate::netdev::{self, NAME_LENGTH};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
@@ -56,18 +57,26 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request about the device of that number (0: a new one), and waits for what comes of it.
-fn request(kind: u16, flags: u16, index: u32, attributes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(HEADER + 16 + attributes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+/// `struct ifinfomsg` of the device of that number (0: a new one).
+fn about(index: u32) -> Vec<u8> {
+    // Family, type, index, flags, which of them.
+    [&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat()
+}
+
+fn number_of(name: &str) -> io::Result<u32> {
+    netdev::index(name).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+/// Sends a request, `body`: what its kind begins with, and waits for what comes of it.
+fn request(kind: u16, flags: u16, body: &[u8], attributes: &[u8]) -> io::Result<()> {
+    let length = HEADER + body.len() + attributes.len();
+    let length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
     // Sequence number, port.
     message.extend([1u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
-    // struct ifinfomsg: family, type, index, flags, which of them.
-    message.extend([0; 4]);
-    message.extend(index.to_ne_bytes());
-    message.extend([0; 8]);
+    message.extend_from_slice(body);
     message.extend_from_slice(attributes);
     let socket =
         rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
@@ -86,6 +95,105 @@ fn request(kind: u16, flags: u16, index: u32, attributes: &[u8]) -> io::Result<(
     }
 }
 
+fn family(address: IpAddr) -> u8 {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    family as u8
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Gives a device an address on the host; `peer`: that of the other end.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EEXIST`: it has it; `EINVAL`.
+pub fn add_address(name: &str, address: IpAddr, prefix: u8, peer: Option<IpAddr>) -> io::Result<()> {
+    const RTM_NEWADDR: u16 = 20;
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    let index = number_of(name)?;
+    // struct ifaddrmsg: family, prefix, flags, scope, index.
+    let body = [&[family(address), prefix, 0, 0][..], &index.to_ne_bytes()].concat();
+    let attributes =
+        [attribute(IFA_LOCAL, &octets(address)), attribute(IFA_ADDRESS, &octets(peer.unwrap_or(address)))];
+    request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &body, &attributes.concat())
+}
+
+/// What is on the way to `address` leaves by a device, for the next host `gateway`.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EEXIST`; `ENETUNREACH`, `EHOSTUNREACH`: the gateway is not near.
+pub fn add_route(
+    name: &str,
+    address: IpAddr,
+    prefix: u8,
+    gateway: IpAddr,
+    metric: Option<u32>,
+) -> io::Result<()> {
+    const RTM_NEWROUTE: u16 = 24;
+    const RTA_DST: u16 = 1;
+    const RTA_OIF: u16 = 4;
+    const RTA_GATEWAY: u16 = 5;
+    const RTA_PRIORITY: u16 = 6;
+    const RT_TABLE_MAIN: u8 = 254;
+    const RTPROT_STATIC: u8 = 4;
+    const RTN_UNICAST: u8 = 1;
+    let index = number_of(name)?;
+    // struct rtmsg: family, lengths of destination and source, type of service, table, who made it, scope, type, flags.
+    let body = [family(address), prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0, 0, 0, 0];
+    let mut attributes = [
+        attribute(RTA_DST, &octets(address)),
+        attribute(RTA_GATEWAY, &octets(gateway)),
+        attribute(RTA_OIF, &index.to_ne_bytes()),
+    ]
+    .concat();
+    if let Some(metric) = metric {
+        attributes.extend(attribute(RTA_PRIORITY, &metric.to_ne_bytes()));
+    }
+    request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body, &attributes)
+}
+
+/// Tells a bridge which address is behind its port `name`.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EEXIST`; `EOPNOTSUPP`: it is no bridge's port.
+pub fn add_to_forwarding(name: &str, mac: [u8; 6]) -> io::Result<()> {
+    const RTM_NEWNEIGH: u16 = 28;
+    const NDA_LLADDR: u16 = 2;
+    const NUD_REACHABLE: u16 = 2;
+    const NTF_MASTER: u8 = 4;
+    const AF_BRIDGE: u8 = 7;
+    let index = number_of(name)?;
+    // struct ndmsg: family, padding, index, state, flags, type.
+    let body =
+        [&[AF_BRIDGE, 0, 0, 0][..], &index.to_ne_bytes(), &NUD_REACHABLE.to_ne_bytes(), &[NTF_MASTER, 0]];
+    request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, &body.concat(), &attribute(NDA_LLADDR, &mac))
+}
+
+/// Sets the address of a virtual function of the device `name`, and which virtual LAN it is in (0: none).
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EOPNOTSUPP`: the device has no virtual functions; `EINVAL`: not that one.
+pub fn set_function(name: &str, function: u32, mac: [u8; 6], vlan: u32) -> io::Result<()> {
+    const IFLA_VFINFO_LIST: u16 = 22;
+    const IFLA_VF_INFO: u16 = 1;
+    const IFLA_VF_MAC: u16 = 1;
+    const IFLA_VF_VLAN: u16 = 2;
+    let index = number_of(name)?;
+    // struct ifla_vf_mac: function, 32 bytes; struct ifla_vf_vlan: function, tag, priority.
+    let mut address = [0; 36];
+    address[..4].copy_from_slice(&function.to_ne_bytes());
+    address[4..10].copy_from_slice(&mac);
+    let lan = [function.to_ne_bytes(), vlan.to_ne_bytes(), [0; 4]].concat();
+    let info = [attribute(IFLA_VF_MAC, &address), attribute(IFLA_VF_VLAN, &lan)].concat();
+    let list = attribute(IFLA_VFINFO_LIST, &attribute(IFLA_VF_INFO, &info));
+    request(RTM_NEWLINK, 0, &about(index), &list)
+}
+
 /// Makes a device `name` that is a tap device (its node is `/dev/tapINDEX`) and sends and receives by the device `lower`.
 ///
 /// # Errors
@@ -95,7 +203,7 @@ pub fn add_macvtap(name: &str, lower: &str, mac: [u8; 6], mode: MacvlanMode) -> 
     if name.len() > NAME_LENGTH {
         return Err(io::Error::from_raw_os_error(libc::ERANGE));
     }
-    let below = netdev::index(lower).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let below = number_of(lower)?;
     let mode = attribute(IFLA_MACVLAN_MODE, &mode.number().to_ne_bytes());
     let info = [attribute(IFLA_INFO_KIND, b"macvtap"), attribute(IFLA_INFO_DATA, &mode)].concat();
     let attributes = [
@@ -104,7 +212,7 @@ pub fn add_macvtap(name: &str, lower: &str, mac: [u8; 6], mode: MacvlanMode) -> 
         attribute(IFLA_IFNAME, &[name.as_bytes(), &[0]].concat()),
         attribute(IFLA_LINKINFO, &info),
     ];
-    request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &attributes.concat())
+    request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &about(0), &attributes.concat())
 }
 
 /// Removes a device.
@@ -112,8 +220,7 @@ pub fn add_macvtap(name: &str, lower: &str, mac: [u8; 6], mode: MacvlanMode) -> 
 /// # Errors
 /// `ENODEV`; `EPERM`; `EOPNOTSUPP`: it is none that was made so.
 pub fn remove(name: &str) -> io::Result<()> {
-    let index = netdev::index(name).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
-    request(RTM_DELLINK, 0, index, &[])
+    request(RTM_DELLINK, 0, &about(number_of(name)?), &[])
 }
 
 #[cfg(test)]
@@ -131,6 +238,25 @@ mod tests {
         // The loopback device is no Ethernet device.
         let refused = [libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP, libc::EBUSY];
         assert!(number(add("lo")).is_err_and(|error| error.is_some_and(|error| refused.contains(&error))));
+        let v4 = IpAddr::from([10, 99, 0, 1]);
+        assert_eq!(number(add_address(&name, v4, 24, None)), Err(Some(libc::ENODEV)));
+        assert_eq!(number(add_route(&name, v4, 24, v4, None)), Err(Some(libc::ENODEV)));
+        assert_eq!(number(add_to_forwarding(&name, [2; 6])), Err(Some(libc::ENODEV)));
+        // It has none.
+        assert!(set_function("lo", 0, [2; 6], 5).is_err());
+        let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") else { return };
+        let tap = format!("tl{}", std::process::id());
+        if netdev::attach_tap(&tun, &tap, netdev::TapMode::default()).is_ok() {
+            add_address(&tap, v4, 24, None).expect("an address");
+            assert_eq!(number(add_address(&tap, v4, 24, None)), Err(Some(libc::EEXIST)));
+            add_address(&tap, "fd00::1".parse().expect("an address"), 64, None).expect("an address");
+            netdev::set_up(&tap, true).expect("up");
+            let (far, near) = (IpAddr::from([10, 98, 0, 0]), IpAddr::from([10, 99, 0, 2]));
+            add_route(&tap, far, 16, near, Some(5)).expect("a route");
+            assert_eq!(number(add_route(&tap, far, 16, near, Some(5))), Err(Some(libc::EEXIST)));
+            let far = add_route(&tap, far, 24, IpAddr::from([10, 97, 0, 1]), None);
+            assert!(far.is_err());
+        }
         let long = add_macvtap("sixteen-letters!", "lo", [0; 6], MacvlanMode::Vepa);
         assert_eq!(number(long), Err(Some(libc::ERANGE)));
     }

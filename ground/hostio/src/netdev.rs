@@ -58,7 +58,8 @@ impl Request {
 
     fn perform(&mut self, descriptor: &impl AsFd, what: libc::c_ulong) -> io::Result<()> {
         // SAFETY: all commands of this module take a `struct ifreq`, which the kernel reads and writes whole; `self`
-        // is one: as large (40 bytes on hosts of 64 bits, more than elsewhere), and aligned.
+        // is one: as large (40 bytes on hosts of 64 bits, more than elsewhere), and aligned. The one command that
+        // follows a pointer in it, SIOCETHTOOL, finds a structure there that its caller keeps until this returns.
         let result = unsafe {
             libc::ioctl(
                 descriptor.as_fd().as_raw_fd(),
@@ -157,6 +158,89 @@ pub fn set_up(name: &str, up: bool) -> io::Result<()> {
     Request::new(name)?.put(&wanted.to_ne_bytes()).ask(libc::SIOCSIFFLAGS as _).map(drop)
 }
 
+/// Which packets a device takes that are not for its own address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// All.
+    pub promiscuous: bool,
+    /// All that are for several receivers.
+    pub all_multicast: bool,
+}
+
+/// Sets which packets the device takes.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`.
+pub fn set_reception(name: &str, wanted: Reception) -> io::Result<()> {
+    let request = Request::new(name)?.ask(libc::SIOCGIFFLAGS as _)?;
+    let flags = u16::from_ne_bytes([request.data[0], request.data[1]]);
+    let mut set = flags & !(libc::IFF_PROMISC as u16 | libc::IFF_ALLMULTI as u16);
+    if wanted.promiscuous {
+        set |= libc::IFF_PROMISC as u16;
+    }
+    if wanted.all_multicast {
+        set |= libc::IFF_ALLMULTI as u16;
+    }
+    if set == flags {
+        return Ok(());
+    }
+    Request::new(name)?.put(&set.to_ne_bytes()).ask(libc::SIOCSIFFLAGS as _).map(drop)
+}
+
+/// The addresses of groups of receivers whose packets the device takes (`/proc/net/dev_mcast`).
+///
+/// # Errors
+/// The table cannot be read.
+pub fn multicast(name: &str) -> io::Result<Vec<[u8; 6]>> {
+    let table = std::fs::read_to_string("/proc/net/dev_mcast")?;
+    Ok(table.lines().filter_map(|line| multicast_row(line, name)).collect())
+}
+
+fn multicast_row(line: &str, name: &str) -> Option<[u8; 6]> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (device, digits) = (fields.next()?, fields.nth(2)?);
+    let mut address = [0; 6];
+    for (at, byte) in address.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    (device == name && digits.len() == 12).then_some(address)
+}
+
+/// Adds the address of a group of receivers, or removes it.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EINVAL`: it is none; `EADDRNOTAVAIL`: it is not there.
+pub fn set_multicast(name: &str, address: [u8; 6], there: bool) -> io::Result<()> {
+    // struct sockaddr: the family is any, the address follows.
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(&address);
+    let what = if there { libc::SIOCADDMULTI } else { libc::SIOCDELMULTI };
+    Request::new(name)?.put(&bytes).ask(what as _).map(drop)
+}
+
+/// `struct ethtool_coalesce` (`linux/ethtool.h`).
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Coalesce {
+    command: u32,
+    /// How long an interrupt waits for more packets, and for how many.
+    receive_microseconds: u32,
+    receive_frames: u32,
+    rest: [u32; 20],
+}
+
+/// Sets how many packets may be received until there is an interrupt; all else of the kind is switched off.
+///
+/// # Errors
+/// `ENODEV`; `EPERM`; `EOPNOTSUPP`: the device has no such setting.
+pub fn set_coalesced_frames(name: &str, frames: u32) -> io::Result<()> {
+    const SCOALESCE: u32 = 0x0f;
+    let mut coalesce = Coalesce { command: SCOALESCE, receive_frames: frames, ..Coalesce::default() };
+    let pointer = std::ptr::from_mut(&mut coalesce);
+    // The kernel follows the pointer until `ask` returns; `coalesce` lives longer, and is what the command wants.
+    Request::new(name)?.put(&pointer.expose_provenance().to_ne_bytes()).ask(libc::SIOCETHTOOL as _).map(drop)
+}
+
 fn port(bridge: &str, name: &str, what: libc::c_ulong) -> io::Result<()> {
     let index = index(name).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
     Request::new(bridge)?.put(&index.to_ne_bytes()).ask(what).map(drop)
@@ -193,6 +277,15 @@ mod tests {
         assert_eq!(long, Err(Some(libc::ERANGE)));
     }
 
+    #[test]
+    fn rows_of_groups() {
+        let row = "2    vnet0           1     0     01005e000001";
+        assert_eq!(multicast_row(row, "vnet0"), Some([1, 0, 0x5e, 0, 0, 1]));
+        assert_eq!(multicast_row(row, "vnet1"), None);
+        assert_eq!(multicast_row("2 vnet0 1 0 01005e0000", "vnet0"), None);
+        assert_eq!(multicast_row("", "vnet0"), None);
+    }
+
     /// Needs the right to make devices; where the host does not give it, the refusal is what is seen.
     #[test]
     fn a_tap_device_lives_as_long_as_its_descriptors() {
@@ -212,6 +305,16 @@ mod tests {
         set_mtu(&name, 1400).expect("mtu");
         assert_eq!(mtu(&name).expect("mtu"), 1400);
         set_up(&name, true).expect("up");
+        set_coalesced_frames(&name, 7).expect("coalesced");
+        let group = [1, 0, 0x5e, 1, 2, 3];
+        set_multicast(&name, group, true).expect("added");
+        assert!(multicast(&name).expect("groups").contains(&group));
+        set_multicast(&name, group, false).expect("removed");
+        assert!(!multicast(&name).expect("groups").contains(&group));
+        set_reception(&name, Reception { promiscuous: true, all_multicast: true }).expect("set");
+        set_reception(&name, Reception::default()).expect("set");
+        let none = set_coalesced_frames("no-such-device", 7).map_err(|error| error.raw_os_error());
+        assert_eq!(none, Err(Some(libc::ENODEV)));
         let second = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("tun");
         let busy = attach_tap(&second, &name, mode).map_err(|error| error.raw_os_error());
         assert_eq!(busy, Err(Some(libc::EBUSY)));

@@ -129,6 +129,11 @@ impl Rules {
         Ok(rules)
     }
 
+    /// A place that libvirt itself chooses; `letters` are those of the profile language.
+    pub fn add_rule(&mut self, pattern: &str, letters: &str) {
+        self.add_line(pattern, letters);
+    }
+
     fn add_line(&mut self, path: &str, letters: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "  \"{path}\" {letters},");

@@ -91,7 +91,7 @@ settings! {
         }
         "Open vSwitch" {
             /// Seconds for a command of Open vSwitch.
-            ovs_timeout: u32 = 5u32, unbuilt;
+            ovs_timeout: u32 = 5u32;
         }
     }
 }

@@ -158,9 +158,9 @@ settings! {
             /// Where huge pages are; from the host's mounts without a setting.
             hugetlbfs_mount: Option<OneOrMore> = None::<OneOrMore>, unbuilt;
             /// The helper that makes network devices for a user's own daemon.
-            bridge_helper: String = "qemu-bridge-helper", unbuilt;
+            bridge_helper: String = "qemu-bridge-helper";
             /// The helper for persistent reservations.
-            pr_helper: String = "qemu-pr-helper", unbuilt;
+            pr_helper: String = "qemu-pr-helper";
             /// The helper for networks in user space.
             slirp_helper: String = "slirp-helper", unbuilt;
             /// The daemon for D-Bus displays.
@@ -214,7 +214,7 @@ settings! {
             /// How much the Gluster client tells.
             gluster_debug_level: u32 = 4u32, unbuilt;
             /// virtiofsd tells everything.
-            virtiofsd_debug: bool = false, unbuilt;
+            virtiofsd_debug: bool = false;
             /// What emulators do about deprecated options.
             deprecation_behavior: String = "none", unbuilt;
         }
@@ -226,9 +226,9 @@ settings! {
         }
         "TPM" {
             /// The user that runs TPM emulators.
-            swtpm_user: String = "tss", unbuilt;
+            swtpm_user: String = "tss";
             /// The group that runs TPM emulators.
-            swtpm_group: String = "tss", unbuilt;
+            swtpm_group: String = "tss";
         }
         "Storage" {
             /// Disks over SSH and HTTP go through nbdkit.

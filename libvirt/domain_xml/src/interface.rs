@@ -63,6 +63,9 @@ pub struct InterfaceSource {
     pub path: Option<String>,
     #[attr]
     pub bridge: Option<String>,
+    /// Who keeps the bridge's table of addresses.
+    #[attr("macTableManager")]
+    pub mac_table_manager: Option<String>,
     #[attr]
     pub address: Option<String>,
     #[attr]

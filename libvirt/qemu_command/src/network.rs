@@ -143,9 +143,10 @@ impl Builder<'_> {
     }
 
     fn passt_socket(&self, alias: &str) -> String {
-        let name = self.domain.name();
-        let id = self.domain.id.unwrap_or(-1);
-        format!("{}/{id}-{name}-{alias}.socket", self.settings.passt_folder)
+        // The guest's part of paths, in which long names are cut.
+        let own = self.settings.guest_folder.rsplit('/').next().unwrap_or_default();
+        let own = own.strip_prefix("domain-").unwrap_or(own);
+        format!("{}/{own}-{alias}.socket", self.settings.passt_folder)
     }
 
     /// The card that the guest sees.

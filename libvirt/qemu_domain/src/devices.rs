@@ -243,6 +243,21 @@ pub fn complete(domain: &mut Domain, context: &mut Context<'_>) -> Result<()> {
         if let Some(mac) = &mut interface.mac {
             mac.address = mac.address.to_ascii_lowercase();
         }
+        if let Some(port) = &mut interface.virtualport {
+            // Which of its names a switch goes by depends on its kind, which a network may yet say.
+            let kind = port.kind.as_deref();
+            let (switch, instance) = (kind == Some("openvswitch"), kind == Some("802.1Qbg"));
+            let parameters = port.parameters.get_or_insert_default();
+            if (instance || kind.is_none()) && parameters.instanceid.is_none() {
+                parameters.instanceid = Some(context.generate.uuid());
+            }
+            if (switch || kind.is_none()) && parameters.interfaceid.is_none() {
+                parameters.interfaceid = Some(context.generate.uuid());
+            }
+            if *parameters == Default::default() {
+                port.parameters = None;
+            }
+        }
         if let (InterfaceType::Direct, Some(source)) = (interface.kind, &mut interface.source) {
             source.mode.get_or_insert_with(|| "vepa".to_owned());
         }

@@ -59,11 +59,11 @@ pub fn strip(domain: &mut Domain) {
         }
     }
     for interface in &mut domain.devices.interface {
-        if interface.kind == InterfaceType::Network
-            && let Some(source) = &mut interface.source
-        {
-            // The port that a running guest has of its network.
-            (source.portid, source.bridge) = (None, None);
+        if let Some(source) = interface.source.as_mut().filter(|source| source.network.is_some()) {
+            // The port that a running guest has of its network, and what that is.
+            interface.kind = InterfaceType::Network;
+            (source.portid, source.bridge, source.mac_table_manager) = (None, None, None);
+            (source.dev, source.mode) = (None, None);
         }
         if let Some(target) = &mut interface.target {
             let generated = ["vnet", "macvtap", "macvlan", "vif"];

@@ -21,6 +21,16 @@ pub struct Config {
     pub save_image_format: String,
     /// How dumps of whole states are compressed.
     pub dump_image_format: String,
+    /// The program that handles persistent reservations: a path, or a name that is looked for.
+    pub pr_helper: String,
+    /// Whom programs that emulate security modules run as, where the daemon is root's.
+    pub tpm_owner: (u32, u32),
+    /// Whether programs that serve folders tell everything.
+    pub virtiofsd_debug: bool,
+    /// Seconds that Open vSwitch may take for a change.
+    pub ovs_timeout: u32,
+    /// The program that makes tap devices for a user's own daemon.
+    pub bridge_helper: String,
     /// AppArmor is used where the host has it (`security_driver`).
     pub apparmor: bool,
 }
@@ -37,6 +47,11 @@ impl Default for Config {
             security: None,
             save_image_format: "raw".to_owned(),
             dump_image_format: "raw".to_owned(),
+            pr_helper: "qemu-pr-helper".to_owned(),
+            tpm_owner: (0, 0),
+            virtiofsd_debug: false,
+            ovs_timeout: 5,
+            bridge_helper: "qemu-bridge-helper".to_owned(),
             apparmor: true,
         }
     }

@@ -328,6 +328,7 @@ pub fn remove_device(definition: &mut Definition, alias: &str) {
         current.0 = current.0.min(*total);
     }
     devices.shmem.retain(|it| other(it.info.alias.as_ref()));
+    devices.filesystem.retain(|it| other(it.info.alias.as_ref()));
     devices.sound.retain(|it| other(it.info.alias.as_ref()));
     devices.watchdog = devices.watchdog.take().filter(|it| other(it.info.alias.as_ref()));
 }

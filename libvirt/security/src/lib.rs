@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod guest;
+mod helper;
 mod list;
 pub mod uses;
 
@@ -252,6 +253,7 @@ impl Security {
                 )?;
             }
         }
+        helper::add_rules(domain, &mut rules)?;
         Ok(rules)
     }
 
@@ -276,11 +278,7 @@ impl Security {
         if raw {
             launch = launch.capabilities(RAW_IO);
         }
-        if let Some(label) = uses::of_model(domain, "apparmor").filter(|_| self.apparmor.is_some())
-            && let Some(name) = label.label.as_deref().filter(|_| label.kind.as_deref() != Some("none"))
-        {
-            launch = launch.apparmor(name);
-        }
+        launch = self.with_profile(domain, launch);
         if let Some(policy) = self.memory_policy(domain)? {
             launch = launch.memory_policy(policy);
         }

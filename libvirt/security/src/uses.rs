@@ -18,6 +18,7 @@ use domain_xml::words::YesNo;
 
 const DAC: &str = "dac";
 const VFIO: &str = "/dev/vfio/vfio";
+const DEVICE_MAPPER: &str = "/dev/mapper/control";
 
 /// One thing that a domain uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +115,14 @@ fn add_chain(store: Option<&BackingStore>, chain: &mut Vec<Image>) -> Result<()>
         next = store.backing_store.as_deref();
     }
     Ok(())
+}
+
+/// Whether a helper that the daemon starts handles the disk's persistent reservations.
+#[must_use]
+pub fn has_managed_reservations(disk: &Disk) -> bool {
+    let source = disk.source.as_ref();
+    let reservations = source.and_then(|source| source.reservations.as_ref());
+    reservations.is_some_and(|reservations| reservations.managed == YesNo::Yes)
 }
 
 /// A disk's images.
@@ -227,6 +236,10 @@ pub fn of(domain: &Domain, by_logd: bool) -> Result<Vec<Use>> {
         if disk.kind != SourceType::Dir {
             uses.extend(of_disk(disk)?);
         }
+    }
+    if devices.disk.iter().any(has_managed_reservations) && Path::new(DEVICE_MAPPER).exists() {
+        // The helper for reservations looks through multipath devices.
+        uses.push(Use::Node { path: DEVICE_MAPPER.into(), read_only: false });
     }
     for graphics in &devices.graphics {
         let node = graphics.gl.as_ref().and_then(|gl| gl.rendernode.clone());

@@ -35,7 +35,8 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Settings, String> {
     let qemu = daemon_config::load::<Qemu>(&paths.config.join("qemu.conf"), true)
         .map_err(|error| format!("Initialization of QEMU state driver failed: {error}"))?;
     warnings.extend(qemu.warnings);
-    let driver = driver_config(&qemu.settings, paths)?;
+    let mut driver = driver_config(&qemu.settings, paths)?;
+    driver.ovs_timeout = daemon.ovs_timeout;
     Ok(Settings { daemon, driver, host_uuid, warnings })
 }
 
@@ -107,6 +108,13 @@ fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, Stri
     if display_ports.0 > display_ports.1 {
         return Err("internal error: min port must not be greater than max port".to_owned());
     }
+    let tpm_owner = match paths.privileged {
+        true => (
+            tpm_account(&qemu.swtpm_user, daemon::privileges::user, "user")?,
+            tpm_account(&qemu.swtpm_group, daemon::privileges::group, "group")?,
+        ),
+        false => (0, 0),
+    };
     Ok(qemu_driver::Config {
         owner,
         vnc_listen: qemu.vnc_listen.clone(),
@@ -117,8 +125,23 @@ fn driver_config(qemu: &Qemu, paths: &Paths) -> Result<qemu_driver::Config, Stri
         security: Some(security_settings(qemu, paths, owner)?),
         save_image_format: qemu.save_image_format.clone(),
         dump_image_format: qemu.dump_image_format.clone(),
+        pr_helper: qemu.pr_helper.clone(),
+        tpm_owner,
+        bridge_helper: qemu.bridge_helper.clone(),
+        virtiofsd_debug: qemu.virtiofsd_debug,
+        // A setting of the daemon.
+        ovs_timeout: qemu_driver::Config::default().ovs_timeout,
         apparmor: !qemu.security_driver.0.iter().any(|driver| driver == "none"),
     })
+}
+
+/// Whom programs that emulate security modules run as. Where the distribution has no such account, that is root.
+fn tpm_account(text: &str, by_name: impl Fn(&str) -> Option<u32>, what: &str) -> Result<u32, String> {
+    const STANDARD: &str = "tss";
+    match number(text, &by_name, what) {
+        Err(_) if text == STANDARD => Ok(0),
+        found => found,
+    }
 }
 
 /// How guests are confined.
@@ -207,6 +230,9 @@ mod tests {
             number("no-such", |_| None, "user"),
             Err("invalid argument: Failed to parse user 'no-such'".to_owned())
         );
+        assert_eq!(tpm_account("tss", |_| None, "user"), Ok(0));
+        assert_eq!(tpm_account("tss", |_| Some(7), "user"), Ok(7));
+        assert!(tpm_account("no-such", |_| None, "group").is_err());
     }
 
     #[test]

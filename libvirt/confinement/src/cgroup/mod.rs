@@ -479,6 +479,14 @@ impl Cgroup {
         Ok(Group { folder: place, controllers, unit: None })
     }
 
+    /// Moves a process that works for the guest, with all its threads, to where the emulator is.
+    ///
+    /// # Errors
+    /// `Unable to write to '...': ...`
+    pub fn add_process(&self, pid: i32) -> Result<()> {
+        self.inner.add(pid, "cgroup.procs").map_err(|Failed { text, error }| Error::system(text, error))
+    }
+
     /// Removes what is left of the guest's group.
     pub fn remove(&self) {
         // machined may be gone by now, or have seen the end of the guest itself.

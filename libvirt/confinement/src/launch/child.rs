@@ -181,6 +181,9 @@ fn prepare_and_exec(parent: &mut UnixStream) -> Result<i32> {
     if let Some(private) = &plan.private_dev {
         private.build()?;
     }
+    if let Some(pid) = plan.mounts_of {
+        super::enter_mount_namespace(pid)?;
+    }
     if let Some(policy) = &plan.memory_policy {
         policy.apply()?;
     }

@@ -22,7 +22,7 @@ mod work;
 
 pub use child::run_if_asked;
 pub use identity::{capability, group_id, user_id};
-pub use parent::{Child, Held, Launch, Launcher};
+pub use parent::{Child, Held, Launch, Launcher, holder};
 pub use plan::{CoreScheduling, Identity, Limits, Plan, SelinuxLabel};
 pub(crate) use plan::{Reader, optional};
 pub(crate) use work::enter_mount_namespace;

@@ -222,11 +222,24 @@ impl Launch {
         self
     }
 
+    /// The mount namespace of another process, such as a guest's emulator: its `/dev`.
+    #[must_use]
+    pub fn mounts_of(mut self, pid: i32) -> Self {
+        self.plan.mounts_of = Some(pid);
+        self
+    }
+
     /// What is added to the program's badness when memory is short, -1000 to 1000.
     #[must_use]
     pub fn oom_score_adjust(mut self, score: i32) -> Self {
         self.plan.oom_score_adjust = Some(score);
         self
+    }
+
+    /// The command.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        std::iter::once(&self.plan.binary).chain(&self.plan.arguments).cloned().collect()
     }
 
     /// What the child will be told.
@@ -374,6 +387,22 @@ impl Held {
             Some(_) => Err(exited()),
         }
     }
+}
+
+/// The process that was started with this [`pid_file`](Launch::pid_file), if it still runs: only that one has the lock,
+/// whatever somebody wrote into the file.
+#[must_use]
+pub fn holder(pid_file: &Path) -> Option<Child> {
+    // The emulator's user may put something else there: never what is another's file.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(pid_file, flags, rustix::fs::Mode::empty()).ok()?);
+    let found = rustix::fs::fstat(&file).ok()?;
+    if found.st_nlink != 1 {
+        return None;
+    }
+    let asked = rustix::process::Flock::from(rustix::process::FlockType::WriteLock);
+    let held = rustix::process::fcntl_getlk(&file, &asked).ok()??;
+    Child::of_pid(held.pid?.as_raw_nonzero().get()).ok()
 }
 
 /// A running program, not a child in the system's sense: it outlives the daemon, and somebody else learns its status.

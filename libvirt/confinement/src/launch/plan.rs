@@ -70,6 +70,7 @@ pub struct Plan {
     pub(crate) directory: Option<String>,
     pub(crate) oom_score_adjust: Option<i32>,
     pub(crate) private_dev: Option<PrivateDev>,
+    pub(crate) mounts_of: Option<i32>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
 }
 
@@ -175,6 +176,7 @@ impl Plan {
             "oom-score-adjust" => optional(self.oom_score_adjust.map(i64::from)),
             "memory-policy" => optional(self.memory_policy.as_ref().map(MemoryPolicy::to_json)),
             "private-dev" => optional(self.private_dev.as_ref().map(PrivateDev::to_json)),
+            "mounts-of" => optional(self.mounts_of.map(i64::from)),
         }
     }
 
@@ -232,6 +234,7 @@ impl Plan {
                 Value::Null => None,
                 value => Some(PrivateDev::from_json(value)?),
             },
+            mounts_of: reader.signed("mounts-of")?,
         })
     }
 }
@@ -263,6 +266,7 @@ mod tests {
                 nodes: vec!["/dev/null".into()],
                 selinux_context: Some("x".into()),
             }),
+            mounts_of: Some(7),
         };
         let text = Value::from(plan.to_json()).to_string();
         assert_eq!(Plan::from_json(&json::parse(text.as_bytes()).unwrap()).unwrap(), plan);

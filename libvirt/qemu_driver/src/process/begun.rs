@@ -136,7 +136,9 @@ impl Core {
                     // It may not have come so far.
                     let _ = undo.perform(guest);
                 }
-                network::release(self, interfaces);
+                if let Some(definition) = guest.with_live(id, |live| live.definition.clone()) {
+                    network::release(self, network::Owner::of(&definition), interfaces);
+                }
             }
             Some(Begun::Medium(disk)) => self.settle_medium(guest, id, disk)?,
             None => {}
@@ -144,6 +146,10 @@ impl Core {
         self.refresh_drives(guest, id)?;
         self.remove_unused_nodes(guest, id)?;
         guest.with_live(id, |live| live.begun = None);
+        let found = guest.with_live(id, |live| (live.definition.clone(), live.directory.clone()));
+        if let Some((definition, directory)) = found {
+            self.stop_unneeded_helpers(&definition, &directory);
+        }
         let found = guest.with_live(id, |live| (live.definition.clone(), live.confined.clone()));
         if let Some((definition, Some(confined))) = found {
             for error in self.security.reclaim(&definition, &confined) {

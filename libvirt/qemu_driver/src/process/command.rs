@@ -188,6 +188,9 @@ impl<'a> Opener<'a> {
         forget_formats(domain);
         processor::update(domain, context.caps, host::model()).map_err(|error| xml(&error))?;
         qemu_domain::alias::assign(domain).map_err(|error| xml(&error))?;
+        if self.opens() {
+            super::file_server::choose(domain)?;
+        }
         let config = &self.core.config;
         let displays = Displays {
             vnc: config.vnc_listen.clone(),
@@ -200,14 +203,18 @@ impl<'a> Opener<'a> {
             network::choose(self.core, &mut domain.devices.interface)?;
             intend(domain)?;
             let mut interfaces = std::mem::take(&mut domain.devices.interface);
-            let connected = network::connect(self.core, Owner::of(domain), &mut interfaces);
+            let connected = network::connect(self.core, Owner::of(domain), &mut interfaces, &|interfaces| {
+                let mut noted = domain.clone();
+                noted.devices.interface = interfaces.to_vec();
+                intend(&noted)
+            });
             domain.devices.interface = interfaces;
             self.connected = connected?;
         }
         let incoming = context.restore.then_some("defer");
         let command = qemu_command::build(domain, context.caps, &settings, self, incoming);
         let command = command.map_err(|error| {
-            network::release(self.core, &domain.devices.interface);
+            network::release(self.core, Owner::of(domain), &domain.devices.interface);
             xml(&error)
         })?;
         Ok(Plan {

@@ -8,7 +8,7 @@ use domain_xml::disk::VirtioModel;
 use domain_xml::hostdev::Hostdev;
 use domain_xml::input::{Input, InputBus, InputType};
 use domain_xml::memory::Memory;
-use domain_xml::misc::{Rng, Watchdog, WatchdogModel};
+use domain_xml::misc::{Filesystem, Rng, Watchdog, WatchdogModel};
 use domain_xml::{Devices, Domain as Definition};
 use rpc::{Code, Error, Origin};
 
@@ -49,7 +49,7 @@ macro_rules! lists {
     ($with:ident) => {
         $with!(
             interface, hostdev, input, rng, sound, serial, parallel, console, channel, redirdev, memory,
-            shmem
+            shmem, filesystem
         )
     };
 }
@@ -61,6 +61,9 @@ pub(super) fn check_live(there: &Definition, devices: &Devices) -> Result<()> {
     if let Some(kind) = kind(devices).filter(|kind| refused.contains(kind)) {
         let detail = format!("live attach of device '{kind}' is not supported");
         return Err(error(Code::OperationUnsupported, detail));
+    }
+    if devices.filesystem.iter().any(|filesystem| !is_virtiofs(filesystem)) {
+        return Err(error(Code::OperationUnsupported, NOT_VIRTIOFS));
     }
     let is_serial = |console: &CharDevice| {
         let kind = console.target.as_ref().and_then(|target| target.kind.as_deref());
@@ -75,6 +78,12 @@ pub(super) fn check_live(there: &Definition, devices: &Devices) -> Result<()> {
         return Err(internal("no virtio-serial controllers are available"));
     }
     Ok(())
+}
+
+const NOT_VIRTIOFS: &str = "only virtiofs filesystems can be hotplugged";
+
+fn is_virtiofs(filesystem: &Filesystem) -> bool {
+    filesystem.driver.as_ref().and_then(|driver| driver.kind.as_deref()) == Some("virtiofs")
 }
 
 /// Refuses a character device whose place in the guest is not one that comes and goes.
@@ -321,6 +330,19 @@ pub fn alias_of(live: &Definition, wanted: &Devices) -> Result<String> {
         let same = |old: &&domain_xml::misc::Shmem| old.name == shared.name && old.size == shared.size;
         let found = devices.shmem.iter().find(same).and_then(|it| name(it.info.alias.as_ref()));
         return found.ok_or_else(|| missing("shmem device not present in domain configuration".to_owned()));
+    }
+    if let Some(filesystem) = wanted.filesystem.first() {
+        let target = |it: &Filesystem| it.target.as_ref().map(|target| target.dir.clone());
+        let same = |old: &&Filesystem| {
+            target(old) == target(filesystem)
+                && (filesystem.source.is_none() || old.source == filesystem.source)
+        };
+        let found = devices.filesystem.iter().find(same);
+        let found = found.ok_or_else(|| missing("matching filesystem device was not found".to_owned()))?;
+        if !is_virtiofs(found) {
+            return Err(error(Code::OperationUnsupported, NOT_VIRTIOFS));
+        }
+        return name(found.info.alias.as_ref()).ok_or_else(|| internal("the device has no alias"));
     }
     let kind = kind(wanted).unwrap_or("none");
     Err(error(Code::OperationUnsupported, format!("live detach of device '{kind}' is not supported")))

@@ -251,6 +251,18 @@ impl Core {
                     }));
                 }
             }
+            "PR_MANAGER_STATUS_CHANGED" => {
+                let lost = data.get("connected").and_then(Value::as_bool) == Some(false);
+                if lost && text(data, "id") == super::reservations::NAME {
+                    self.restart_reservations(guest, id);
+                }
+            }
+            "NIC_RX_FILTER_CHANGED" => {
+                let (core, guest) = (self.clone(), guest.clone());
+                let alias = text(data, "name").to_owned();
+                // The emulator is asked, which the thread that hears it cannot wait for.
+                std::thread::spawn(move || super::network::follow_guest(&core, &guest, id, &alias));
+            }
             "VSERPORT_CHANGE" => self.channel_changed(guest, id, data),
             name => {
                 let phase = match name {

@@ -11,6 +11,7 @@ use crate::process::begun::{Begun, undo_of};
 use crate::process::command::{self, Context};
 use crate::process::devices;
 use crate::process::network::{self, Connected, Owner};
+use crate::process::reservations;
 use crate::process::start::launch_error as confinement_error;
 use crate::state::State;
 use domain_xml::{Devices, Domain as Definition};
@@ -204,15 +205,19 @@ impl Core {
         let new_ones = lists.into_iter().zip(known).flat_map(|(list, known)| list.iter().skip(known));
         new_ones.into_iter().try_for_each(devices::check_place)?;
         command::end_chains(&mut new);
+        super::file_server::choose(&mut new)?;
         qemu_command::prepare::number_new_sources(&mut new);
         let context = Context { caps: &caps, id, directory: &directory, channels: &channels, restore: false };
         let known = old.devices.interface.len();
         let mut interfaces = new.devices.interface.split_off(known);
         network::choose(self, &mut interfaces)?;
-        if !interfaces.is_empty() {
+        let folders = old.devices.filesystem.len();
+        if !interfaces.is_empty() || new.devices.filesystem.len() > folders {
             self.begin(guest, id, Begun::Plug { interfaces: interfaces.clone(), undo: Vec::new() })?;
         }
-        let connected = network::connect(self, Owner::of(&old), &mut interfaces);
+        let connected = network::connect(self, Owner::of(&old), &mut interfaces, &|interfaces| {
+            self.begin(guest, id, Begun::Plug { interfaces: interfaces.to_vec(), undo: Vec::new() })
+        });
         new.devices.interface.extend(interfaces);
         let running = matches!(guest.lock().state, State::Running(_));
         let plugged = connected.and_then(|connected| {
@@ -220,14 +225,21 @@ impl Core {
                 if running {
                     network::set_online(&new.devices.interface[known..], true)?;
                 }
+                self.start_new_helpers(guest, &old, &new, &directory)?;
                 self.plug_completed(guest, &context, &old, new.clone(), &connected)
             };
-            plug().inspect_err(|_| network::release(self, &new.devices.interface[known..]))
+            plug().inspect_err(|_| {
+                network::release(self, Owner::of(&new), &new.devices.interface[known..]);
+                self.stop_unneeded_helpers(&old, &directory);
+            })
         });
         plugged.inspect_err(|_| {
             guest.with_live(id, |live| live.begun = None);
             self.save_status(guest);
         })?;
+        if let Err(error) = self.adopt_helpers(guest, id) {
+            self.log(Level::Warning, &format!("'{}': {error}", old.name()));
+        }
         // What is known only now; the devices are there in any case.
         if characters && let Ok(reply) = guest.execute("query-chardev", Dict::default()) {
             guest.with_live(id, |live| live.change(|it| super::chardev::note_paths(it, &reply)));
@@ -438,6 +450,9 @@ impl Core {
         let character = characters.into_iter().flatten().any(|it| named(it.info.alias.as_ref()))
             || devices.redirdev.iter().any(|it| named(it.info.alias.as_ref()))
             || devices.shmem.iter().any(|it| named(it.info.alias.as_ref()));
+        if devices.filesystem.iter().any(|it| named(it.info.alias.as_ref())) {
+            let _ = guest.execute("chardev-remove", dict! { "id" => format!("chr-vu-{alias}") });
+        }
         if character {
             // Shared memory without a server has none.
             let _ = guest.execute("chardev-remove", dict! { "id" => format!("char{alias}") });
@@ -452,7 +467,13 @@ impl Core {
         guest.with_live(id, |live| live.change(|it| crate::definition::remove_device(it, alias)));
         let gone = |it: &&domain_xml::interface::Interface| named(it.info.alias.as_ref());
         let gone: Vec<_> = old.devices.interface.iter().filter(gone).cloned().collect();
-        network::release(self, &gone);
+        network::release(self, Owner::of(&old), &gone);
+        if reservations::is_wanted(&old) && !reservations::is_wanted(&left) {
+            let _ = guest.execute("object-del", dict! { "id" => reservations::NAME });
+        }
+        if let Some(directory) = guest.with_live(id, |live| live.directory.clone()) {
+            self.stop_unneeded_helpers(&left, &directory);
+        }
         if old.devices.memory.iter().any(|module| named(module.info.alias.as_ref())) {
             self.refresh_balloon(guest, id);
         }

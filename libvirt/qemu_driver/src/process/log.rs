@@ -60,6 +60,21 @@ impl GuestLog {
         Ok(Self { file, begin })
     }
 
+    /// Opens the log for a program that runs beside the emulator, called `what`, and writes down its command.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn go_on(core: &Core, name: &str, command: &[String], what: &str) -> io::Result<Self> {
+        let path = core.paths.log_file(name);
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let moment = timestamp(SystemTime::now());
+        let (program, arguments) = command.split_first().map_or(("", &[][..]), |(a, b)| (a.as_str(), b));
+        let text = command_text(&[], program, arguments);
+        file.write_all(format!("{moment}: Starting external device: {what}\n{text}\n").as_bytes())?;
+        let begin = file.metadata()?.len();
+        Ok(Self { file, begin })
+    }
+
     /// The log for the emulator's standard output and error.
     ///
     /// # Errors

@@ -21,16 +21,6 @@ pub(super) fn refuse(definition: &Definition) -> Result<()> {
     if resource.is_some_and(|resource| resource.fibrechannel.is_some()) {
         return Err(unsupported("application identifiers of Fibre Channel cannot be set yet"));
     }
-    let managed = |disk: &&Disk| {
-        let reservations = disk.source.as_ref().and_then(|source| source.reservations.as_ref());
-        reservations.is_some_and(|reservations| reservations.managed == YesNo::Yes)
-    };
-    if let Some(disk) = definition.devices.disk.iter().find(managed) {
-        let dev = disk.dev();
-        return Err(unsupported(format!(
-            "managed persistent reservations of disk '{dev}' cannot be had yet"
-        )));
-    }
     let untagged = |interface: &&Interface| {
         let may_be_tagged = matches!(
             interface.kind,
@@ -43,11 +33,7 @@ pub(super) fn refuse(definition: &Definition) -> Result<()> {
         let detail = format!("interface {mac} - vlan tag not supported for this connection type");
         return Err(unsupported(detail));
     }
-    let passt = definition.devices.interface.iter().any(|interface| {
-        let backend = interface.backend.as_ref().and_then(|backend| backend.kind.as_deref());
-        interface.kind == InterfaceType::User && backend == Some("passt")
-    });
-    if passt { Err(unsupported("passt cannot be started yet")) } else { Ok(()) }
+    Ok(())
 }
 
 /// A medium or disk that is left out: its path, the disk's alias, and whether the whole disk is.
@@ -151,16 +137,9 @@ mod tests {
     #[test]
     fn what_is_not_built_is_named() {
         let refused = |devices: &str| refuse(&definition(devices)).expect_err("refused").to_string();
-        assert_eq!(
-            refused("<interface type='user'><backend type='passt'/></interface>"),
-            "unsupported configuration: passt cannot be started yet"
-        );
         assert!(
-            refused(
-                "<disk type='block' device='lun'><source dev='/dev/a'><reservations managed='yes'/></source>\
-                 <target dev='sda'/></disk>"
-            )
-            .contains("reservations of disk 'sda'")
+            refused("<interface type='user'><vlan><tag id='3'/></vlan></interface>")
+                .ends_with("vlan tag not supported for this connection type")
         );
         refuse(&definition("<interface type='user'/>")).expect("fine");
     }

@@ -2,6 +2,7 @@
 
 use crate::core::{Core, Level};
 use crate::guest::Guest;
+use crate::process::network::Owner;
 use crate::process::start::StartOptions;
 use crate::process::status::Status;
 use crate::process::{Image, Live, Phase};
@@ -112,7 +113,8 @@ impl Core {
         guest.agent_timeout.store(status.agent_timeout, Ordering::Relaxed);
         let ports = crate::definition::display_ports(&status.definition);
         ports.iter().for_each(|port| self.ports.note(*port));
-        super::network::take_up(self, &status.definition.devices.interface);
+        let definition = &status.definition;
+        super::network::take_up(self, Owner::of(definition), &definition.devices.interface);
         let (id, child) = (status.id, Arc::new(child));
         let journal = status.journal();
         // Without a journal nobody knows whether one that is still starting was given its files.
@@ -183,8 +185,9 @@ impl Core {
             _ if status.saving().as_deref().is_some_and(is_saved) => Shutoff::Saved,
             _ => Shutoff::Crashed,
         };
-        super::network::release(self, &status.definition.devices.interface);
-        self.stop_tpm(&status.definition, status.id);
+        let definition = &status.definition;
+        super::network::release(self, Owner::of(definition), &definition.devices.interface);
+        self.stop_helpers(definition, status.id, &status.directory);
         let journal = status.journal();
         let given = match &journal {
             None if status.is_starting() => Given::Nothing,
@@ -317,7 +320,7 @@ impl Core {
             });
         });
         self.refresh_balloon(guest, id);
-        Ok(())
+        self.refresh_reservations(guest, id)
     }
 
     /// The state that was being saved is not wanted any more: the guest goes on, if it was stopped for that.

@@ -16,8 +16,9 @@ use crate::files;
 use crate::guest::Guest;
 use crate::process::command::{self, Plan};
 use crate::process::log::{GuestLog, command_text};
+use crate::process::network::{self, Owner};
 use crate::process::status::Status;
-use crate::process::{Live, Phase, Taint, lifecycle};
+use crate::process::{Live, Phase, Taint, lifecycle, reservations};
 use crate::state::{Paused, Running, Shutoff, State};
 use confinement::cgroup::Thread;
 use confinement::dac::Journal;
@@ -123,16 +124,17 @@ impl Starting<'_> {
         let ports = std::mem::take(&mut plan.ports);
         let launched = self.check_files(&plan).and_then(|()| {
             self.core.prepare_variables(&definition, reset)?;
-            self.core.start_tpm(&definition, self.id, &self.directory)?;
             self.core.security.load_profile(&definition).map_err(|error| launch_error(&error))?;
+            self.core.start_tpm(&definition, self.id, &self.directory)?;
+            self.core.start_file_servers(&definition, &self.directory)?;
             let log = self.log(&plan)?;
             let held = self.launch(plan, &definition, &log)?;
             Ok((held, log))
         });
         let (mut held, log) = launched.inspect_err(|_| {
-            self.core.stop_tpm(&definition, self.id);
             self.core.take_back(&definition, Given::Nothing, Shutoff::Failed);
-            crate::process::network::release(self.core, &definition.devices.interface);
+            network::release(self.core, Owner::of(&definition), &definition.devices.interface);
+            self.core.stop_helpers(&definition, self.id, &self.directory);
             ports.iter().for_each(|port| self.core.ports.release(*port));
         })?;
         self.adopt(&held, definition, ports)?;
@@ -290,14 +292,19 @@ impl Starting<'_> {
     /// The process waits to become the emulator: what it may use is set up.
     fn confine(&self, pid: i32) -> Result<()> {
         let definition = self.with_live(|live| live.definition.clone())?;
-        let interfaces = definition.devices.interface.iter().filter(|it| super::network::has_tap(it));
+        let interfaces = definition.devices.interface.iter().filter(|it| network::has_tap(it));
         let names = interfaces.filter_map(|it| it.target.as_ref()?.dev.as_deref());
         let indices = names.filter_map(|name| hostio::netdev::index(name)?.try_into().ok());
         let indices: Vec<i32> = indices.collect();
         let confined =
             self.core.security.confine(&definition, pid, &indices, Some(Journal::of(&self.directory)));
         let confined = Arc::new(confined.map_err(|error| launch_error(&error))?);
-        self.with_live(|live| live.confined = Some(confined))
+        self.with_live(|live| live.confined = Some(confined.clone()))?;
+        self.core.adopt_helpers(self.guest, self.id)?;
+        if reservations::is_wanted(&definition) {
+            self.core.start_reservations(&definition, &self.directory, Some(&confined))?;
+        }
+        Ok(())
     }
 
     /// The events of the process and of its threads to come are counted.
@@ -476,7 +483,7 @@ impl Starting<'_> {
             self.core.lifecycle(self.guest, lifecycle::STARTED, STARTED_RESTORED);
         }
         let definition = self.with_live(|live| live.definition.clone())?;
-        super::network::set_online(&definition.devices.interface, true)?;
+        network::set_online(&definition.devices.interface, true)?;
         qemu.execute("cont", Dict::default()).map_err(|error| monitor(error, "cont"))?;
         let reason = if restored { Running::Restored } else { Running::Booted };
         self.core.set_running(self.guest, self.id, reason);

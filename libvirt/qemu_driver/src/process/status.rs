@@ -273,6 +273,9 @@ impl Status {
         parts.push(("libDir", path(&self.directory)));
         parts.push(("channelTargetDir", path(&self.channels)));
         parts.extend(self.remembers_owners.then(|| ("rememberOwner", Any::default())));
+        let reserves = super::reservations::is_wanted(&self.definition)
+            && self.kept.iter().all(|(name, _)| name != "prDaemon");
+        parts.extend(reserves.then(|| ("prDaemon", Any::default())));
         parts.push(("nodename", Any::with(&[("index", &self.last_node.to_string())])));
         parts.push(("agentTimeout", Any::text(self.agent_timeout)));
         let own = parts.into_iter().map(|(name, part)| (name.to_owned(), part));

@@ -4,6 +4,7 @@ use crate::core::{Core, Level};
 use crate::error::{Result, monitor, not_running, system};
 use crate::files;
 use crate::guest::Guest;
+use crate::process::network::Owner;
 use crate::process::{Live, lifecycle};
 use crate::state::{Paused, Running, Shutoff, State};
 use domain_xml::Domain as Definition;
@@ -240,8 +241,8 @@ impl Core {
         if let Some((definition, confined)) = given {
             let given = confined.as_deref().map_or(Given::Nothing, Given::By);
             self.take_back(&definition, given, reason);
-            super::network::release(self, &definition.devices.interface);
-            self.stop_tpm(&definition, id);
+            super::network::release(self, Owner::of(&definition), &definition.devices.interface);
+            self.stop_helpers(&definition, id, &directory);
             if !guest.lock().is_persistent() {
                 self.forget_tpm(&definition, false, false);
             }

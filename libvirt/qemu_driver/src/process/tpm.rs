@@ -5,25 +5,20 @@
 use crate::core::{Core, Level};
 use crate::error::{Result, error, failed, internal, system};
 use crate::files;
+use crate::process::helper::{Fault, Helper};
+use crate::process::start::launch_error;
+use confinement::dac::Owner;
+use confinement::launch::Launch;
 use domain_xml::Domain as Definition;
 use domain_xml::misc::{PcrBanks, TpmBackend, TpmType};
 use domain_xml::words::yes;
 use rpc::Code;
-use rustix::process::{Pid, Signal};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
-};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// How long the program may take to listen.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The account that the program runs as.
-const ACCOUNT: &str = "tss";
 
 /// The emulated module of a domain.
 fn emulated(definition: &Definition) -> Option<&TpmBackend> {
@@ -40,13 +35,6 @@ fn bank_words(banks: &PcrBanks) -> String {
     let all =
         [(banks.sha1, "sha1"), (banks.sha256, "sha256"), (banks.sha384, "sha384"), (banks.sha512, "sha512")];
     all.iter().filter(|(used, _)| *used).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
-}
-
-/// The numbers of an account by the text of `passwd`.
-fn account(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    let row = passwd.lines().find(|row| row.split(':').next() == Some(name))?;
-    let mut fields = row.split(':').skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Refuses an emulated module where the programs for it are not installed.
@@ -90,6 +78,12 @@ impl Core {
         })
     }
 
+    /// The program of a guest that has an emulated module.
+    pub(super) fn tpm_helper(&self, definition: &Definition, id: i32) -> Option<Helper> {
+        let places = self.tpm_places(definition, emulated(definition)?, id)?;
+        Some(Helper { name: "swtpm", pid_file: places.pid, socket: places.socket })
+    }
+
     /// Starts the program for a guest that starts, if it has an emulated module. `directory`: the guest's.
     ///
     /// # Errors
@@ -97,14 +91,7 @@ impl Core {
     pub(super) fn start_tpm(&self, definition: &Definition, id: i32, directory: &Path) -> Result<()> {
         let Some(backend) = emulated(definition) else { return Ok(()) };
         let places = self.tpm_places(definition, backend, id).ok_or_else(|| internal("no uuid"))?;
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let owner = match self.paths.privileged {
-            true => Some(
-                account(&passwd, ACCOUNT)
-                    .ok_or_else(|| failed(format!("Failed to parse user '{ACCOUNT}'")))?,
-            ),
-            false => None,
-        };
+        let owner = self.paths.privileged.then_some(self.config.tpm_owner);
         let failed_at = |path: &Path| {
             let shown = path.display().to_string();
             move |error: std::io::Error| system(&error, &format!("Could not create TPM directory {shown}"))
@@ -143,17 +130,14 @@ impl Core {
                 let arguments = ["--pcr-banks", &bank_words(banks), "--reconfigure"].map(str::to_owned);
                 self.run_setup(backend, &places, password.as_deref(), owner, &arguments)?;
             }
-            self.run_tpm(backend, &places, password.as_deref(), owner)
+            self.run_tpm(definition, backend, &places, password.as_deref())
         };
         let started = run();
         if let Some(path) = &password {
             let _ = files::remove(path);
         }
-        if started.is_err() {
-            self.stop_tpm(definition, id);
-            if created {
-                let _ = std::fs::remove_dir_all(&places.storage);
-            }
+        if started.is_err() && created {
+            let _ = std::fs::remove_dir_all(&places.storage);
         }
         started
     }
@@ -227,44 +211,42 @@ impl Core {
 
     fn run_tpm(
         &self,
+        definition: &Definition,
         backend: &TpmBackend,
         places: &Places,
         password: Option<&Path>,
-        owner: Option<(u32, u32)>,
     ) -> Result<()> {
-        let _ = files::remove(&places.socket);
+        let helper = Helper { name: "swtpm", pid_file: places.pid.clone(), socket: places.socket.clone() };
+        super::helper::stop(self, std::slice::from_ref(&helper));
         let program = program("swtpm")?;
         let (socket, storage) = (places.socket.display(), places.storage.display());
-        let mut command = Command::new(&program);
-        command
-            .args(["socket", "--daemon", "--ctrl"])
-            .arg(format!("type=unixio,path={socket},mode=0600"))
-            .args(["--tpmstate", &format!("dir={storage},mode=0600")])
-            .args(["--log", &format!("file={}", places.log.display())])
-            .args(["--pid", &format!("file={}", places.pid.display())])
-            .arg("--terminate");
+        let mut arguments = vec![
+            "socket".to_owned(),
+            "--ctrl".to_owned(),
+            format!("type=unixio,path={socket},mode=0600"),
+            "--tpmstate".to_owned(),
+            format!("dir={storage},mode=0600"),
+            "--log".to_owned(),
+            format!("file={}", places.log.display()),
+            "--terminate".to_owned(),
+        ];
         if is_version_2(backend) {
-            command.arg("--tpm2");
+            arguments.push("--tpm2".to_owned());
         }
         if let Some(path) = password.map(Path::display) {
             for option in ["--key", "--migration-key"] {
-                command.args([option, &format!("pwdfile={path},mode=aes-256-cbc")]);
+                arguments.extend([option.to_owned(), format!("pwdfile={path},mode=aes-256-cbc")]);
             }
         }
-        let shown = program.display();
-        let output = as_owner(&mut command, owner).stderr(Stdio::piped()).output();
-        let output = output.map_err(|error| system(&error, &format!("cannot execute binary {shown}")))?;
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(format!("swtpm died and reported: {}", words.trim_end())));
-        }
-        let begin = Instant::now();
-        while !std::fs::metadata(&places.socket).is_ok_and(|found| found.file_type().is_socket()) {
-            if begin.elapsed() > PATIENCE {
-                return Err(error(Code::OperationTimeout, "swtpm socket did not show up"));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let launch = Launch::new(&program.to_string_lossy()).arguments(arguments);
+        let (user, group) = self.config.tpm_owner;
+        let launch = self.security.as_other(definition, Owner { user, group }, launch);
+        let launch = launch.map_err(|error| launch_error(&error))?;
+        self.start_helper(definition, &helper, launch, None).map_err(|fault| match fault {
+            Fault::Launch(error) => error,
+            Fault::Died(words) => failed(format!("swtpm died and reported: {}", words.trim_end())),
+            Fault::Late => error(Code::OperationTimeout, "swtpm socket did not show up"),
+        })?;
         if !self.paths.privileged {
             return Ok(());
         }
@@ -273,25 +255,6 @@ impl Core {
         lchown(&places.socket, Some(user), Some(group)).map_err(|error| {
             system(&error, &format!("unable to set user and group on '{}'", places.socket.display()))
         })
-    }
-
-    /// Ends the program of a guest that has ended; it does so by itself once the emulator has been connected.
-    pub(super) fn stop_tpm(&self, definition: &Definition, id: i32) {
-        let Some(places) = emulated(definition).and_then(|backend| self.tpm_places(definition, backend, id))
-        else {
-            return;
-        };
-        let pid = std::fs::read_to_string(&places.pid).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        // The number may be another process's by now.
-        let is_ours = |pid: &i32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&*places.socket.to_string_lossy())
-        };
-        if let Some(pid) = pid.filter(is_ours).and_then(Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
-        }
-        let _ = files::remove(&places.socket);
-        let _ = files::remove(&places.pid);
     }
 
     /// Forgets the state of a domain's module, if that is wanted: `remove` and `keep` are what a client says.
@@ -312,10 +275,7 @@ impl Core {
 }
 
 fn program(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    let found =
-        std::env::split_paths(&path).map(|it| it.join(name)).find(|it| crate::core::is_executable(it));
-    found.ok_or_else(|| {
+    super::helper::find_program(name).ok_or_else(|| {
         let none = std::io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error());
         system(&none, &format!("Unable to find '{name}' binary in $PATH"))
     })
@@ -333,11 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_and_banks() {
-        let passwd = "root:x:0:0::/:/bin/sh\ntss:x:102:106:TPM:/var/lib/tpm:/bin/false\n";
-        assert_eq!(account(passwd, "tss"), Some((102, 106)));
-        assert_eq!(account(passwd, "ts"), None);
-        assert_eq!(account("tss:x:none:1", "tss"), None);
+    fn words_of_banks() {
         let banks = PcrBanks { sha256: true, sha512: true, ..PcrBanks::default() };
         assert_eq!(bank_words(&banks), "sha256,sha512");
     }

@@ -265,9 +265,10 @@ fn interface_may_become(old: &Interface, new: &Interface) -> Result<()> {
     }
     // Notes of the running guest.
     rest.actual.clone_from(&old.actual);
-    if let (InterfaceType::Network, Some(source), Some(own)) = (old.kind, &mut rest.source, &old.source) {
-        (source.portid, source.bridge) = (own.portid.clone(), own.bridge.clone());
-    }
+    network::keep_port(&mut rest, old);
+    rest.coalesce.clone_from(&old.coalesce);
+    rest.filterref.clone_from(&old.filterref);
+    rest.trust_guest_rx_filters = old.trust_guest_rx_filters;
     if rest != *old {
         return refuse(format!("unable to change config on '{}' network type", network_word(new.kind)));
     }
@@ -448,8 +449,23 @@ impl Core {
             network::bandwidth::change(self, before, after.bandwidth.as_ref())?;
             self.note_interface(guest, id, place, |own| own.bandwidth.clone_from(&after.bandwidth));
         }
+        network::keep_port(&mut after, before);
+        if before.filterref != after.filterref {
+            network::filter::change(self, network::Owner::of(old), before, &after)?;
+            self.note_interface(guest, id, place, |own| own.filterref.clone_from(&after.filterref));
+        }
+        if before.coalesce != after.coalesce {
+            network::coalesce(&after)?;
+            self.note_interface(guest, id, place, |own| own.coalesce.clone_from(&after.coalesce));
+        }
+        if before.trust_guest_rx_filters != after.trust_guest_rx_filters {
+            self.note_interface(guest, id, place, |own| {
+                own.trust_guest_rx_filters = after.trust_guest_rx_filters;
+            });
+        }
         if (&before.source, &before.port) != (&after.source, &after.port)
             && before.kind == InterfaceType::Bridge
+            && before.source.as_ref().is_none_or(|source| source.network.is_none())
         {
             network::move_to_bridge(before, &after)?;
             self.note_interface(guest, id, place, |own| {

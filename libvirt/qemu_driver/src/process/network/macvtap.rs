@@ -15,6 +15,8 @@ use std::time::Duration;
 /// How often, and how far apart, the node of a new device is looked for: somebody else may have to make it.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
+/// More than a device can have virtual functions.
+const MOST_FUNCTIONS: u32 = 1024;
 /// Longest note of what a device of the host was like.
 const LONGEST: u64 = 4096;
 
@@ -73,6 +75,9 @@ pub(super) fn open(core: &Core, interface: &Interface) -> Result<Vec<OwnedFd>> {
     }
     if is_passthrough(interface) {
         take_address(core, lower, address)?;
+        if let Some(tag) = interface.vlan.as_ref().and_then(|vlan| vlan.tag.first()) {
+            set_lan(lower, address, tag.id)?;
+        }
     }
     let shown = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
     links::add_macvtap(name, lower, address, mode(interface)?).map_err(|error| {
@@ -117,7 +122,24 @@ fn take_address(core: &Core, lower: &str, address: [u8; 6]) -> Result<()> {
     netdev::set_mac(lower, address).map_err(failed)
 }
 
-fn give_address_back(core: &Core, lower: &str) -> Result<()> {
+/// A virtual function's network is set by the device that has it.
+fn set_lan(lower: &str, address: [u8; 6], tag: u32) -> Result<()> {
+    let device = PathBuf::from(format!("/sys/class/net/{lower}/device"));
+    let whole = device.join("physfn");
+    let parent = std::fs::read_dir(whole.join("net")).ok().and_then(|mut found| found.next()?.ok());
+    let parent = parent.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let own = std::fs::canonicalize(&device).ok();
+    let number = (0..MOST_FUNCTIONS)
+        .find(|number| std::fs::canonicalize(whole.join(format!("virtfn{number}"))).ok() == own);
+    let (parent, number) = parent
+        .zip(number.filter(|_| own.is_some()))
+        .ok_or_else(|| internal(format!("the physical function of '{lower}' has no network device")))?;
+    links::set_function(&parent, number, address, tag).map_err(|error| {
+        system(&error, &format!("Cannot set interface MAC/vlanid to {tag} for ifname {parent} vf {number}"))
+    })
+}
+
+fn give_address_back(core: &Core, lower: &str, tagged: bool) -> Result<()> {
     let path = note(core, lower);
     let Ok(text) = files::read(&path, LONGEST) else { return Ok(()) };
     let before = json::parse(text.as_bytes()).ok();
@@ -125,6 +147,9 @@ fn give_address_back(core: &Core, lower: &str) -> Result<()> {
     let before = before.ok_or_else(|| internal(format!("'{}' cannot be read", path.display())))?;
     let failed = |error: std::io::Error| system(&error, &format!("Cannot set interface MAC on '{lower}'"));
     netdev::set_mac(lower, before).map_err(failed)?;
+    if tagged {
+        set_lan(lower, before, 0)?;
+    }
     files::remove(&path).map_err(failed)
 }
 
@@ -135,7 +160,7 @@ pub(super) fn remove(core: &Core, interface: &Interface) -> Result<()> {
         links::remove(name)
             .map_err(|error| system(&error, &format!("error destroying network device {name}")))?;
     }
-    if is_passthrough(interface) { give_address_back(core, lower) } else { Ok(()) }
+    if is_passthrough(interface) { give_address_back(core, lower, interface.vlan.is_some()) } else { Ok(()) }
 }
 
 /// Switches the devices of guests on, which send from then on, or off: a host answers for them else while the guest

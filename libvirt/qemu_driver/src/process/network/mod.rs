@@ -5,23 +5,31 @@
 //! makes it; whoever ends the guest, or what was begun with it, gives it back from there.
 
 pub mod bandwidth;
+pub mod filter;
 mod macvtap;
+pub(super) mod passt;
 mod port;
 mod program;
+mod reception;
+mod virtual_port;
 
 pub(super) use macvtap::set_online;
 pub(super) use port::daemon;
 pub(crate) use port::{Leases, leases};
+pub(super) use reception::follow_guest;
 
 use crate::core::{Core, Level};
 use crate::error::{Result, error, internal, invalid, system, unsupported};
+use crate::process::helper;
 use domain_xml::domain::DomainType;
 use domain_xml::interface::{Interface, InterfaceSource, InterfaceType};
 use domain_xml::words::YesNo;
+use hostio::links;
 use hostio::netdev::{self, TapMode};
 use parking_lot::Mutex;
 use rpc::Code;
 use std::fs::{File, OpenOptions};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 /// How many names are tried.
 const ATTEMPTS: u32 = 10_000;
@@ -74,12 +82,22 @@ pub struct Owner<'a> {
     pub uuid: Option<&'a str>,
     /// What runs it.
     pub kind: DomainType,
+    /// Its number.
+    pub id: i32,
+    /// All of it.
+    pub definition: &'a domain_xml::Domain,
 }
 
 impl<'a> Owner<'a> {
     /// The guest of a definition.
     pub fn of(definition: &'a domain_xml::Domain) -> Self {
-        Self { name: definition.name(), uuid: definition.uuid.as_deref(), kind: definition.kind }
+        Self {
+            name: definition.name(),
+            uuid: definition.uuid.as_deref(),
+            kind: definition.kind,
+            id: definition.id.unwrap_or(-1),
+            definition,
+        }
     }
 }
 
@@ -152,35 +170,15 @@ fn mac_error(mac: &str) -> rpc::Error {
 
 /// What cannot be had is refused before anything is made.
 fn check(interface: &Interface, privileged: bool) -> Result<()> {
-    let refuse = |what: &str| Err(unsupported(format!("{what} cannot be had yet")));
-    if interface.filterref.is_some() {
-        return refuse("filters of an interface's traffic");
-    }
-    if interface.virtualport.is_some() {
-        return refuse("virtual ports of interfaces");
-    }
-    if interface.vlan.is_some() {
-        if !is_passthrough(interface) {
-            let mac = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
-            let detail = format!("interface {mac} - vlan tag not supported for this connection type");
-            return Err(unsupported(detail));
-        }
-        return refuse("virtual LANs of interfaces");
-    }
-    if interface.coalesce.is_some() {
-        return refuse("coalescing of an interface's interrupts");
-    }
-    if interface.trust_guest_rx_filters == Some(YesNo::Yes) {
-        return refuse("filters that the guest sets");
-    }
-    if interface.source.as_ref().is_some_and(|source| !source.ip.is_empty() || !source.route.is_empty()) {
-        return refuse("addresses of an interface on the host");
+    // What a network's port makes of it is not known yet.
+    if interface.kind != InterfaceType::Network {
+        virtual_port::check(interface)?;
     }
     if interface.backend.as_ref().is_some_and(|backend| backend.tap.is_some()) && !privileged {
         return Err(unsupported("cannot use custom tap device in session mode"));
     }
-    if !privileged && interface.kind != InterfaceType::Ethernet {
-        return refuse("bridges of a session's guests");
+    if !privileged && interface.kind == InterfaceType::Direct {
+        return Err(crate::error::error(Code::OperationUnsupported, "cannot use direct mode in session"));
     }
     if queues(interface) > MAX_QUEUES {
         return Err(unsupported(format!("an interface cannot have more than {MAX_QUEUES} queues")));
@@ -213,6 +211,7 @@ pub fn choose(core: &Core, interfaces: &mut [Interface]) -> Result<()> {
         check(interface, core.paths.privileged)?;
         if is_direct(interface) {
             macvtap::choose(core, interface)?;
+            virtual_port::check_lan(interface)?;
         }
         if interface.kind == InterfaceType::Network {
             let id = crate::uuid::generate().map_err(|error| system(&error, "no random numbers"))?;
@@ -222,21 +221,42 @@ pub fn choose(core: &Core, interfaces: &mut [Interface]) -> Result<()> {
     Ok(())
 }
 
-/// Makes what the interfaces need of the host, by the names that [`choose`] gave, and notes it in them.
+/// Makes what the interfaces need of the host, by the names that [`choose`] gave, and notes it in them. `note` is called
+/// with what is named only here, before it is made.
 ///
 /// # Errors
 /// Something cannot be had; then nothing is left of the others.
-pub fn connect(core: &Core, owner: Owner<'_>, interfaces: &mut [Interface]) -> Result<Vec<Connected>> {
+pub fn connect(
+    core: &Core,
+    owner: Owner<'_>,
+    interfaces: &mut [Interface],
+    note: &dyn Fn(&[Interface]) -> Result<()>,
+) -> Result<Vec<Connected>> {
     let mut connected = Vec::new();
     for at in 0..interfaces.len() {
-        if !has_tap(&interfaces[at]) {
+        let made = if has_tap(&interfaces[at]) {
+            let mut ready = || {
+                if interfaces[at].kind == InterfaceType::Network {
+                    port::make(core, owner, &mut interfaces[at])?;
+                    virtual_port::check(&interfaces[at])?;
+                    if is_direct(&interfaces[at]) {
+                        macvtap::choose(core, &mut interfaces[at])?;
+                        note(interfaces)?;
+                    }
+                }
+                connect_one(core, owner, &mut interfaces[at]).map(Some)
+            };
+            ready()
+        } else if passt::is_wanted(&interfaces[at]) {
+            passt::start(core, owner, &interfaces[at]).map(|()| None)
+        } else {
             continue;
-        }
-        match connect_one(core, owner, &mut interfaces[at]) {
-            Ok(one) => connected.push(one),
+        };
+        match made {
+            Ok(one) => connected.extend(one),
             Err(error) => {
                 drop(connected);
-                release(core, &interfaces[..=at]);
+                release(core, owner, &interfaces[..=at]);
                 return Err(error);
             }
         }
@@ -248,10 +268,15 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
     let source = |interface: &Interface, get: fn(&InterfaceSource) -> Option<&String>| {
         interface.source.as_ref().and_then(get).cloned()
     };
-    if interface.kind == InterfaceType::Network {
-        port::make(core, owner, interface)?;
-    }
     let direct = is_direct(interface);
+    let bridged = !matches!(interface.kind, InterfaceType::Ethernet | InterfaceType::Direct);
+    if bridged && !core.paths.privileged {
+        // Somebody else has the right to make it, and does all that is done here.
+        let tap = program::ask_for_tap(interface, &core.config.bridge_helper, tap_mode(interface))?;
+        let alias = interface.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
+        let vhost = open_vhost(core, owner, interface)?;
+        return Ok(Connected { alias, tap: vec![tap], vhost });
+    }
     let tap = if direct { macvtap::open(core, interface)? } else { open_tap(core, interface)? };
     let name = interface.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
     let managed = !is_unmanaged(interface);
@@ -264,10 +289,13 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
             system(&error, &format!("Cannot set interface MAC to {text} on '{name}'"))
         })?;
     }
-    if !matches!(interface.kind, InterfaceType::Ethernet | InterfaceType::Direct) {
+    if bridged {
         let bridge = source(interface, |source| source.bridge.as_ref());
         let bridge = bridge.ok_or_else(|| internal("Missing bridge name"))?;
-        add_to_bridge(&bridge, &name, interface)?;
+        match virtual_port::wanted(interface) {
+            Some(_) => virtual_port::plug(core, owner, interface, &bridge, &name)?,
+            None => add_to_bridge(&bridge, &name, interface)?,
+        }
     }
     if managed && !direct {
         netdev::set_up(&name, true)
@@ -278,6 +306,9 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
     {
         program::run_script(&script.path, &name, core.paths.privileged)?;
     }
+    coalesce(interface)?;
+    set_addresses(interface, &name)?;
+    filter::make(core, owner, interface)?;
     bandwidth::set_up(core, interface)?;
     if let Some(mtu) = interface.mtu.as_ref().filter(|_| managed) {
         netdev::set_mtu(&name, mtu.size)
@@ -285,6 +316,77 @@ fn connect_one(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Resu
     }
     let alias = interface.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
     Ok(Connected { alias, tap, vhost: open_vhost(core, owner, interface)? })
+}
+
+/// The network that the interface is a port of, whatever the port is: what it became is noted in the interface.
+fn is_port(interface: &Interface) -> bool {
+    interface.source.as_ref().is_some_and(|source| source.network.is_some())
+}
+
+/// What a running interface's port is stays what it is in a definition that asks for its network.
+pub fn keep_port(wanted: &mut Interface, own: &Interface) {
+    let network = |interface: &Interface| interface.source.as_ref().and_then(|source| source.network.clone());
+    if network(own).is_none() || network(wanted) != network(own) {
+        return;
+    }
+    wanted.kind = own.kind;
+    if let (Some(source), Some(own)) = (&mut wanted.source, &own.source) {
+        (source.portid, source.bridge) = (own.portid.clone(), own.bridge.clone());
+        (source.dev, source.mode) = (own.dev.clone(), own.mode.clone());
+        source.mac_table_manager.clone_from(&own.mac_table_manager);
+    }
+    (wanted.virtualport, wanted.vlan) = (own.virtualport.clone(), own.vlan.clone());
+}
+
+/// Sets how many packets may come until the host is interrupted for them.
+///
+/// # Errors
+/// The device has no such setting.
+pub fn coalesce(interface: &Interface) -> Result<()> {
+    let frames = interface.coalesce.as_ref().and_then(|it| it.rx.as_ref()?.frames.as_ref()?.max);
+    let name = interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
+    let Some(frames) = frames else { return Ok(()) };
+    netdev::set_coalesced_frames(name, frames)
+        .map_err(|error| system(&error, &format!("Cannot set coalesce info on '{name}'")))
+}
+
+/// The addresses and routes that the host's end has on the host.
+fn set_addresses(interface: &Interface, name: &str) -> Result<()> {
+    let Some(source) = interface.source.as_ref().filter(|_| interface.kind == InterfaceType::Ethernet) else {
+        return Ok(());
+    };
+    let parse = |text: &str| {
+        let wrong = || error(Code::XmlError, format!("Cannot parse socket address '{text}'"));
+        text.parse::<IpAddr>().map_err(|_| wrong())
+    };
+    let whole = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let length = |prefix: Option<u32>, address| {
+        prefix.and_then(|prefix| u8::try_from(prefix).ok()).unwrap_or_else(|| whole(address))
+    };
+    for ip in &source.ip {
+        let address = parse(&ip.address)?;
+        let peer = ip.peer.as_deref().map(parse).transpose()?;
+        links::add_address(name, address, length(ip.prefix, address), peer)
+            .map_err(|error| system(&error, &format!("Failed to add IP address {address} to {name}")))?;
+    }
+    if !source.route.is_empty() {
+        // What leaves by a device that is off goes nowhere.
+        netdev::set_up(name, true)
+            .map_err(|error| system(&error, &format!("Cannot set interface flags on '{name}'")))?;
+    }
+    for route in &source.route {
+        let (Some(to), Some(gateway)) = (&route.address, &route.gateway) else { continue };
+        let (to, gateway) = (parse(to)?, parse(gateway)?);
+        let mask = route.netmask.as_deref().map(parse).transpose()?;
+        let mask = mask.and_then(|mask| match mask {
+            IpAddr::V4(mask) => Some(mask.to_bits().count_ones()),
+            IpAddr::V6(_) => None,
+        });
+        let prefix = length(route.prefix.or(mask), to);
+        links::add_route(name, to, prefix, gateway, route.metric)
+            .map_err(|error| system(&error, &format!("Failed to add route {to}/{prefix} to {name}")))?;
+    }
+    Ok(())
 }
 
 fn is_unmanaged(interface: &Interface) -> bool {
@@ -350,7 +452,23 @@ fn add_to_bridge(bridge: &str, name: &str, interface: &Interface) -> Result<()> 
         .map_err(|error| system(&error, &format!("Cannot set interface MTU on '{name}'")))?;
     netdev::add_to_bridge(bridge, name)
         .map_err(|error| system(&error, &format!("Unable to add bridge {bridge} port {name}")))?;
+    if interface.source.as_ref().and_then(|source| source.mac_table_manager.as_deref()) == Some("libvirt") {
+        keep_table(bridge, name, interface)?;
+    }
     if is_isolated(interface) { set_isolated(bridge, name, interface) } else { Ok(()) }
+}
+
+/// The bridge does not learn who is behind the port, but is told.
+fn keep_table(bridge: &str, name: &str, interface: &Interface) -> Result<()> {
+    for setting in ["learning", "unicast_flood"] {
+        std::fs::write(format!("/sys/class/net/{name}/brport/{setting}"), "0").map_err(|error| {
+            system(&error, &format!("Unable to set bridge {bridge} port {name} {setting} to 0"))
+        })?;
+    }
+    let text = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
+    let address = parse_mac(text).ok_or_else(|| mac_error(text))?;
+    links::add_to_forwarding(name, address)
+        .map_err(|error| system(&error, &format!("error adding fdb entry for {name}")))
 }
 
 fn is_isolated(interface: &Interface) -> bool {
@@ -433,11 +551,22 @@ fn open_vhost(core: &Core, owner: Owner<'_>, interface: &Interface) -> Result<Ve
 }
 
 /// Gives back what outlives the emulator that the interfaces were of.
-pub fn release(core: &Core, interfaces: &[Interface]) {
+pub fn release(core: &Core, owner: Owner<'_>, interfaces: &[Interface]) {
+    let programs = interfaces.iter().filter_map(|it| passt::of(core, owner.id, owner.name, it));
+    helper::stop(core, &programs.collect::<Vec<_>>());
     for interface in interfaces {
         let name = interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
+        for ended in [
+            filter::remove(core, interface),
+            virtual_port::unplug(core, interface, name),
+            if is_port(interface) { port::remove(core, interface) } else { Ok(()) },
+        ] {
+            if let Err(error) = ended {
+                let text = error.message.unwrap_or_default();
+                core.log(Level::Warning, &format!("Unable to release interface '{name}': {text}"));
+            }
+        }
         let result = match interface.kind {
-            InterfaceType::Network => port::remove(core, interface),
             InterfaceType::Direct => macvtap::remove(core, interface),
             InterfaceType::Ethernet => match &interface.downscript {
                 Some(script) if !name.is_empty() => {
@@ -456,10 +585,16 @@ pub fn release(core: &Core, interfaces: &[Interface]) {
 
 /// The interfaces of a guest that was found running: their names are taken, and they are in their bridges again where
 /// somebody has made those anew meanwhile.
-pub fn take_up(core: &Core, interfaces: &[Interface]) {
+pub fn take_up(core: &Core, owner: Owner<'_>, interfaces: &[Interface]) {
     for interface in interfaces.iter().filter(|interface| has_tap(interface)) {
         let Some(name) = interface.target.as_ref().and_then(|target| target.dev.as_deref()) else { continue };
         core.interfaces.note(name);
+        if let Err(error) = filter::find_or_make(core, owner, interface) {
+            core.log(Level::Warning, &error.message.unwrap_or_default());
+        }
+        if virtual_port::wanted(interface).is_some() {
+            continue;
+        }
         let bridge = interface.source.as_ref().and_then(|source| source.bridge.as_deref());
         let bridged = !matches!(interface.kind, InterfaceType::Ethernet | InterfaceType::Direct);
         let Some(bridge) = bridge.filter(|_| bridged) else { continue };

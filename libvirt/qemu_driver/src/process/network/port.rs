@@ -4,7 +4,10 @@ use super::Owner;
 use crate::core::Core;
 use crate::error::{Result, unsupported};
 use domain_xml::Domain as Definition;
-use domain_xml::interface::{Bandwidth, Interface, InterfaceSource, InterfaceType, Mac};
+use domain_xml::interface::{
+    Bandwidth, Interface, InterfaceSource, InterfaceType, Mac, PortOptions, VirtualPort, Vlan,
+};
+use domain_xml::words::YesNo;
 use rpc::procedure::Secondary;
 use rpc::protocol::network::{
     Network, NetworkDhcpLease, NetworkGetDhcpLeasesArgs, NetworkLookupByNameArgs, NetworkPortCreateXmlArgs,
@@ -43,7 +46,22 @@ struct Port {
     #[child]
     mac: Option<Mac>,
     #[child]
+    virtualport: Option<VirtualPort>,
+    #[child]
     bandwidth: Option<Bandwidth>,
+    #[child]
+    vlan: Option<Vlan>,
+    #[child]
+    port: Option<PortOptions>,
+    #[child]
+    rxfilters: Option<ReceptionFilters>,
+}
+
+/// Whether the guest may say what it receives.
+#[element]
+struct ReceptionFilters {
+    #[attr("trustGuest")]
+    trust_guest: YesNo,
 }
 
 /// What a port is plugged into.
@@ -53,6 +71,13 @@ struct Plug {
     bridge: Option<String>,
     /// Who keeps the bridge's table of addresses.
     manager: Option<String>,
+    /// The host's device that it is on top of, and how.
+    dev: Option<String>,
+    mode: Option<String>,
+    virtualport: Option<VirtualPort>,
+    vlan: Option<Vlan>,
+    port: Option<PortOptions>,
+    trusts_guest: Option<YesNo>,
     /// The limits that the port has, which may be the network's.
     bandwidth: Option<Bandwidth>,
 }
@@ -62,11 +87,20 @@ fn plug_of(text: &str) -> Result<Plug, xml::Error> {
         let plug = node.children().find(|child| child.name() == "plug");
         let get =
             |name: &str| plug.as_ref().and_then(|plug| plug.attribute(name)).map(|value| value.to_string());
+        let child = |name: &str| node.children().find(|child| child.name() == name);
+        let filters =
+            child("rxfilters").map(|filters| xml::read::<ReceptionFilters>(&filters)).transpose()?;
         let limits = node.children().find(|child| child.name() == "bandwidth");
         Ok(Plug {
             kind: get("type").unwrap_or_default(),
             bridge: get("bridge"),
             manager: get("macTableManager"),
+            dev: get("dev"),
+            mode: get("mode"),
+            virtualport: child("virtualport").map(|it| xml::read(&it)).transpose()?,
+            vlan: child("vlan").map(|it| xml::read(&it)).transpose()?,
+            port: child("port").map(|it| xml::read(&it)).transpose()?,
+            trusts_guest: filters.map(|filters| filters.trust_guest),
             bandwidth: limits.map(|limits| xml::read(&limits)).transpose()?,
         })
     })
@@ -93,6 +127,8 @@ fn look_up(daemon: &mut Peer, source: &InterfaceSource) -> Result<Network> {
 /// Asks for the port of the network that the interface names; what it is plugged into is noted in the interface.
 pub(super) fn make(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> Result<()> {
     let (mac, bandwidth) = (interface.mac.clone(), interface.bandwidth.clone());
+    let (virtualport, vlan) = (interface.virtualport.clone(), interface.vlan.clone());
+    let (isolation, trust) = (interface.port.clone(), interface.trust_guest_rx_filters);
     let source = interface.source.get_or_insert_default();
     let mut daemon = network_daemon(core)?;
     let network = look_up(&mut daemon, source)?;
@@ -101,21 +137,29 @@ pub(super) fn make(core: &Core, owner: Owner<'_>, interface: &mut Interface) -> 
         owner: Some(PortOwner { name: Some(owner.name.to_owned()), uuid: owner.uuid.map(str::to_owned) }),
         group: source.portgroup.clone(),
         mac: mac.map(|mac| Mac { address: mac.address, ..Mac::default() }),
+        virtualport,
         bandwidth,
+        vlan,
+        port: isolation,
+        rxfilters: trust.map(|trust_guest| ReceptionFilters { trust_guest }),
     };
     let xml = xml::to_string(&port, "networkport");
     let port = daemon.call(&NetworkPortCreateXmlArgs { network, xml, flags: 0 })?.port;
     let text = daemon.call(&NetworkPortGetXmlDescArgs { port, flags: 0 })?.xml;
     let plug = plug_of(&text).map_err(|error| Error::new(Origin::Domain, Code::XmlError, error.detail))?;
-    if !matches!(plug.kind.as_str(), "network" | "bridge") {
-        let kind = plug.kind;
-        return Err(unsupported(format!("ports of networks of type '{kind}' cannot be had yet")));
+    match plug.kind.as_str() {
+        "network" => {}
+        "bridge" => interface.kind = InterfaceType::Bridge,
+        "direct" => {
+            interface.kind = InterfaceType::Direct;
+            (source.dev, source.mode) = (plug.dev, plug.mode);
+        }
+        kind => return Err(unsupported(format!("ports of networks of type '{kind}' cannot be had yet"))),
     }
-    if plug.manager.as_deref() == Some("libvirt") {
-        return Err(unsupported("bridges whose table of addresses libvirt keeps cannot be had yet"));
-    }
-    source.bridge = plug.bridge;
-    interface.bandwidth = plug.bandwidth;
+    (source.bridge, source.mac_table_manager) = (plug.bridge, plug.manager);
+    (interface.virtualport, interface.vlan) = (plug.virtualport, plug.vlan);
+    (interface.bandwidth, interface.port) = (plug.bandwidth, plug.port);
+    interface.trust_guest_rx_filters = plug.trusts_guest;
     Ok(())
 }
 
@@ -191,17 +235,26 @@ mod tests {
             owner: Some(PortOwner { name: Some("a & b".to_owned()), uuid: None }),
             group: None,
             mac: Some(Mac { address: "52:54:00:12:34:56".to_owned(), ..Mac::default() }),
+            virtualport: None,
             bandwidth: None,
+            vlan: None,
+            port: None,
+            rxfilters: Some(ReceptionFilters { trust_guest: YesNo::Yes }),
         };
         let text = xml::to_string(&port, "networkport");
         let wanted = "<networkport>\n  <uuid>u</uuid>\n  <owner>\n    <name>a &amp; b</name>\n  </owner>\n  \
-                      <mac address='52:54:00:12:34:56'/>\n</networkport>\n";
+                      <mac address='52:54:00:12:34:56'/>\n  <rxfilters trustGuest='yes'/>\n</networkport>\n";
         assert_eq!(text, wanted);
         let answer = "<networkport><uuid>u</uuid><bandwidth><inbound average='5'/></bandwidth>\
             <plug type='network' bridge='virbr0'/></networkport>";
         let plug = plug_of(answer).expect("plug");
         assert_eq!((plug.kind.as_str(), plug.bridge.as_deref()), ("network", Some("virbr0")));
         assert_eq!(plug.bandwidth.and_then(|it| it.inbound?.average), Some(5));
+        let answer = "<networkport><vlan><tag id='5'/></vlan><rxfilters trustGuest='no'/>\
+            <plug type='direct' dev='eth0' mode='private'/></networkport>";
+        let plug = plug_of(answer).expect("plug");
+        assert_eq!((plug.dev.as_deref(), plug.mode.as_deref()), (Some("eth0"), Some("private")));
+        assert_eq!((plug.vlan.expect("vlan").tag[0].id, plug.trusts_guest), (5, Some(YesNo::No)));
         assert!(plug_of("<network/>").is_err());
     }
 }

@@ -1,7 +1,16 @@
 //! Programs that set devices up.
 
-use crate::error::{Result, internal, system};
+use crate::error::{Result, error, internal, system};
+use crate::process::helper::find_program;
+use domain_xml::interface::Interface;
+use hostio::netdev::TapMode;
+use rpc::Code;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::thread::CapabilitySet;
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Runs the program and waits for it.
@@ -44,6 +53,57 @@ pub(super) fn run_script(path: &str, name: &str, privileged: bool) -> Result<()>
     let result = std::thread::scope(|scope| scope.spawn(run).join());
     let result = result.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
     told(path, &[name], &environment, result)
+}
+
+/// Asks the program that may do so for a tap device in the bridge that the interface names, for a user who may not make
+/// one himself.
+///
+/// # Errors
+/// It cannot be run, or refuses: with what it says.
+pub(super) fn ask_for_tap(interface: &Interface, program: &str, mode: TapMode) -> Result<OwnedFd> {
+    let bridge = interface.source.as_ref().and_then(|source| source.bridge.as_deref());
+    let bridge = bridge.ok_or_else(|| internal("Missing bridge name"))?;
+    let path = find_helper(program).ok_or_else(|| {
+        error(Code::OperationFailed, format!("'{program}' is not a suitable bridge helper"))
+    })?;
+    let failed = |error: std::io::Error, words: &str| {
+        let words = words.trim_end();
+        let shown = path.display();
+        let text =
+            format!("{shown} --use-vnet --br={bridge}: failed to communicate with bridge helper: {words}");
+        system(&error, &text)
+    };
+    let (ours, theirs) = UnixStream::pair().map_err(|error| failed(error, ""))?;
+    let mut command = Command::new(&path);
+    if mode.vnet_header {
+        command.arg("--use-vnet");
+    }
+    // It answers where its standard input is.
+    command.arg(format!("--br={bridge}")).arg("--fd=0").stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    let output = command.stderr(Stdio::piped()).output().map_err(|error| failed(error, ""))?;
+    // Its end of the connection is the command's.
+    drop(command);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 1];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    rustix::net::recvmsg(&ours, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)
+        .map_err(|error| failed(error.into(), &words))?;
+    let passed = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    passed.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into(), &words))
+}
+
+/// Where the distributions have it, if it is no path.
+fn find_helper(program: &str) -> Option<PathBuf> {
+    const PLACES: [&str; 2] = ["/usr/lib/qemu", "/usr/libexec"];
+    find_program(program).or_else(|| {
+        let places = PLACES.iter().map(|place| Path::new(place).join(program));
+        places.filter(|_| !program.contains('/')).find(|path| crate::core::is_executable(path))
+    })
 }
 
 /// What became of the program.

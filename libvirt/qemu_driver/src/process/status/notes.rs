@@ -114,30 +114,52 @@ fn qom_name(disk: &Disk) -> Option<String> {
 
 /// Puts apart what was asked for and what it became.
 fn separate(interface: &mut Interface) {
-    if interface.kind != InterfaceType::Network {
+    let kind = interface.kind;
+    let Some(source) = interface.source.as_mut().filter(|source| source.network.is_some()) else { return };
+    let parts = match kind {
+        InterfaceType::Network | InterfaceType::Bridge => {
+            [("bridge", source.bridge.take()), ("macTableManager", source.mac_table_manager.take())]
+        }
+        InterfaceType::Direct => [("dev", source.dev.take()), ("mode", source.mode.take())],
+        _ => return,
+    };
+    if parts.iter().all(|(_, value)| value.is_none()) {
         return;
     }
-    let bridge = interface.source.as_mut().and_then(|source| source.bridge.take());
-    let Some(bridge) = bridge else { return };
-    let actual = interface.actual.0.get_or_insert_with(|| Any::with(&[("type", "network")]));
+    interface.kind = InterfaceType::Network;
+    let actual = interface.actual.0.get_or_insert_default();
+    if actual.attribute("type").is_none() {
+        actual.attributes.insert(0, ("type".to_owned(), kind.to_string()));
+    }
     if actual.child("source").is_none() {
         actual.children.insert(0, ("source".to_owned(), Any::default()));
     }
-    if let Some(source) = actual.child_mut("source") {
-        source.attributes.retain(|(name, _)| name != "bridge");
-        source.attributes.insert(0, ("bridge".to_owned(), bridge));
+    if let Some(own) = actual.child_mut("source") {
+        own.attributes.retain(|(name, _)| parts.iter().all(|(part, _)| part != name));
+        let parts = parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        own.attributes.splice(0..0, parts);
     }
 }
 
 /// Puts together again what [`taken_apart`] separates.
 pub(super) fn take_in(definition: &mut Definition) {
     for interface in &mut definition.devices.interface {
-        let actual = interface.actual.0.as_ref();
-        let bridge = actual.and_then(|actual| actual.child("source")?.attribute("bridge"));
-        if let Some(bridge) = bridge.map(str::to_owned)
-            && interface.kind == InterfaceType::Network
-        {
-            interface.source.get_or_insert_with(InterfaceSource::default).bridge = Some(bridge);
+        let Some(actual) = interface.actual.0.as_ref().filter(|_| interface.kind == InterfaceType::Network)
+        else {
+            continue;
+        };
+        let part = |name: &str| actual.child("source")?.attribute(name).map(str::to_owned);
+        let source = interface.source.get_or_insert_with(InterfaceSource::default);
+        match actual.attribute("type") {
+            Some("network") => {}
+            Some("bridge") => interface.kind = InterfaceType::Bridge,
+            Some("direct") => {
+                interface.kind = InterfaceType::Direct;
+                (source.dev, source.mode) = (part("dev"), part("mode"));
+                continue;
+            }
+            _ => continue,
         }
+        (source.bridge, source.mac_table_manager) = (part("bridge"), part("macTableManager"));
     }
 }
