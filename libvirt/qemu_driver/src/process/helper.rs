@@ -16,6 +16,7 @@ use domain_xml::Domain as Definition;
 use rpc::Error;
 use rustix::process::Signal;
 use security::Confined;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,17 +64,21 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 
 /// Whether somebody listens at a socket. To connect would take the place of who is to.
 fn is_listening(socket: &Path) -> bool {
+    let is_there = std::fs::metadata(socket).is_ok_and(|found| found.file_type().is_socket());
     let table = std::fs::read("/proc/net/unix").unwrap_or_default();
-    lists(&String::from_utf8_lossy(&table), &socket.to_string_lossy())
+    is_there && !lists_deaf(&String::from_utf8_lossy(&table), &socket.to_string_lossy())
 }
 
-fn lists(table: &str, socket: &str) -> bool {
-    table.lines().any(|line| {
-        let mut fields = line.split_whitespace();
-        let flags = fields.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
-        // A path may hold blanks.
-        flags.is_some_and(|flags| flags & ACCEPTS != 0) && line.ends_with(&format!(" {socket}"))
-    })
+/// Whether a socket has that path already, and does not listen yet. One that was renamed has another one in the table.
+fn lists_deaf(table: &str, socket: &str) -> bool {
+    // A path may hold blanks.
+    let end = format!(" {socket}");
+    let mut rows = table.lines().filter(|line| line.ends_with(&end)).peekable();
+    let listens = |line: &str| {
+        let flags = line.split_whitespace().nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & ACCEPTS != 0)
+    };
+    rows.peek().is_some() && !rows.any(listens)
 }
 
 impl Helper {
@@ -233,16 +238,16 @@ mod tests {
         let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
             0: 00000002 00000000 00010000 0001 01 17 /run/a b\n\
             1: 00000002 00000000 00000000 0001 03 18 /run/c\n";
-        assert!(lists(table, "/run/a b"));
-        assert!(!lists(table, "/run/c"));
-        assert!(!lists(table, "/run/a"));
+        assert!(!lists_deaf(table, "/run/a b"));
+        assert!(lists_deaf(table, "/run/c"));
+        assert!(!lists_deaf(table, "/run/a"));
         let path = std::env::temp_dir().join(format!("listening-{}", std::process::id()));
         assert!(!is_listening(&path));
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
         assert!(is_listening(&path));
         drop(listener);
-        assert!(!is_listening(&path));
         std::fs::remove_file(&path).expect("removed");
+        assert!(!is_listening(&path));
     }
 
     #[test]

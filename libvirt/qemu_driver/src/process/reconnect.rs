@@ -7,7 +7,7 @@ use crate::process::start::StartOptions;
 use crate::process::status::Status;
 use crate::process::{Image, Live, Phase};
 use crate::state::{Paused, Running, Shutoff, State};
-use confinement::launch::Child;
+use confinement::launch::{Child, holder};
 use domain_xml::Domain as Definition;
 use json::Dict;
 use qemu_caps::QemuCaps;
@@ -95,8 +95,11 @@ impl Core {
         let name = status.definition.name().to_owned();
         let emulator = status.definition.devices.emulator.clone();
         let emulator = emulator.unwrap_or_default();
-        let Some(child) = Child::of_pid(status.pid).ok().filter(|_| is_its_process(&status, &emulator))
-        else {
+        // Whoever has the lock was started as this guest's; a program that became another one has it still.
+        let pid_file = self.paths.pid_file(&name);
+        let locks = || holder(&pid_file).is_some_and(|holder| holder.pid() == status.pid);
+        let is_its = |_: &Child| locks() || is_its_process(&status, &emulator);
+        let Some(child) = Child::of_pid(status.pid).ok().filter(is_its) else {
             self.bury(&name, &status);
             return None;
         };

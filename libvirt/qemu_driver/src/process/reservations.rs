@@ -102,7 +102,10 @@ impl Core {
             manager.get("id").and_then(Value::as_str) == Some(NAME)
                 && manager.get("connected").and_then(Value::as_bool) == Some(false)
         };
-        if managers.as_list().unwrap_or_default().iter().any(is_lost) {
+        // The emulator does not notice before it needs it.
+        let directory = guest.with_live(id, |live| live.directory.clone());
+        let is_dead = directory.is_some_and(|directory| of(&directory).process().is_none());
+        if is_dead || managers.as_list().unwrap_or_default().iter().any(is_lost) {
             self.restart_reservations(guest, id);
         }
         Ok(())
