@@ -52,7 +52,7 @@ fn filters(core: &Core) -> Result<Peer> {
 
 fn text(owner: Owner<'_>, interface: &Interface, name: &str) -> String {
     let lower = interface.source.as_ref().and_then(|source| source.dev.clone());
-    let named = |name: String| Named { name, ..Named::default() };
+    let named = |name: String| Named { name };
     let binding = Binding {
         owner: Some(BindingOwner { name: Some(owner.name.to_owned()), uuid: owner.uuid.map(str::to_owned) }),
         portdev: Some(named(name.to_owned())),
