@@ -81,7 +81,7 @@ fn a_network_may_be_a_device_of_the_host() {
         assert_eq!(scene.must("virsh dumpxml guest"), xml);
         scene.must("virsh domif-setlink guest 52:54:00:01:02:03 down");
         assert_ne!(scene.left(mode), "");
-        scene.must("virsh destroy guest");
+        scene.must("virsh destroy guest && virsh undefine guest");
         assert_eq!(scene.left(mode), "", "{mode}");
         scene.must(&format!("virsh net-destroy {mode}"));
     }
@@ -122,11 +122,11 @@ fn switches_are_told_who_is_there() {
     let scene = Scene::new();
     scene.put("ovs-vsctl", SWITCH);
     scene.must("mount -t tmpfs none /usr/local/sbin && install -m 755 ovs-vsctl /usr/local/sbin/");
-    scene.must("ip link add br type bridge && ip link set br up");
+    scene.must("ip link add name br0 type bridge && ip link set br0 up");
     scene.put(
         "guest.xml",
         &guest(
-            "<interface type='bridge'><mac address='52:54:00:01:02:03'/><source bridge='br'/>\
+            "<interface type='bridge'><mac address='52:54:00:01:02:03'/><source bridge='br0'/>\
          <virtualport type='openvswitch'/><vlan><tag id='5'/></vlan><target dev='port'/>\
          <coalesce><rx><frames max='7'/></rx></coalesce></interface>\
          <interface type='ethernet'><source><ip address='10.9.0.1' prefix='24'/>\
@@ -137,7 +137,7 @@ fn switches_are_told_who_is_there() {
     scene.must("virsh define guest.xml && virsh start guest");
     let asked = scene.must("cat asked");
     assert!(
-        asked.starts_with("--timeout=5 -- --may-exist add-port br port tag=5 -- set Interface port "),
+        asked.starts_with("--timeout=5 -- --may-exist add-port br0 port tag=5 -- set Interface port "),
         "{asked}"
     );
     let xml = scene.must("virsh dumpxml --inactive guest");
@@ -151,7 +151,7 @@ fn switches_are_told_who_is_there() {
     scene.must("printf '#!/bin/sh\\necho no such bridge >&2; exit 1\\n' >/usr/local/sbin/ovs-vsctl");
     let refused = scene.daemon.shell("virsh start guest");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(text.contains("Unable to add port port to OVS bridge br"), "{text}");
+    assert!(text.contains("Unable to add port port to OVS bridge br0"), "{text}");
     assert!(!scene.must("ls /sys/class/net").contains("port"));
 }
 
@@ -160,12 +160,12 @@ fn filters_are_bound_by_their_daemon() {
     or_skip!(virtqemud::machines());
     or_skip!(virtqemud::original());
     let scene = Scene::new();
-    scene.must("ip link add br type bridge && ip link set br up");
+    scene.must("ip link add name br0 type bridge && ip link set br0 up");
     scene.put("filter.xml", "<filter name='nothing'/>");
     scene.put(
         "guest.xml",
         &guest(
-            "<interface type='bridge'><mac address='52:54:00:01:02:03'/><source bridge='br'/>\
+            "<interface type='bridge'><mac address='52:54:00:01:02:03'/><source bridge='br0'/>\
          <filterref filter='nothing'/></interface>",
         ),
     );

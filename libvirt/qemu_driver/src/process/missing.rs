@@ -7,7 +7,6 @@ use crate::query::local_path;
 use domain_xml::Domain as Definition;
 use domain_xml::disk::{Disk, DiskDevice};
 use domain_xml::interface::{Interface, InterfaceType};
-use domain_xml::words::YesNo;
 use rpc::DomainEvent;
 use rpc::protocol::events::DomainEventDiskChangeMsg;
 use std::path::Path;
