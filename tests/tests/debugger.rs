@@ -57,7 +57,7 @@ const ROWS: &[(&str, &str)] = &[
     ("Qqemu.PhyMemMode:0", "OK"),
     ("Z0,fff0,1", "OK"),
     ("z0,fff0,1", "OK"),
-    ("z0,fff0,1", "OK"),
+    ("z0,fff0,1", "E22"),
     ("Z1,fff0,1", "OK"),
     ("z1,fff0,1", "OK"),
     ("Z2,1000,4", "OK"),
@@ -135,7 +135,7 @@ fn stop_in_every_way(gdb: &mut Gdb, who: &str, code: [u64; 3], count: u64) {
     }
     for (kind, name, at) in [(2, "watch", Some(end)), (3, "rwatch", None), (4, "awatch", None)] {
         assert_eq!(ask(gdb, &format!("Z{kind},{count:x},4")), "OK");
-        assert_eq!(ask(gdb, "c"), format!("{trap}{name}:{count:x};"), "{who}");
+        assert_eq!(ask(gdb, "c"), format!("{trap}{name}:{count:016x};"), "{who}");
         let rip = gdb.register(RIP).expect("RIP");
         assert!(at.map_or((start..=end).contains(&rip), |at| rip == at), "{name} at {rip:x} on {who}");
         assert_eq!(ask(gdb, &format!("z{kind},{count:x},4")), "OK");

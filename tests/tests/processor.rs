@@ -94,6 +94,11 @@ fn translator_with_few_entries_in_its_tlb_and_everything_translated() {
 }
 
 #[test]
+fn programs_in_processes_of_their_own() {
+    compare("tcg,tier=2,x-lane-b=always", "2");
+}
+
+#[test]
 fn translator_on_a_host_that_lacks_much() {
     compare("tcg,tier=2,x-threshold=0,x-without=bmi2:avx:fsgsbase:xsave", "2");
 }

@@ -170,12 +170,10 @@ impl Session {
                 );
                 return Err(INVALID);
             }
-            (None, true) if state.points.len() < MOST => state.points.push(point),
-            (None, true) => return Err(INVALID),
-            (Some(_), true) => return Ok(()),
+            // The same one twice has to be removed twice.
+            (_, true) if state.points.len() < MOST => state.points.push(point),
             (Some(n), false) => drop(state.points.remove(n)),
-            // Of code, the reference answers the same for one that is not there.
-            (None, false) => return if point.kind < 2 { Ok(()) } else { Err("E02") },
+            _ => return Err(INVALID),
         }
         self.points_changed(state);
         Ok(())

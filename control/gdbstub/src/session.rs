@@ -91,7 +91,7 @@ impl Session {
                             (true, false) => "r",
                             _ => "",
                         };
-                        (TRAP, format!("{kind}watch:{address:x};"))
+                        (TRAP, format!("{kind}watch:{address:016x};"))
                     }
                     _ => (TRAP, String::new()),
                 }

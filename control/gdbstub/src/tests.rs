@@ -161,7 +161,7 @@ fn vcpus_go_on_as_told() {
     d.machine.stop();
     d.session.stopped(Stopped::Debug(1, DebugStop::Watchpoint(watchpoint)));
     let told = String::from_utf8(d.peer.take_output()).expect("text");
-    assert!(told.starts_with("$T05thread:p01.02;watch:5678;#"), "{told}");
+    assert!(told.starts_with("$T05thread:p01.02;watch:0000000000005678;#"), "{told}");
     d.peer.send(b"+");
     assert_eq!(*d.machine.frozen.lock(), [false, false]);
     assert!(!d.machine.requests.lock().last().expect("a request").1.step);
