@@ -43,6 +43,13 @@ pub fn close_all_but(kept: BorrowedFd<'_>) {
     }
 }
 
+/// Programs that this process runs do not inherit what it has inherited itself beyond the standard streams.
+pub fn keep_inherited_descriptors() {
+    let cloexec = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: close_range takes three integers, and with this flag closes nothing here.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, cloexec) };
+}
+
 /// Collects one child that has ended, without waiting; `None` when there is none (left).
 #[must_use]
 pub fn reap() -> Option<i32> {

@@ -6,6 +6,7 @@ use crate::error::{Result, internal};
 use crate::files;
 use crate::groups::Groups;
 use crate::guest::Guest;
+use crate::hooks::Hooks;
 use crate::paths::Paths;
 use crate::process::{Names, Ports};
 use crate::table::Table;
@@ -65,8 +66,10 @@ pub struct Core {
     pub host_uuid: rpc::Uuid,
     /// The daemon ends: what happens to guests is the next one's business.
     pub stopping: AtomicBool,
+    /// The administrator's scripts.
+    pub hooks: Hooks,
     last_id: AtomicI32,
-    log: Log,
+    log: Arc<Log>,
     /// The lock of the daemon that uses these files.
     pub(crate) lock: Mutex<Option<std::fs::File>>,
 }
@@ -77,6 +80,8 @@ impl Core {
         let settings = Settings { directory: paths.lib.clone(), owner: config.owner };
         let security = make_security(&config, &paths);
         let caps = Store::new(paths.cache.join("capabilities"), settings);
+        let log = Arc::new(log);
+        let hooks = Hooks::new(paths.hooks.clone(), log.clone());
         Arc::new(Self {
             paths,
             config,
@@ -92,6 +97,7 @@ impl Core {
             inhibitor: Inhibitor::new(Systemd::default()),
             host_uuid,
             stopping: AtomicBool::new(false),
+            hooks,
             last_id: AtomicI32::new(0),
             log,
             lock: Mutex::new(None),

@@ -5,6 +5,7 @@ use crate::core::{Core, Level, Log};
 use crate::error::{Result, internal, system};
 use crate::files;
 use crate::guest::Guest;
+use crate::hooks::Hooks;
 use crate::paths::Paths;
 use crate::uuid;
 use domain_xml::Domain as Definition;
@@ -27,6 +28,11 @@ impl QemuDriver {
     /// A driver for the files in `paths`; nothing is touched before it is started.
     pub fn new(paths: Paths, config: Config, host_uuid: Uuid, log: Log) -> Self {
         Self { core: Core::new(paths, config, host_uuid, log) }
+    }
+
+    /// The administrator's scripts.
+    pub fn hooks(&self) -> &Hooks {
+        &self.core.hooks
     }
 
     /// The URI of this driver.

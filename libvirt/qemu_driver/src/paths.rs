@@ -26,6 +26,8 @@ pub struct Paths {
     pub tpm: PathBuf,
     /// What the programs that emulate them say.
     pub tpm_log: PathBuf,
+    /// The administrator's scripts: the system's, of users' daemons too.
+    pub hooks: PathBuf,
     /// Descriptions of firmware, the most important directory first.
     pub firmware: Vec<PathBuf>,
 }
@@ -49,6 +51,7 @@ impl Paths {
             run: root.join("run/libvirt"),
             tpm: root.join("var/lib/libvirt/swtpm"),
             tpm_log: root.join("var/log/swtpm/libvirt/qemu"),
+            hooks: root.join("etc/libvirt/hooks"),
             firmware: firmware(root).into(),
         }
     }
@@ -67,6 +70,7 @@ impl Paths {
             cache: cache.join("libvirt/qemu/cache"),
             log: cache.join("libvirt/qemu/log"),
             run: run.join("libvirt"),
+            hooks: "/etc/libvirt/hooks".into(),
             firmware: std::iter::once(config.join("qemu/firmware")).chain(firmware(Path::new("/"))).collect(),
         }
     }

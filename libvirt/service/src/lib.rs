@@ -4,7 +4,6 @@
 
 mod background;
 mod control;
-mod hooks;
 pub mod log;
 mod options;
 mod paths;
@@ -80,6 +79,7 @@ fn start(program: &str, options: &Options, paths: &Paths) -> Result<(), u8> {
     for warning in &settings.warnings {
         log::write(Level::Warning, "daemon.libvirtd", warning);
     }
+    daemon::process::keep_inherited_descriptors();
     // Many threads that allocate little: one heap for all of them.
     daemon::privileges::one_heap();
     let waiting = match options.daemon {
@@ -127,7 +127,7 @@ fn prepare(
     let init = |error: std::io::Error| (Failure::Init, pidfile::text(&error));
     let running = run::Running::new(options, paths, &settings).map_err(init)?;
     let signals = run::signals().map_err(|error| (Failure::Signals, pidfile::text(&error)))?;
-    hooks::call(paths, "start", "-", "start");
+    running.tell_start();
     let sockets = sockets::open(&settings.daemon, paths).map_err(|text| (Failure::Network, text))?;
     Ok((running.with(signals, sockets), pid_file))
 }

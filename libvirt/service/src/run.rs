@@ -1,7 +1,6 @@
 //! The daemon's life: clients come and go, signals arrive, and at last it ends.
 
 use crate::control::{Control, Timeout};
-use crate::hooks;
 use crate::log::{self, Level};
 use crate::options::Options;
 use crate::paths::Paths;
@@ -12,6 +11,7 @@ use eventloop::{EventLoop, HostTimer, LoopHandle, Ready, Watch};
 use host::NodeHost;
 use parking_lot::Mutex;
 use qemu_driver::QemuDriver;
+use qemu_driver::hooks::About;
 use rpc::Hypervisor;
 use rpc::relay::Sockets;
 use rpc::server::{Administration, Limits, Server, Service, Workers};
@@ -48,7 +48,6 @@ struct State {
     main: Arc<Server>,
     admin: Arc<Server>,
     driver: Arc<QemuDriver>,
-    paths: Paths,
     timeout: Arc<Timeout>,
     started: AtomicBool,
     reloading: AtomicBool,
@@ -142,7 +141,6 @@ impl Running {
             main,
             admin,
             driver,
-            paths: paths.clone(),
             timeout,
             started: AtomicBool::new(false),
             reloading: AtomicBool::new(false),
@@ -154,6 +152,12 @@ impl Running {
         // Set once, here.
         let _ = state.set(built.clone());
         Ok(Self { event_loop, state: built, signals: None })
+    }
+
+    /// Calls the scripts that are told of the daemon's start.
+    pub fn tell_start(&self) {
+        self.state.driver.hooks().look();
+        self.state.tell_script("start", "-", "start");
     }
 
     /// Hands over where signals arrive, and the sockets.
@@ -205,7 +209,8 @@ impl Running {
         std::thread::Builder::new().name("init".to_owned()).spawn(move || starting.start_driver())?;
         self.event_loop.run()?;
         drop(signal_watch);
-        hooks::call(&state.paths, "shutdown", "-", "shutdown");
+        state.driver.hooks().look();
+        state.tell_script("shutdown", "-", "shutdown");
         state.watches.lock().clear();
         state.sockets.lock().clear();
         state.main.stop();
@@ -368,6 +373,13 @@ impl State {
         }
     }
 
+    /// Calls the scripts that are told of the daemon's life: what happens, which part of it, and why.
+    fn tell_script(&self, operation: &str, part: &str, why: &str) {
+        if let Err(error) = self.driver.hooks().call(About::Daemon, ["-", operation, part, why], None) {
+            log::write(Level::Error, "util.hook", &error.to_string());
+        }
+    }
+
     fn signal(self: &Arc<Self>, signal: u32) {
         if signal != libc::SIGHUP.cast_unsigned() {
             self.handle.stop();
@@ -383,7 +395,8 @@ impl State {
         let state = self.clone();
         let reload = move || {
             log::write(Level::Info, "daemon.libvirtd", "Reloading configuration on SIGHUP");
-            hooks::call(&state.paths, "reload", "SIGHUP", "SIGHUP");
+            state.driver.hooks().look();
+            state.tell_script("reload", "begin", "SIGHUP");
             state.driver.reload();
             state.reloading.store(false, Ordering::Release);
         };

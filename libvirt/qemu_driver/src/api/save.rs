@@ -92,7 +92,15 @@ impl QemuDriver {
             self.core.check_abi(&complete.definition, &other, false)?;
             complete.definition = other;
         }
+        let name = complete.definition.name();
+        let changed = self.core.hook_restore(name, xml.unwrap_or(&image.xml))?;
+        let changed_by_hook = changed.is_some();
+        if let Some(changed) = changed {
+            self.core.check_abi(&complete.definition, &changed, false)?;
+            complete.definition = changed;
+        }
         let options = StartOptions {
+            changed_by_hook,
             reset_nvram: flags & flag::RESET_NVRAM != 0,
             bypass_cache: flags & flag::BYPASS_CACHE != 0,
             ..StartOptions::default()
@@ -143,7 +151,14 @@ impl QemuDriver {
         if complete.uuid != guest.uuid {
             return Err(failed(format!("cannot restore domain '{name}' from the state of another one")));
         }
-        self.core.restore(guest, image, complete.definition, options, None, Some(&path))?;
+        let mut definition = complete.definition;
+        let changed = self.core.hook_restore(&name, &image.xml)?;
+        let options = StartOptions { changed_by_hook: changed.is_some(), ..options.clone() };
+        if let Some(changed) = changed {
+            self.core.check_abi(&definition, &changed, false)?;
+            definition = changed;
+        }
+        self.core.restore(guest, image, definition, &options, None, Some(&path))?;
         Ok(true)
     }
 

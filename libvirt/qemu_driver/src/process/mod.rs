@@ -38,6 +38,7 @@ pub mod vcpus;
 pub use begun::Begun;
 pub use compression::Compression;
 pub use dump::DumpKind;
+pub(crate) use log::command_line as shell_line;
 pub(crate) use native::command_line;
 pub use network::Names;
 pub use ports::Ports;

@@ -2,6 +2,7 @@
 
 use crate::core::{Core, Level};
 use crate::guest::Guest;
+use crate::hooks::About;
 use crate::process::network::Owner;
 use crate::process::start::StartOptions;
 use crate::process::status::Status;
@@ -100,7 +101,7 @@ impl Core {
         let locks = || holder(&pid_file).is_some_and(|holder| holder.pid() == status.pid);
         let is_its = |_: &Child| locks() || is_its_process(&status, &emulator);
         let Some(child) = Child::of_pid(status.pid).ok().filter(is_its) else {
-            self.bury(&name, &status);
+            self.bury_beside(name, status);
             return None;
         };
         let make = || Guest::new(status.uuid, name.clone());
@@ -180,6 +181,22 @@ impl Core {
         Arc::new(then)
     }
 
+    /// As [`Self::bury`]; nobody else waits for scripts that are told of it.
+    fn bury_beside(self: &Arc<Self>, name: String, status: Status) {
+        let defined = self.table.find(&status.uuid).filter(|_| self.hooks.present(About::Qemu));
+        let Some(guest) = defined else { return self.bury(&name, &status) };
+        let (core, (sender, taken)) = (self.clone(), std::sync::mpsc::sync_channel(0));
+        let thread = std::thread::Builder::new().name("bury".to_owned()).spawn(move || {
+            let _job = guest.jobs.begin_surely("reconnect");
+            let _ = sender.send(());
+            core.bury(&name, &status);
+        });
+        match thread {
+            Ok(_) => drop(taken.recv()),
+            Err(error) => self.log(Level::Error, &format!("cannot clean up after a guest: {error}")),
+        }
+    }
+
     /// Removes what a run left whose process ended while nobody looked.
     fn bury(&self, name: &str, status: &Status) {
         let reason = match status.state {
@@ -189,6 +206,7 @@ impl Core {
             _ => Shutoff::Crashed,
         };
         let definition = &status.definition;
+        self.hook_ended(definition, "stopped");
         super::network::release(self, Owner::of(definition), &definition.devices.interface);
         self.stop_helpers(definition, status.id, &status.directory);
         let journal = status.journal();
@@ -205,6 +223,7 @@ impl Core {
             let _ = crate::files::remove(&path);
         }
         let _ = crate::files::remove(&self.paths.status(name));
+        self.hook_ended(&status.definition, "release");
         if let Some(guest) = self.table.find(&status.uuid) {
             guest.lock().state = reason.into();
         }
@@ -266,6 +285,12 @@ impl Core {
             return;
         }
         self.save_status(guest);
+        let definition = guest.with_live(id, |live| live.definition.clone());
+        if let Some(Err(error)) = definition.map(|definition| self.hook(&definition, "reconnect")) {
+            self.log(Level::Error, &format!("cannot reconnect to '{name}': {error}"));
+            self.end_process(guest, id);
+            self.clean_up(guest, id, Shutoff::Daemon, Some(Shutoff::Daemon.stopped_detail()));
+        }
     }
 
     /// Connects to the guest's emulator.

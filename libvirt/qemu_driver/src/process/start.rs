@@ -30,6 +30,7 @@ use qemu_caps::QemuCaps;
 use qmp::{Monitor, Options};
 use rpc::{Code, Error, Origin};
 use security::Given;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct StartOptions {
     pub bypass_cache: bool,
     /// It goes on from what this file holds.
     pub restore: Option<Arc<Restore>>,
+    /// A script has changed its definition.
+    pub changed_by_hook: bool,
 }
 
 /// A saved state that a guest goes on from.
@@ -69,6 +72,10 @@ struct Starting<'a> {
     channels: PathBuf,
     caps: Arc<QemuCaps>,
     options: &'a StartOptions,
+    /// What scripts were told of.
+    told: RefCell<Option<Definition>>,
+    /// They were told its end.
+    told_end: Cell<bool>,
 }
 
 impl Core {
@@ -94,7 +101,9 @@ impl Core {
         let caps = self.capabilities(Path::new(emulator))?;
         let id = self.next_id();
         let (directory, channels) = (self.paths.guest(id, &name), self.paths.channels(id, &name));
-        let starting = Starting { core: self, guest, name, id, directory, channels, caps, options };
+        let (told, told_end) = (RefCell::new(None), Cell::new(false));
+        let starting =
+            Starting { core: self, guest, name, id, directory, channels, caps, options, told, told_end };
         starting.run(&definition).inspect_err(|_| starting.undo())
     }
 }
@@ -105,6 +114,9 @@ impl Starting<'_> {
         let mut definition = Definition::clone(definition);
         definition.id = Some(self.id);
         super::missing::refuse(&definition)?;
+        *self.told.borrow_mut() = Some(definition.clone());
+        // Before anything of the host is looked at: it may make disks and bridges.
+        self.core.hook(&definition, "prepare")?;
         let dropped = super::missing::drop_media(&mut definition, self.options.restore.is_some())?;
         let (restored, reset) = (self.options.restore.is_some(), self.options.reset_nvram);
         self.core.choose_firmware(&mut definition, restored, reset)?;
@@ -128,10 +140,12 @@ impl Starting<'_> {
             self.core.start_tpm(&definition, self.id, &self.directory)?;
             self.core.start_file_servers(&definition, &self.directory)?;
             let log = self.log(&plan)?;
+            self.core.hook(&definition, "start")?;
             let held = self.launch(plan, &definition, &log)?;
             Ok((held, log))
         });
         let (mut held, log) = launched.inspect_err(|_| {
+            self.tell_end();
             self.core.take_back(&definition, Given::Nothing, Shutoff::Failed);
             network::release(self.core, Owner::of(&definition), &definition.devices.interface);
             self.core.stop_helpers(&definition, self.id, &self.directory);
@@ -147,15 +161,21 @@ impl Starting<'_> {
         held.release().map_err(|error| launch_error(&error))?;
         self.connect(&monitor_path, &log)?;
         self.set_up().map_err(|error| self.with_words(error, &log))?;
-        self.finish()
+        self.finish()?;
+        let definition = self.with_live(|live| live.definition.clone())?;
+        self.core.hook(&definition, "started")
     }
 
     /// From here on a daemon that is killed leaves behind what has to be given back.
     fn intend(&self, definition: &Definition) -> Result<()> {
         let status = Status::planned(definition, &self.directory, &self.channels);
         let status = status.ok_or_else(|| internal("no uuid"))?;
-        let _turn = self.guest.status_turn.lock();
-        self.core.put_status(&self.name, &status).map_err(|error| status_error(&error))
+        {
+            let _turn = self.guest.status_turn.lock();
+            self.core.put_status(&self.name, &status).map_err(|error| status_error(&error))?;
+        }
+        *self.told.borrow_mut() = Some(definition.clone());
+        Ok(())
     }
 
     fn directories(&self) -> Result<()> {
@@ -242,6 +262,9 @@ impl Starting<'_> {
         }
         if definition.commandline.is_some() {
             taints.push(Taint::CustomArgv);
+        }
+        if self.options.changed_by_hook {
+            taints.push(Taint::Hook);
         }
         for taint in &taints {
             self.core.log_taint(&self.name, self.id, *taint);
@@ -510,12 +533,25 @@ impl Starting<'_> {
             self.core.end_process(self.guest, self.id);
             self.core.clean_up(self.guest, self.id, Shutoff::Failed, None);
         } else {
+            self.tell_end();
             let _ = std::fs::remove_dir_all(&self.directory);
             let _ = std::fs::remove_dir_all(&self.channels);
             let _ = files::remove(&self.core.paths.pid_file(&self.name));
-            let _turn = self.guest.status_turn.lock();
-            let _ = files::remove(&self.core.paths.status(&self.name));
+            {
+                let _turn = self.guest.status_turn.lock();
+                let _ = files::remove(&self.core.paths.status(&self.name));
+            }
+            if let Some(definition) = &*self.told.borrow() {
+                self.core.hook_ended(definition, "release");
+            }
             self.guest.lock().state = Shutoff::Failed.into();
+        }
+    }
+
+    /// Scripts that were told that the guest is prepared are told that it has stopped: once.
+    fn tell_end(&self) {
+        if let Some(definition) = self.told.borrow().as_ref().filter(|_| !self.told_end.replace(true)) {
+            self.core.hook_ended(definition, "stopped");
         }
     }
 }

@@ -238,7 +238,9 @@ impl Core {
             return;
         };
         let given = guest.with_live(id, |live| (live.definition.clone(), live.confined.take()));
+        let definition = given.as_ref().map(|(definition, _)| definition.clone());
         if let Some((definition, confined)) = given {
+            self.hook_ended(&definition, "stopped");
             let given = confined.as_deref().map_or(Given::Nothing, Given::By);
             self.take_back(&definition, given, reason);
             super::network::release(self, Owner::of(&definition), &definition.devices.interface);
@@ -258,6 +260,9 @@ impl Core {
             }
         }
         ports.iter().for_each(|port| self.ports.release(*port));
+        if let Some(definition) = definition {
+            self.hook_ended(&definition, "release");
+        }
         // Clients are told of the run that ends: with its number.
         let reference = guest.reference();
         self.table.clear_id(id);
