@@ -42,7 +42,7 @@ const SYSTEM: &[&str] = &[
 ];
 
 const HELP: &str = "\
-usage: cargo xtask figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-b]
+usage: cargo xtask figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-a]
 
   short        few rows
   scale        how the cost grows with processes and with memory
@@ -50,10 +50,10 @@ usage: cargo xtask figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--onl
   vcpus        1, 2 and 4 programs at once on as many processors, processor time of each
   smp          two workers on one and on two processors, in time that passes (needs a quiet machine)
   --runs N     take the medians of N runs (3)
-  --only NAME  native, ours, ours-1 (tier 1), ours-b (with processes for user code), reference or newer; more than
+  --only NAME  native, ours, ours-1 (tier 1), ours-a (with processes for user code), reference or newer; more than
                one may be named
   --tier1      measure our interpreter too
-  --lane-b     measure ours with processes for user code too
+  --lane-a     measure ours without processes for user code too
 ";
 
 /// Who runs the programs.
@@ -75,7 +75,7 @@ type Rows = BTreeMap<String, f64>;
 
 /// Runs the task.
 pub fn main(arguments: &[String]) -> Result<()> {
-    let (mut runs, mut mode, mut only, mut tier1, mut lane_b) = (3, "all", Vec::new(), false, false);
+    let (mut runs, mut mode, mut only, mut tier1, mut lane_a) = (3, "all", Vec::new(), false, false);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -85,7 +85,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "vcpus" => mode = "vcpus",
             "smp" => mode = "smp",
             "--tier1" => tier1 = true,
-            "--lane-b" => lane_b = true,
+            "--lane-a" => lane_a = true,
             "--runs" => runs = arguments.next().context("--runs needs a number")?.parse()?,
             "--only" => only.push(arguments.next().context("--only needs a name")?.clone()),
             _ => bail!("{argument} is not known\n{HELP}"),
@@ -114,9 +114,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let ours = Emulator::ours().map_err(anyhow::Error::msg)?;
     let tier2 = &["-accel", "tcg,tier=2"];
     runners.push(Runner { name: "ours", emulator: Some(ours.clone()), options: tier2 });
-    if lane_b || only.iter().any(|name| name == "ours-b") {
-        let options = &["-accel", "tcg,tier=2,x-lane-b=on"];
-        runners.push(Runner { name: "ours-b", emulator: Some(ours.clone()), options });
+    if lane_a || only.iter().any(|name| name == "ours-a") {
+        let options = &["-accel", "tcg,tier=2,x-lane-b=off"];
+        runners.push(Runner { name: "ours-a", emulator: Some(ours.clone()), options });
     }
     if tier1 || only.iter().any(|name| name == "ours-1") {
         runners.push(Runner { name: "ours-1", emulator: Some(ours), options: &["-accel", "tcg,tier=1"] });

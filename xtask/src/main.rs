@@ -26,7 +26,7 @@ usage: cargo xtask TASK [ARGUMENT...]
                     names choose the cases that contain one of them; --program PATH chooses the emulator
   figures [--runs N] [--tier N] [--disk]
                     measure start, boot, processor time and memory beside the reference emulator
-  figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-b]
+  figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--only NAME]... [--tier1] [--lane-a]
                     measure programs inside guests beside the reference emulators and natively
   figures code      how much code guests' code becomes, how fast, and what memory it takes, beside the references
   suites [NAME...] [--program PATH] [--options TEXT]

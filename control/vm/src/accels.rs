@@ -87,8 +87,8 @@ fn tcg(accel: &Accel, (perfmap, jitdump): (bool, bool)) -> Result<Chosen, String
         lockstep: wanted.lockstep,
         lane_b: match wanted.lane_b.as_deref() {
             Some("always") => LaneB::Always,
-            Some("on") => LaneB::On,
-            _ => LaneB::Off,
+            Some("off") => LaneB::Off,
+            _ => LaneB::On,
         },
         single: wanted.single,
         without,
