@@ -1,7 +1,7 @@
 //! What decoded and generated code points to, instructions and counters: it stays where it is until all of that goes.
 
 /// Elements in one chunk; nothing that is added at once has more.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 1024;
 
 pub(crate) struct Arena<T> {
     chunks: Vec<Vec<T>>,

@@ -347,9 +347,15 @@ impl Cpu {
 
     pub(crate) fn map_changed(&mut self) {
         self.a20 = self.io.a20_mask();
-        self.ram = Ram::new(&self.memory.view());
+        let ram = Ram::new(&self.memory.view());
+        let keeps_code = ram.has_all_of(&self.ram);
+        self.ram = ram;
         self.tlb.flush_all();
-        self.drop_code();
+        if keeps_code {
+            self.jit.identity.clear();
+        } else {
+            self.drop_code();
+        }
     }
 
     /// Drops all decoded and translated code.

@@ -9,8 +9,8 @@ use guestmem::{FlatView, RamBlock, Target};
 use std::cell::Cell;
 use std::sync::Arc;
 pub(crate) use tlb::{
-    CODE_SIZE, CodePage, Dropped, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT, SecondEntry,
-    TLB_SIZE, TOUCHED_OF_SET, Tlb, TlbEntry,
+    CODE_SIZE, CodePage, Dropped, PageIds, SECOND_FACTOR, SECOND_MASK, SECOND_RIGHT, SECOND_SHIFT,
+    SecondEntry, TLB_SIZE, TOUCHED_OF_SET, Tlb, TlbEntry,
 };
 pub(crate) use walk::{LeafTable, Seen};
 
@@ -56,6 +56,13 @@ impl Ram {
             })
             .collect();
         Self { ranges, last: Cell::default() }
+    }
+
+    /// Whether every block of `other` is here too, wherever: what was made from their pages still can be found, and their
+    /// stamps be looked at.
+    pub(crate) fn has_all_of(&self, other: &Self) -> bool {
+        let has = |range: &RamRange| self.ranges.iter().any(|own| Arc::ptr_eq(&own.block, &range.block));
+        other.ranges.iter().all(has)
     }
 
     #[inline]

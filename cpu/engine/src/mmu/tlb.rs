@@ -38,14 +38,25 @@ const CODE_SETS: usize = 2;
 #[repr(C)]
 pub(crate) struct CodePage {
     /// The page's linear address.
-    page: u64,
+    pub(crate) page: u64,
     /// Its host address.
     host: u64,
-    /// What the translator calls the two together; 0: no page.
-    pub(crate) id: u64,
+    /// What the translator calls the two together, and the host page alone.
+    pub(crate) ids: PageIds,
+    _pad: u64,
 }
 
-const NO_CODE: CodePage = CodePage { page: 0, host: 0, id: 0 };
+/// What the translator calls a page of code; 0: no page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct PageIds {
+    /// The page at a linear address.
+    pub(crate) linear: u32,
+    /// The page wherever it is.
+    pub(crate) host: u32,
+}
+
+const NO_CODE: CodePage = CodePage { page: 0, host: 0, ids: PageIds { linear: 0, host: 0 }, _pad: 0 };
 
 /// The tag in slot `slot` that no address which maps to the slot has in its upper bits, which alone generated code
 /// compares. All but the first slot's are 0, so that entries never filled take no memory.
@@ -460,15 +471,15 @@ impl Tlb {
     #[inline(always)]
     pub(crate) fn code(&self, set: u8, linear: u64) -> Option<u64> {
         let e = &self.bank.code[Self::code_slot(set, linear)];
-        (e.id != 0 && e.page == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
+        (e.ids.linear != 0 && e.page == linear & PAGE_MASK).then_some(e.host | linear & !PAGE_MASK)
     }
 
     /// Lets translated code run in the page of `linear`, which [`Tlb::exec`] has just allowed; `id` is not 0, and its
     /// alone.
-    pub(crate) fn fill_code(&mut self, set: u8, linear: u64, host: u64, id: u32) {
+    pub(crate) fn fill_code(&mut self, set: u8, linear: u64, host: u64, ids: PageIds) {
         let slot = Self::code_slot(set, linear);
         let bank = &mut self.bank;
-        bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK, id: id.into() };
+        bank.code[slot] = CodePage { page: linear & PAGE_MASK, host: host & PAGE_MASK, ids, _pad: 0 };
         let second = &bank.second[second_slot(set, linear)];
         let known = second.key == linear & PAGE_MASK | u64::from(set);
         // Unless more is known it may be part of the largest page, and goes with all that are not global.
@@ -733,7 +744,7 @@ mod tests {
         for (linear, global) in [(0x1000, true), (0x2000, false), (0x3000, false)] {
             enter(&mut tlb, linear, global, 12);
             let host = tlb.exec(1, linear).expect("just entered");
-            tlb.fill_code(1, linear, host, 1 + linear as u32);
+            tlb.fill_code(1, linear, host, PageIds { linear: 1 + linear as u32, host: 1 });
         }
         assert_eq!(tlb.code(1, 0x2004), Some(0x7000_2004));
         tlb.flush_page(0x2000);

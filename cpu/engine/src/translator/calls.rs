@@ -43,7 +43,7 @@ impl Emitter<'_> {
         self.a.jcc(CC_NE, slow);
         self.a.store(self.slots.gpr(11), T1);
         self.take_flags();
-        self.a.imm(RCX, self.source.instructions[n].next_ip());
+        self.rip(RCX, self.source.instructions[n].next_ip());
         self.a.load(T0, state(offset_of!(X86State, star)));
         self.a.shr(T0, 32);
         self.a.and32_imm(T0, 0xfffc);

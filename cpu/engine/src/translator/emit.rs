@@ -40,6 +40,8 @@ pub(super) struct Source<'a> {
     pub(super) exact: bool,
     /// CPL 3.
     pub(super) user: bool,
+    /// It may run at any linear address at which the pages lie as they do here.
+    pub(super) shared: bool,
     pub(super) context: u16,
     /// Stack accesses may be checked together.
     pub(super) groups: bool,
@@ -270,8 +272,15 @@ impl Emitter<'_> {
         self.a.bind(entry);
         self.flags = FlagsIn::MEMORY;
         let (away, stale) = (self.a.label(), self.a.label());
-        self.a.load(T1, self.slots.code);
-        self.check_page(source.page, away, stale);
+        if source.shared {
+            // Whoever comes here has the linear address in T0.
+            self.add_pointer(T0, T0, -((source.start & 0xfff) as i32));
+            self.a.store(self.slots.code_page, T0);
+            self.check_page_at(source.page, away, stale);
+        } else {
+            self.a.load(T1, self.slots.code);
+            self.check_page(source.page, away, stale);
+        }
         self.count(source.start);
         self.a.bind(head_memory);
         // Jumps in the same page know that page, but not the others.
@@ -354,12 +363,18 @@ impl Emitter<'_> {
                     if unchecked {
                         self.look_at_mailbox(next);
                     }
+                    let ip = self.source.instructions[n].ip();
+                    let mut bits = super::TO_PLAIN | super::IN_MEMORY;
+                    if self.source.shared && !self.direct(ip) {
+                        self.rip(T0, ip);
+                        bits |= super::ACROSS;
+                    }
                     let site = self.a.here();
                     self.a.jmp(next);
                     self.a.bind(next);
-                    self.a.imm(T1, self.source.instructions[n].ip());
+                    self.rip(T1, ip);
                     self.a.store(self.slots.rip, T1);
-                    self.a.imm(T0, site | super::TO_PLAIN | super::IN_MEMORY);
+                    self.a.imm(T0, site | bits);
                     self.a.jmp_to(self.stubs.exit_mem);
                 }
                 ColdPath::Nothing => {}
@@ -394,7 +409,7 @@ impl Emitter<'_> {
                     self.a.jcc(CC_NE, slow);
                 }
                 ColdPath::Exit { rip, site, flags_in_rflags } => {
-                    self.a.imm(T1, rip);
+                    self.rip(T1, rip);
                     self.a.store(self.slots.rip, T1);
                     self.a.imm(T0, site.unwrap_or(0));
                     self.a.jmp_to(if flags_in_rflags { self.stubs.exit_flags } else { self.stubs.exit_mem });
@@ -409,13 +424,13 @@ impl Emitter<'_> {
     /// Lets the interpreter execute the block's last instruction, with the flags in memory, and goes on from there.
     fn run_end(&mut self, n: usize) {
         self.call_interpreter(n, false);
-        self.a.imm(T0, self.source.instructions[n].next_ip());
+        self.rip(T0, self.source.instructions[n].next_ip());
         self.a.jmp_to(self.stubs.lookup);
     }
 
     pub(super) fn call_interpreter(&mut self, n: usize, flags_in_rflags: bool) {
         self.a.imm(T0, (&raw const self.source.insns[n]) as u64);
-        self.a.imm(T1, self.source.instructions[n].next_ip());
+        self.rip(T1, self.source.instructions[n].next_ip());
         self.a.call_to(if flags_in_rflags { self.stubs.run_flags } else { self.stubs.run_mem });
     }
 

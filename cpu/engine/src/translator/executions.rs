@@ -72,6 +72,11 @@ impl Executions {
         self.words[at] = word | KNOWN;
     }
 
+    /// Begins again everywhere.
+    pub(super) fn forget(&mut self) {
+        self.words.fill(0);
+    }
+
     /// There are no translations any more.
     pub(super) fn forget_translations(&mut self) {
         self.words.iter_mut().for_each(|word| *word &= !KNOWN);
@@ -98,6 +103,8 @@ mod tests {
         assert!(!executions.add_if_cold(0x7000, 0x40_0000, 10), "there is a translation");
         executions.forget_translations();
         assert!(executions.add_if_cold(0x7000, 0x40_0000, 10));
+        executions.forget();
+        assert_eq!(executions.count(0x7000, 0x40_0000), 0);
         for _ in 0..300 {
             executions.add(0x7000, 0x40_0000);
         }

@@ -1,13 +1,17 @@
 //! Where blocks end: links, lookups, the targets of indirect jumps.
 
-use super::Page;
 use super::asm::*;
 use super::classify::ARITH;
 use super::emit::{ColdPath, Emitter};
 use super::registers::{host, number};
 use super::stubs::{T0, T1, lookup};
-use crate::mmu::{CODE_SIZE, CodePage};
+use super::{Page, is_far};
+use crate::mmu::{CODE_SIZE, CodePage, PageIds};
 use iced_x86::{Instruction, MemorySize, OpKind};
+use std::mem::offset_of;
+
+/// Where the numbers of a page are.
+const ID: usize = offset_of!(CodePage, ids);
 
 impl Emitter<'_> {
     pub(super) fn after_interpreted_end(&mut self, i: &Instruction) {
@@ -17,13 +21,50 @@ impl Emitter<'_> {
     /// Checks that a page of the block is where it was, and holds the code that was translated. T1 is where the pages
     /// of code are; flags in memory.
     pub(super) fn check_page(&mut self, page: Page, away: Label, stale: Label) {
+        if self.source.shared {
+            self.rip(T0, page.linear & !0xfff);
+            return self.check_page_at(page, away, stale);
+        }
         let slot = (page.linear >> 12) as usize % CODE_SIZE * size_of::<CodePage>();
-        let id = slot + std::mem::offset_of!(CodePage, id);
-        self.a.cmp32_mem(Mem::Base(T1, id as i32), page.id.cast_signed());
+        let id = slot + ID + offset_of!(PageIds, linear);
+        self.a.cmp32_mem(Mem::Base(T1, id as i32), page.ids.linear.cast_signed());
         self.a.jcc(CC_NE, away);
+        self.check_stamp(page, stale);
+    }
+
+    /// The same for a page that code at any linear address is in, which is in T0.
+    pub(super) fn check_page_at(&mut self, page: Page, away: Label, stale: Label) {
+        const _: () = assert!(size_of::<CodePage>() == 32);
+        self.a.rotate(T1, T0, 7);
+        self.a.and32_imm(T1, ((CODE_SIZE - 1) * size_of::<CodePage>()) as i32);
+        self.a.add(T1, self.slots.code);
+        self.a.cmp(T0, Mem::Base(T1, offset_of!(CodePage, page) as i32));
+        self.a.jcc(CC_NE, away);
+        let id = ID + offset_of!(PageIds, host);
+        self.a.cmp32_mem(Mem::Base(T1, id as i32), page.ids.host.cast_signed());
+        self.a.jcc(CC_NE, away);
+        self.check_stamp(page, stale);
+    }
+
+    fn check_stamp(&mut self, page: Page, stale: Label) {
         self.a.imm(T0, page.watched.stamp as u64);
         self.a.cmp32_mem(Mem::Base(T0, 0), page.watched.value.cast_signed());
         self.a.jcc(CC_NE, stale);
+    }
+
+    /// Loads an address of the guest's code, or one that is relative to it: made from where the code is now, when that
+    /// can be anywhere. Flags untouched.
+    pub(super) fn rip(&mut self, to: Reg, address: u64) {
+        if !self.source.shared {
+            return self.a.imm(to, address);
+        }
+        self.a.load(to, self.slots.code_page);
+        let mut left = address.wrapping_sub(self.source.start & !0xfff).cast_signed();
+        while left != 0 {
+            let step = left.clamp(i32::MIN.into(), i32::MAX.into());
+            self.a.lea(to, to, step as i32);
+            left -= step;
+        }
     }
 
     /// Goes to `event` when one is due; flags are lost.
@@ -48,7 +89,7 @@ impl Emitter<'_> {
     pub(super) fn follow(&mut self, follower: Option<u64>, live: u32, otherwise: ColdPath) {
         self.give_up_rflags(live);
         let miss = self.a.label();
-        self.a.imm(T1, follower.unwrap_or(0));
+        self.rip(T1, follower.unwrap_or(0));
         self.a.alu(true, CMP_RR, T0, T1);
         self.a.jcc(CC_NE, miss);
         self.push_cold(miss, None, otherwise);
@@ -86,7 +127,9 @@ impl Emitter<'_> {
     /// Whether a jump to `target` stays in pages that the block has checked.
     pub(super) fn direct(&self, target: u64) -> bool {
         let same = |linear: u64| (target ^ linear) & !0xfff == 0;
-        same(self.source.start) || self.source.others.iter().any(|page| same(page.linear))
+        same(self.source.start)
+            // Code that can be anywhere knows where its own page is only.
+            || !self.source.shared && self.source.others.iter().any(|page| same(page.linear))
     }
 
     /// Ends the block with a jump to `target`.
@@ -108,6 +151,10 @@ impl Emitter<'_> {
         }
         let in_rflags = direct && self.flags.rflags && !self.flags.memory;
         let away = self.a.label();
+        // What leads to code that can be anywhere says where that is.
+        if !direct && (self.source.shared || self.source.user && self.source.bits == 64 && is_far(target)) {
+            self.rip(T0, target);
+        }
         let site = self.a.here()
             | if direct { 0 } else { super::ACROSS }
             | if in_rflags { 0 } else { super::IN_MEMORY };

@@ -1,7 +1,7 @@
 //! The jump caches: where the code for a linear address is, for jumps whose target is not known beforehand.
 
-use super::Jit;
 use super::stubs::{self, JUMP_BITS};
+use super::{FEW, Jit};
 
 /// Entries in a jump cache.
 const ENTRIES: usize = 1 << JUMP_BITS;
@@ -94,6 +94,9 @@ impl Jit {
 
     /// Notes where the code for a linear address is; the older one of two addresses goes.
     pub(super) fn note_jump(&mut self, linear: u64, code: u64) {
+        if self.noted.len() < FEW {
+            self.noted.push((self.context, linear));
+        }
         let [first, second] = self.places(linear);
         if first.linear != linear {
             *second = *first;

@@ -134,6 +134,11 @@ struct Write {
     new: [u8; MOST],
 }
 
+/// How far from where it was translated a block runs that begins at `linear`.
+fn moved(steps: &[Step], linear: u64) -> u64 {
+    steps.first().map_or(0, |step| linear.wrapping_sub(step.instruction.ip()))
+}
+
 fn peek(at: *mut u8, size: usize) -> [u8; MOST] {
     let mut bytes = [0; MOST];
     for (n, b) in bytes[..size].iter_mut().enumerate() {
@@ -199,7 +204,8 @@ impl Cpu {
         let stopped = std::mem::take(&mut lockstep.stopped);
         let rip = self.state.rip;
         let done = if stopped {
-            steps.iter().position(|s| s.instruction.ip() == rip).unwrap_or(usize::MAX)
+            let moved = moved(&steps, linear);
+            steps.iter().position(|s| s.instruction.ip().wrapping_add(moved) == rip).unwrap_or(usize::MAX)
         } else if trial.complete {
             trial.narrow.len() - 1
         } else {
@@ -277,13 +283,14 @@ impl Cpu {
         };
         trial.narrow.push((self.state.gpr, self.state.rip, self.fl));
         trial.wide.push((0, self.state.clone()));
+        let moved = moved(steps, self.state.rip);
         for (n, step) in steps.iter().enumerate() {
             // SAFETY: instructions of live translations stay where they are.
             let insn = unsafe { &*step.insn };
             let first = trial.writes.len();
             let before = self.state.gpr;
             // Operands may be relative to it.
-            self.state.rip = step.instruction.next_ip();
+            self.state.rip = step.instruction.next_ip().wrapping_add(moved);
             if !self.expect(n, step, insn, &mut trial.writes) {
                 break;
             }
@@ -303,7 +310,8 @@ impl Cpu {
                 trial.wide.push((n + 1, self.state.clone()));
             }
             // The end, or the way off a trace.
-            if steps.get(n + 1).is_none_or(|next| next.instruction.ip() != self.state.rip) {
+            let follows = |next: &Step| next.instruction.ip().wrapping_add(moved) == self.state.rip;
+            if !steps.get(n + 1).is_some_and(follows) {
                 trial.complete = true;
                 break;
             }

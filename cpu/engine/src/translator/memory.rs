@@ -11,6 +11,7 @@ use std::mem::offset_of;
 /// What an address is computed from.
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
+    /// RIP: the displacement is the address.
     pub(super) base: Register,
     pub(super) index: Register,
     pub(super) scale: u32,
@@ -21,7 +22,7 @@ pub(super) struct Operand {
 impl Operand {
     fn of(i: &Instruction) -> Self {
         let (base, displacement) = if i.is_ip_rel_memory_operand() {
-            (Register::None, i.ip_rel_memory_address())
+            (Register::RIP, i.ip_rel_memory_address())
         } else {
             (i.memory_base(), i.memory_displacement64())
         };
@@ -112,7 +113,9 @@ impl Emitter<'_> {
     /// The same for an operand of no instruction.
     pub(super) fn linear(&mut self, operand: &Operand) -> bool {
         let Operand { base, index, scale, displacement, segment } = *operand;
-        if base == Register::None && index == Register::None {
+        if base == Register::RIP {
+            self.rip(T0, displacement.cast_unsigned());
+        } else if base == Register::None && index == Register::None {
             self.a.imm(T0, displacement.cast_unsigned());
         } else {
             let mut lea = Instruction::default();
@@ -149,7 +152,7 @@ impl Emitter<'_> {
             if i.op0_register().size() != 8 {
                 return false;
             }
-            self.a.imm(target, i.ip_rel_memory_address());
+            self.rip(target, i.ip_rel_memory_address());
         } else {
             let mut lea = *i;
             if i.op0_register().size() == 2 && target == T0 {

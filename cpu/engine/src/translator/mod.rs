@@ -39,7 +39,7 @@ use crate::arena::Arena;
 use crate::block::{Mix, Watched};
 use crate::cpu::Cpu;
 use crate::insn::{F_FPU, Insn};
-use crate::mmu::{CodePage, SECOND_SHIFT, SecondEntry, TlbEntry};
+use crate::mmu::{CodePage, PageIds, SECOND_SHIFT, SecondEntry, TlbEntry};
 use crate::options::{Options, Without};
 use asm::Mem;
 pub(crate) use cache::CodeCache;
@@ -59,8 +59,11 @@ use x86::reg::{cr0, cr4, flags, xcr0};
 
 /// Executions by the interpreter before a block is translated.
 const THRESHOLD: u8 = 12;
+/// Nanoseconds between two flushes below which the threshold grows, and above which it shrinks.
+const SHORT_LIFE: u64 = 200_000_000;
+const LONG_LIFE: u64 = 4 * SHORT_LIFE;
 /// Bytes of code of one vCPU and of its tables, unless told otherwise.
-const CODE_SIZE: usize = 64 << 20;
+const CODE_SIZE: usize = 128 << 20;
 /// Most bytes: jumps reach everywhere.
 const MAX_CODE_SIZE: usize = 1 << 30;
 /// Fewest bytes.
@@ -69,7 +72,7 @@ const MIN_CODE_SIZE: usize = 1 << 20;
 const MAX_BLOCK: usize = 64 << 10;
 /// Most instructions in a block.
 const MAX_INSTRUCTIONS: usize = 48;
-/// Translations that are taken out of the jump caches one by one when all go; with more the caches go as a whole.
+/// Entries of the jump caches that are taken out one by one when all go; with more the caches go as a whole.
 const FEW: usize = 1 << 14;
 /// In place of the address of a jump: the block's page has changed.
 const STALE: u64 = 1;
@@ -118,6 +121,7 @@ struct Slots {
     mask: Mem,
     jumps: Mem,
     code: Mem,
+    code_page: Mem,
     other_jumps: Mem,
     kernel_entries: Mem,
     context: Mem,
@@ -154,6 +158,30 @@ struct Place {
     context: u16,
 }
 
+impl Place {
+    /// Whether its code may be at any linear address: user code of 64 bits.
+    fn is_shared(&self) -> bool {
+        self.context & (1 | CODE_32) == 1 && is_far(self.linear)
+    }
+
+    /// What the translation is found by.
+    fn key(self) -> Self {
+        Self { linear: home(self.linear, self.is_shared()), ..self }
+    }
+}
+
+/// Whether code at `linear` may be at other addresses too: neither it nor anything that its operands and direct jumps
+/// can be at is so far up or down that the address makes a difference.
+fn is_far(linear: u64) -> bool {
+    const REACH: u64 = 1 << 32;
+    linear.wrapping_sub(REACH) < (1 << 47) - 2 * REACH
+}
+
+/// Where code is counted and found: no address when it may be at any.
+fn home(linear: u64, is_shared: bool) -> u64 {
+    if is_shared { 1 << 62 } else { linear }
+}
+
 /// Where a translation can be entered.
 #[derive(Clone, Copy)]
 struct Entries {
@@ -182,11 +210,16 @@ struct Page {
     /// Where that is.
     host: u64,
     watched: Watched,
-    /// What the two are together, in [`CodePage`].
-    id: u32,
+    /// What it is in [`CodePage`].
+    ids: PageIds,
 }
 
 impl Translation {
+    /// The linear address of one of its pages, when its first instruction is at `linear`.
+    fn now(&self, page: &Page, linear: u64) -> u64 {
+        page.linear.wrapping_sub(self.page.linear).wrapping_add(linear)
+    }
+
     fn is_valid(&self) -> bool {
         self.page.watched.is_unchanged() && self.others.iter().all(|page| page.watched.is_unchanged())
     }
@@ -214,6 +247,8 @@ pub(crate) struct Jit {
     /// The jump cache of the same context but CPL 3, or not CPL 3.
     other_jumps: *const Jump,
     code: *const CodePage,
+    /// Linear address of the page of the code that runs, which can be at any.
+    code_page: u64,
     /// The page of the stack: linear address, host address, and below which offset 8 bytes fit; 0: not known.
     stack_tag: u64,
     stack_host: u64,
@@ -245,6 +280,8 @@ pub(crate) struct Jit {
     context: u16,
     /// Executions by the interpreter before a block is translated.
     pub(crate) threshold: u8,
+    /// The threshold follows how long the room for code lasts.
+    is_adaptive: bool,
     /// Most instructions in a block.
     most: usize,
     /// Bytes that code and instructions may have.
@@ -257,6 +294,8 @@ pub(crate) struct Jit {
     /// How often everything was dropped for want of room, and how many nanoseconds that took at most.
     pub(crate) flushes: u64,
     longest_flush: u64,
+    /// Processor time of this thread when it was over.
+    last_flush: u64,
     sizes: Sizes,
     invalidated: u64,
     profile: Option<Arc<Profile>>,
@@ -276,6 +315,8 @@ pub(crate) struct Jit {
     is_closed: bool,
     /// A jump cache for each context; the unused ones are empty.
     tables: Box<[JumpTable]>,
+    /// Which entries were made in them since they were empty, when those are fewer than [`FEW`].
+    noted: Vec<(u16, u64)>,
     /// [`Tlb::epoch`](crate::mmu::Tlb::epoch) that the page of the stack belongs to.
     epoch: u64,
     map: HashMap<Place, Translation, BuildHasherDefault<Mix>>,
@@ -313,6 +354,7 @@ impl Jit {
             jumps: std::ptr::null(),
             other_jumps: std::ptr::null(),
             code: std::ptr::null(),
+            code_page: 0,
             stack_tag: 0,
             stack_host: 0,
             stack_limit: 0,
@@ -333,6 +375,7 @@ impl Jit {
             wide: 0,
             context: 0,
             threshold: THRESHOLD,
+            is_adaptive: false,
             most: MAX_INSTRUCTIONS,
             size: CODE_SIZE,
             without: Without::default(),
@@ -341,6 +384,7 @@ impl Jit {
             lockstep: None,
             flushes: 0,
             longest_flush: 0,
+            last_flush: 0,
             sizes: Sizes::default(),
             invalidated: 0,
             profile: None,
@@ -354,6 +398,7 @@ impl Jit {
             closed_for: u64::MAX,
             is_closed: false,
             tables: Box::default(),
+            noted: Vec::new(),
             epoch: 0,
             map: HashMap::default(),
             executions: Executions::default(),
@@ -378,6 +423,7 @@ impl Jit {
         self.lazy_flags = options.lazy_flags;
         self.lockstep = options.lockstep.then(Box::default);
         self.threshold = options.threshold.unwrap_or(THRESHOLD);
+        self.is_adaptive = options.threshold.is_none();
         if options.one_instruction {
             self.most = 1;
         }
@@ -406,19 +452,19 @@ impl Jit {
     pub(crate) fn clear(&mut self) {
         if let Some(cache) = &mut self.cache {
             cache.clear();
-            // Whatever a jump cache knows is of a translation that there is.
-            if self.map.len() < FEW {
+            if self.noted.len() < FEW {
                 let none = self.no_jump();
-                for place in self.map.keys() {
-                    if let Some(table) = self.tables.get_mut(usize::from(place.context))
+                for &(context, linear) in &self.noted {
+                    if let Some(table) = self.tables.get_mut(usize::from(context))
                         && !table.is_empty()
                     {
-                        table.forget_pair(place.linear, none);
+                        table.forget_pair(linear, none);
                     }
                 }
             } else {
                 self.tables.fill_with(JumpTable::default);
             }
+            self.noted.clear();
             self.map.clear();
             self.executions.forget_translations();
             self.page_ids.clear();
@@ -432,6 +478,25 @@ impl Jit {
             self.site = 0;
             self.choose_table();
         }
+    }
+
+    /// Drops every translation for want of room.
+    fn flush(&mut self) {
+        let start = thread_time();
+        self.clear();
+        // What is translated next has to be executed often again. Where the room does not last, only more of that pays.
+        self.executions.forget();
+        let lasted = start.saturating_sub(self.last_flush);
+        if self.is_adaptive {
+            self.threshold = match () {
+                _ if lasted < SHORT_LIFE => self.threshold.saturating_mul(2),
+                _ if lasted > LONG_LIFE => (self.threshold / 2).max(THRESHOLD),
+                _ => self.threshold,
+            };
+        }
+        self.last_flush = thread_time();
+        self.flushes += 1;
+        self.longest_flush = self.longest_flush.max(self.last_flush - start);
     }
 
     /// Notes that a block of `guest` bytes at `linear` became `parts`: code and where it runs, on the straight path and
@@ -475,10 +540,14 @@ impl Jit {
 
     /// A page of code with its number.
     fn page(&mut self, linear: u64, host: u64, watched: Watched) -> Page {
-        let next = self.last_page_id + 1;
-        let id = *self.page_ids.entry((linear & !0xfff, host & !0xfff)).or_insert(next);
-        self.last_page_id = self.last_page_id.max(id);
-        Page { linear, host, watched, id }
+        let mut number = |linear: u64| {
+            let next = self.last_page_id + 1;
+            let id = *self.page_ids.entry((linear, host & !0xfff)).or_insert(next);
+            self.last_page_id = self.last_page_id.max(id);
+            id
+        };
+        let ids = PageIds { linear: number(linear & !0xfff), host: number(home(0, true)) };
+        Page { linear, host, watched, ids }
     }
 }
 
@@ -536,6 +605,12 @@ impl Cpu {
             return common;
         }
         common | CODE_32 | u16::from(legacy32::usable_segments(s).unwrap_or(0)) << SEGMENTS
+    }
+
+    /// [`Place::is_shared`] for code at `linear` in the present mode.
+    #[inline]
+    fn is_shared(&self, linear: u64) -> bool {
+        self.long && self.state.cpl == 3 && is_far(linear)
     }
 
     /// Whether nothing needs an instruction-by-instruction look.
@@ -724,11 +799,12 @@ impl Cpu {
                 return None;
             }
         }
+        let is_shared = self.is_shared(linear);
         let jit = &mut self.jit;
         if jit.lockstep.is_some() {
             return None;
         }
-        let cold = jit.executions.add_if_cold(host, linear, jit.threshold);
+        let cold = jit.executions.add_if_cold(host, home(linear, is_shared), jit.threshold);
         cold.then(|| {
             jit.site = 0;
             block
@@ -759,30 +835,30 @@ impl Cpu {
         self.counts.searched += 1;
         let left = self.jit.cache.as_ref()?.left();
         if left < MAX_BLOCK || self.jit.arena.size() > left {
-            let start = thread_time();
-            self.jit.clear();
-            self.jit.flushes += 1;
-            self.jit.longest_flush = self.jit.longest_flush.max(thread_time() - start);
+            self.jit.flush();
         }
         let set = self.code_set();
         let host = self.exec_host(linear, set).ok()?.ok()?;
         let plain = self.jit.site > HOT && self.jit.site & TO_PLAIN != 0;
         // Most of what is looked for here is cold.
-        if !plain && self.jit.executions.add_if_cold(host, linear, self.jit.threshold) {
+        let home = home(linear, self.is_shared(linear));
+        if !plain && self.jit.executions.add_if_cold(host, home, self.jit.threshold) {
             return None;
         }
         let context = if plain { self.jit.context | PLAIN } else { self.jit.context };
         let place = Place { host, linear, context };
+        let key = place.key();
         let mut replaced = None;
-        if let Some(t) = self.jit.map.get(&place) {
-            let others: Vec<(u64, u64)> = t.others.iter().map(|page| (page.linear, page.host)).collect();
+        if let Some(t) = self.jit.map.get(&key).filter(|t| !t.others.is_empty()) {
+            let others: Vec<(u64, u64)> =
+                t.others.iter().map(|page| (t.now(page, linear), page.host)).collect();
             if others.iter().any(|&(linear, host)| self.exec_host(linear, set) != Ok(Ok(host))) {
-                self.jit.map.remove(&place);
+                replaced = self.jit.map.remove(&key).map(|t| t.entries);
                 self.jit.forget_jump(linear);
-                self.jit.narrow.insert(place);
+                self.jit.narrow.insert(key);
             }
         }
-        let found = self.jit.map.get(&place);
+        let found = self.jit.map.get(&key);
         let entries = match found {
             Some(t) if t.is_valid() && (self.jit.site != HOT || t.is_trace) => t.entries,
             Some(t) if t.is_valid() => {
@@ -790,12 +866,12 @@ impl Cpu {
                 self.translate(place, true)?
             }
             _ => {
-                replaced = found.map(|t| t.entries);
-                if self.jit.executions.add(host, linear) < self.jit.threshold && !plain {
+                replaced = found.map(|t| t.entries).or(replaced);
+                if self.jit.executions.add(host, home) < self.jit.threshold && !plain {
                     return None;
                 }
                 if replaced.is_some() {
-                    self.jit.executions.reset(host, linear);
+                    self.jit.executions.reset(host, home);
                 }
                 // Plain code stays in its page, which whoever leads there has checked.
                 let at_once = self.jit.threshold == 0 || self.jit.lockstep.is_some();
@@ -805,9 +881,9 @@ impl Cpu {
         // A link in the same page is not checked again: the page must be the one that the jump was made in.
         let same = self.tlb.code(set, linear) == Some(host);
         // That they are there was seen above or by the translation.
-        if let Some(t) = self.jit.map.get(&place) {
+        if let Some(t) = self.jit.map.get(&key) {
             for page in std::iter::once(&t.page).chain(&t.others) {
-                self.tlb.fill_code(set, page.linear, page.host, page.id);
+                self.tlb.fill_code(set, t.now(page, linear), page.host, page.ids);
             }
         }
         if let Some(cache) = &mut self.jit.cache {

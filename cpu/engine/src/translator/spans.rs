@@ -36,6 +36,8 @@ type Values = [Value; 16];
 
 /// Addresses with the same key differ by constants: numbers of the base's and the index's value, scale, segment.
 type Key = (Option<u32>, Option<u32>, u32, Register);
+/// In place of a scale: relative to RIP.
+const RIP: u32 = 0;
 
 /// Operands that are checked together.
 pub(super) struct Span {
@@ -175,7 +177,7 @@ impl<'a> Scan<'a> {
         let segment = Some(i.memory_segment()).filter(|s| matches!(s, Register::FS | Register::GS));
         let segment = segment.unwrap_or(Register::None);
         if i.is_ip_rel_memory_operand() {
-            return Some(((None, None, 1, segment), i.ip_rel_memory_address().cast_signed()));
+            return Some(((None, None, RIP, segment), i.ip_rel_memory_address().cast_signed()));
         }
         let mut plus = i.memory_displacement64().cast_signed();
         let mut number = |r: Register, scale: i64| match r {
@@ -196,6 +198,15 @@ impl<'a> Scan<'a> {
     /// An operand at `plus` from the value of `key`, in terms of what registers hold before instruction `n`.
     fn operand(&self, n: usize, key: Key, plus: i64) -> Option<Operand> {
         let (base, index, scale, segment) = key;
+        if scale == RIP {
+            return Some(Operand {
+                base: Register::RIP,
+                index: Register::None,
+                scale: 1,
+                displacement: plus,
+                segment,
+            });
+        }
         let mut displacement = plus;
         let mut register = |number: Option<u32>, scale: i64| {
             let Some(number) = number else { return Some(Register::None) };

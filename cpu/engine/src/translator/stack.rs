@@ -116,6 +116,10 @@ impl Emitter<'_> {
             Mem::Base(T0, 0)
         };
         match i32::try_from(value.cast_signed()) {
+            _ if self.source.shared => {
+                self.rip(T1, value);
+                self.a.store(to, T1);
+            }
             _ if self.source.bits == 32 => self.a.store_imm32(to, value as i32),
             Ok(v) => self.a.store_imm(to, v),
             Err(_) => {

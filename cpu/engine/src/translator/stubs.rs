@@ -164,6 +164,8 @@ pub(super) fn make(
         a.load(r, slots.gpr(r));
     }
     a.load(GUEST_RSP, slots.gpr(4));
+    // For code that can be at any linear address.
+    a.load(T0, slots.rip);
     a.bytes(&[0xc3]);
 
     let save_all = |a: &mut Assembler, flags: bool| {
@@ -363,6 +365,7 @@ impl Slots {
             pending: jit(offset_of!(Jit, pending)),
             jumps: jit(offset_of!(Jit, jumps)),
             code: jit(offset_of!(Jit, code)),
+            code_page: jit(offset_of!(Jit, code_page)),
             other_jumps: jit(offset_of!(Jit, other_jumps)),
             kernel_entries: jit(offset_of!(Jit, identity.kernel_entries)),
             context: jit(offset_of!(Jit, context)),

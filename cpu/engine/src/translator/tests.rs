@@ -324,6 +324,53 @@ fn lock_step_finds_a_wrong_translation_and_no_other() {
     assert_eq!(bench.cpu.run_loop(), accel::Exit::Failed);
 }
 
+/// User code is translated once for its physical page, and does with what it computes from RIP what each linear address
+/// asks for.
+#[test]
+fn user_code_at_other_addresses_is_the_same_translation() {
+    // mov ecx,20; l: lea rax,[rip+0x100]; add [rip to 0x3000],ecx; call 0x6000; dec ecx; jnz l; ud2
+    let code = [
+        0xb9, 20, 0, 0, 0, 0x48, 0x8d, 0x05, 0, 1, 0, 0, 0x01, 0x0d, 0xee, 0x1f, 0, 0, 0xe8, 0xe9, 0x4f, 0,
+        0, 0xff, 0xc9, 0x75, 0xea, 0x0f, 0x0b,
+    ];
+    // mov rdx,[rsp]; lea rbx,[rip-16]; ret
+    let function = [0x48, 0x8b, 0x14, 0x24, 0x48, 0x8d, 0x1d, 0xf0, 0xff, 0xff, 0xff, 0xc3];
+    for options in [HOT, Options { threshold: Some(3), ..HOT }] {
+        let mut bench = long(&code);
+        bench.memory.write(0x6000, &function);
+        // The lowest 2 MiB again, at 5 and at 8 GiB.
+        for gib in [5, 8] {
+            bench.memory.write_int(0x11000 + 8 * gib, 8, 0x12007);
+        }
+        let mut user = bench.cpu.state.clone();
+        user.cpl = 3;
+        user.seg[1].attributes = 0xa0fb;
+        user.seg[2].attributes = 0xc0f3;
+        bench.cpu.load_state(&user);
+        bench.cpu.set_options(&options, None);
+        let (mut sum, mut made) = (0, Vec::new());
+        for gib in [5, 8, 5, 0, 8] {
+            let base = gib << 30;
+            for _ in 0..4 {
+                (bench.cpu.state.rip, bench.cpu.state.gpr[4]) = (base + 0x1000, base + 0x8000);
+                bench.cpu.state.activity = x86::Activity::Running;
+                bench.cpu.shutdown = false;
+                // There is no task state to find a stack for the handler in.
+                assert_eq!(bench.cpu.run_loop(), accel::Exit::Shutdown);
+                let gpr = &bench.cpu.state.gpr;
+                assert_eq!([gpr[0], gpr[2], gpr[3]], [base + 0x110c, base + 0x1017, base + 0x5ffb]);
+                assert_eq!((gpr[1], gpr[4], bench.cpu.state.rip), (0, base + 0x8000, base + 0x101b));
+                sum += 210;
+                assert_eq!(bench.memory.read_int(0x3000, 4), sum);
+            }
+            made.push(bench.cpu.jit.made);
+        }
+        // Addresses of 32 bits have translations of their own.
+        assert!(made[0] > 0 && made[0] == made[1] && made[1] == made[2], "{made:?}");
+        assert!(made[2] < made[3] && made[3] == made[4], "{made:?}");
+    }
+}
+
 /// Where addresses stop being mapped, canonical, or 32 or 64 bits wide.
 const BORDERS: [u64; 6] = [0, 0x20_0000, 1 << 32, 1 << 47, u64::MAX << 47, 1 << 63];
 

@@ -180,7 +180,8 @@ impl Cpu {
     /// How often the interpreter has begun a block at `linear`, as far as that is known.
     fn executions(&mut self, linear: u64, place: Place) -> u8 {
         let host = self.host_of(linear, place);
-        host.map_or(0, |host| self.jit.executions.count(host, linear))
+        let home = super::home(linear, self.is_shared(linear));
+        host.map_or(0, |host| self.jit.executions.count(host, home))
     }
 
     /// Where a jump by way of memory at a constant address leads now.
@@ -200,7 +201,12 @@ impl Cpu {
         if others.len() + 1 >= PAGES || linear >= !0xfff || slot(place.linear) == slot(linear) {
             return None;
         }
-        if others.iter().any(taken) || self.jit.narrow.contains(&place) {
+        // Code that can be anywhere is only good where its pages lie as they do here, which distant ones seldom do.
+        let distance = linear.wrapping_sub(place.linear).cast_signed();
+        if place.is_shared() && i32::try_from(distance).is_err() {
+            return None;
+        }
+        if others.iter().any(taken) || self.jit.narrow.contains(&place.key()) {
             return None;
         }
         let host = self.tlb.exec(self.code_set(), linear)?;

@@ -118,6 +118,7 @@ impl Cpu {
             segments: if bits == 64 { u8::MAX } else { (place.context >> SEGMENTS) as u8 & !2 },
             exact: !self.jit.lazy_flags,
             user: place.context & 1 != 0,
+            shared: place.is_shared(),
             context: place.context & !PLAIN,
             live_at: &live_at,
         };
@@ -136,9 +137,9 @@ impl Cpu {
         self.jit.note_block(place.linear, guest, crossing, [(origin, hot_code), (cold, cold_code)]);
         self.jit.tools = Some(tools);
         self.jit.pages.push(bytes);
-        self.jit.executions.note_translation(place.host, place.linear);
+        self.jit.executions.note_translation(place.host, place.key().linear);
         self.jit.map.insert(
-            place,
+            place.key(),
             Translation { entries, is_trace: heat.is_none(), page: first, others: others.into() },
         );
         Some(entries)

@@ -165,7 +165,7 @@ impl Emitter<'_> {
         if !is_remembered(i) {
             return;
         }
-        self.a.imm(T1, i.ip());
+        self.rip(T1, i.ip());
         self.a.store(self.slots.fip, T1);
         self.a.load16z(T1, self.slots.selector(x86::reg::seg::CS as u8));
         self.a.store16(self.slots.fcs, T1);
