@@ -144,6 +144,8 @@ pub(super) fn make(
     a.lea(RSP, RSP, -8);
     a.stmxcsr(slots.host_mxcsr);
     a.store(slots.host_rsp, RSP);
+    // Code that can be at any linear address wants to know it.
+    a.load(T0, slots.rip);
     a.push(RSI);
     a.jmp(load_all);
 
@@ -164,8 +166,6 @@ pub(super) fn make(
         a.load(r, slots.gpr(r));
     }
     a.load(GUEST_RSP, slots.gpr(4));
-    // For code that can be at any linear address.
-    a.load(T0, slots.rip);
     a.bytes(&[0xc3]);
 
     let save_all = |a: &mut Assembler, flags: bool| {
