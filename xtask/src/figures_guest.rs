@@ -50,7 +50,7 @@ usage: cargo xtask figures guest [short|scale|fresh|vcpus|smp] [--runs N] [--onl
   vcpus        1, 2 and 4 programs at once on as many processors, processor time of each
   smp          two workers on one and on two processors, in time that passes (needs a quiet machine)
   --runs N     take the medians of N runs (3)
-  --only NAME  native, ours, ours-1 (tier 1), ours-a (with processes for user code), reference or newer; more than
+  --only NAME  native, ours, ours-1 (tier 1), ours-a (without processes for user code), reference or newer; more than
                one may be named
   --tier1      measure our interpreter too
   --lane-a     measure ours without processes for user code too
