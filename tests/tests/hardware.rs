@@ -30,8 +30,8 @@ acpi_devices() {
 acpi_tables() { ls /sys/firmware/acpi/tables | grep -v -e data -e dynamic; }
 interrupts() { sed 1d /proc/interrupts | awk '{ $2 = ""; print }'; }
 ports() { cat /proc/ioports; }
-# Whether the time stamp counter is a clock depends on how busy the host is.
-clocks() { tr ' ' '\n' </sys/devices/system/clocksource/clocksource0/available_clocksource | grep -v tsc; cat /sys/class/rtc/*/name; }
+# Whether the time stamp counter is a clock depends on how busy the host is; the jiffies are one until it is chosen.
+clocks() { tr ' ' '\n' </sys/devices/system/clocksource/clocksource0/available_clocksource | grep -v -e tsc -e jiffies; cat /sys/class/rtc/*/name; }
 consoles() { cat /proc/tty/driver/serial | sed 's/ tx:.*//'; }
 input() { grep -e Name -e Phys /proc/bus/input/devices; }
 for part in pci acpi_devices acpi_tables interrupts ports clocks consoles input; do section $part $part; done

@@ -115,6 +115,17 @@ impl Core {
             "STOP" => {
                 let because = guest.with_live(id, |live| live.paused_because).flatten();
                 self.set_paused(guest, id, because.unwrap_or(Paused::Unknown));
+                // The emulator says that the watchdog stops the guest before it does so: a dump by then would be
+                // followed by the stop.
+                let dumps = |live: &mut Live| {
+                    live.paused_because = live.paused_because.filter(|because| *because != Paused::Watchdog);
+                    let watchdog = live.definition.devices.watchdog.as_ref();
+                    watchdog.is_some_and(|watchdog| watchdog.action == WatchdogAction::Dump)
+                };
+                if because == Some(Paused::Watchdog) && guest.with_live(id, dumps) == Some(true) {
+                    let (core, guest) = (self.clone(), guest.clone());
+                    std::thread::spawn(move || core.dump_and_resume(&guest, id));
+                }
             }
             "RESUME" => {
                 // A guest that starts is said to run by who starts it.
@@ -147,14 +158,6 @@ impl Core {
                 self.event(DomainEvent::Watchdog(DomainEventWatchdogMsg { dom: dom(), action }));
                 if action == 1 {
                     self.set_paused(guest, id, Paused::Watchdog);
-                    let dumps = guest.with_live(id, |live| {
-                        let watchdog = live.definition.devices.watchdog.as_ref();
-                        watchdog.is_some_and(|watchdog| watchdog.action == WatchdogAction::Dump)
-                    });
-                    if dumps == Some(true) {
-                        let (core, guest) = (self.clone(), guest.clone());
-                        std::thread::spawn(move || core.dump_and_resume(&guest, id));
-                    }
                 }
             }
             "DUMP_COMPLETED" => {

@@ -10,6 +10,7 @@ use crate::guest::Guest;
 use crate::process::begun::{Begun, undo_of};
 use crate::process::command::{self, Context};
 use crate::process::devices;
+use crate::process::missing;
 use crate::process::network::{self, Connected, Owner};
 use crate::process::reservations;
 use crate::process::start::launch_error as confinement_error;
@@ -195,6 +196,7 @@ impl Core {
         });
         let (old, caps, directory, channels) = found.ok_or_else(crate::error::not_running)?;
         devices::check_live(&old, &added)?;
+        missing::refuse_held(&added, std::path::Path::new(missing::HOST_DEVICES))?;
         let completed = self.with_devices(&old, added)?;
         let mut new = Definition::clone(&old);
         devices::take_new(&mut new, completed);

@@ -1,12 +1,14 @@
 //! What a guest that starts wants and cannot have: media that are not there, and what is not built.
 
 use crate::core::Core;
-use crate::error::{Result, unsupported, xml};
+use crate::error::{Result, invalid, unsupported, xml};
 use crate::guest::Guest;
 use crate::query::local_path;
-use domain_xml::Domain as Definition;
 use domain_xml::disk::{Disk, DiskDevice};
+use domain_xml::hostdev::{HostdevAddress, HostdevMode, HostdevType};
 use domain_xml::interface::{Interface, InterfaceType};
+use domain_xml::words::YesNo;
+use domain_xml::{Devices, Domain as Definition};
 use rpc::DomainEvent;
 use rpc::protocol::events::DomainEventDiskChangeMsg;
 use std::path::Path;
@@ -31,6 +33,52 @@ pub(super) fn refuse(definition: &Definition) -> Result<()> {
         let mac = interface.mac.as_ref().map_or("", |mac| mac.address.as_str());
         let detail = format!("interface {mac} - vlan tag not supported for this connection type");
         return Err(unsupported(detail));
+    }
+    refuse_held(&definition.devices, Path::new(HOST_DEVICES))
+}
+
+/// Where the host's PCI devices and their drivers are found.
+pub(super) const HOST_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Refuses PCI devices of the host that vfio-pci does not have: a driver of the host would go on using them. `host`:
+/// where the devices are.
+///
+/// # Errors
+/// Names the device.
+pub(super) fn refuse_held(devices: &Devices, host: &Path) -> Result<()> {
+    let assigned = devices.hostdev.iter().filter_map(|device| {
+        let pci = device.mode == HostdevMode::Subsystem && device.kind == HostdevType::Pci;
+        pci.then_some((device.source.as_ref()?.address.as_ref()?, device.managed))
+    });
+    let functions = devices.interface.iter().filter_map(|interface| {
+        let address = interface.source.as_ref()?.device.as_ref()?;
+        (interface.kind == InterfaceType::Hostdev).then_some((address, interface.managed))
+    });
+    for (address, managed) in assigned.chain(functions) {
+        let HostdevAddress::Pci { address, .. } = address else { continue };
+        let number = |value: Option<u64>| value.unwrap_or(0);
+        let name = format!(
+            "{:04x}:{:02x}:{:02x}.{:x}",
+            number(address.domain.map(|value| value.0)),
+            number(address.bus.map(|value| value.0)),
+            number(address.slot.map(|value| value.0)),
+            number(address.function.map(|value| value.0)),
+        );
+        let driver = std::fs::read_link(host.join(&name).join("driver")).ok();
+        let held = driver.as_deref().and_then(Path::file_name).filter(|driver| *driver != "vfio-pci");
+        match (held, managed) {
+            (None, _) => {}
+            (Some(driver), Some(YesNo::Yes)) => {
+                return Err(unsupported(format!(
+                    "PCI device {name} is in the hands of driver {}; it cannot be given to vfio-pci yet",
+                    driver.display()
+                )));
+            }
+            (Some(_), _) => {
+                let detail = format!("Unmanaged PCI device {name} must be manually detached from the host");
+                return Err(invalid(detail));
+            }
+        }
     }
     Ok(())
 }
@@ -141,5 +189,37 @@ mod tests {
                 .ends_with("vlan tag not supported for this connection type")
         );
         refuse(&definition("<interface type='user'/>")).expect("fine");
+    }
+
+    #[test]
+    fn host_devices_have_to_be_vfio_pcis() {
+        let host = std::env::temp_dir().join(format!("host-devices-{}", std::process::id()));
+        for (device, driver) in [("0000:06:12.5", "e1000"), ("0000:06:12.6", "vfio-pci")] {
+            let place = host.join(device);
+            std::fs::create_dir_all(&place).expect("device");
+            std::os::unix::fs::symlink(format!("../../drivers/{driver}"), place.join("driver"))
+                .expect("driver");
+        }
+        let check = |kind: &str, managed: &str, function: u32| {
+            let address = format!("<address type='pci' bus='6' slot='18' function='{function}'/>");
+            let devices = match kind {
+                "pci" => format!(
+                    "<hostdev mode='subsystem' type='pci' managed='{managed}'><source>{address}</source></hostdev>"
+                ),
+                _ => format!(
+                    "<interface type='hostdev' managed='{managed}'><source>{address}</source></interface>"
+                ),
+            };
+            refuse_held(&definition(&devices).devices, &host).map_err(|error| error.to_string())
+        };
+        for kind in ["pci", "interface"] {
+            let unmanaged = check(kind, "no", 5).expect_err("held");
+            assert!(unmanaged.ends_with("PCI device 0000:06:12.5 must be manually detached from the host"));
+            assert!(check(kind, "yes", 5).expect_err("held").contains("driver e1000"));
+            // Vfio-pci's, and one that has no driver.
+            check(kind, "yes", 6).expect("fine");
+            check(kind, "no", 7).expect("fine");
+        }
+        std::fs::remove_dir_all(&host).expect("removed");
     }
 }

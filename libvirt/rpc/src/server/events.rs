@@ -119,9 +119,6 @@ impl Server {
         if registrations.domain.len() >= MOST {
             return Err(Error::internal(Origin::Rpc, "too many event callbacks"));
         }
-        if registrations.domain.iter().any(|known| known.event_id == event_id && known.domain == domain) {
-            return Err(Error::new(Origin::None, Code::InvalidArg, "event callback already tracked"));
-        }
         let callback_id = self.next_callback.fetch_add(1, Ordering::Relaxed);
         registrations.domain.push(Registration { callback_id, event_id, domain, unnumbered });
         self.listened.store(true, Ordering::Release);
