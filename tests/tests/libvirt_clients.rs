@@ -110,8 +110,15 @@ fn kubevirt_launcher() {
     compare("launcher", Daemon::alone, &format!("{PYTHON} launcher.py"));
 }
 
+/// What takes minutes, or hangs on how busy the machine is, is run where somebody asks for it.
+fn asked_for() -> Result<(), String> {
+    let asked = std::env::var_os("TINAMOU_LONG_TESTS").is_some();
+    asked.then_some(()).ok_or_else(|| "TINAMOU_LONG_TESTS is not set".to_owned())
+}
+
 /// What a guest of Linux and libvirt's clients see of each other.
 fn guest(part: &str) {
+    or_skip!(asked_for());
     or_skip!(virtqemud::machines());
     or_skip!(module("libvirt"));
     let initramfs = or_skip!(Initramfs::answering());
@@ -165,6 +172,7 @@ fn go_client() -> Result<PathBuf, String> {
 
 #[test]
 fn go_libvirt() {
+    or_skip!(asked_for());
     or_skip!(virtqemud::machines());
     let client = or_skip!(go_client());
     compare("go", Daemon::alone, &format!("truncate -s 1M disk.img && {}", client.display()));
